@@ -1,0 +1,30 @@
+// One ESM bundle, with the worker and the style sheet inlined as text.
+import { build } from "esbuild";
+
+const target = "es2022";
+
+const inlined = {
+  name: "inlined",
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^inline:/ }, ({ path, resolveDir }) => ({
+      path: new URL(path.slice("inline:".length), `file://${resolveDir}/`).pathname,
+      namespace: "inlined",
+    }));
+    onLoad({ filter: /.*/, namespace: "inlined" }, async ({ path }) => {
+      const result = await build({ entryPoints: [path], bundle: true, minify: true, format: "iife", target, write: false, charset: "utf8" });
+      return { contents: result.outputFiles[0].text, loader: "text", watchFiles: [path] };
+    });
+  },
+};
+
+await build({
+  entryPoints: ["src/widget.ts"],
+  outfile: "../pdum_rfb_widget/static/widget.js",
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target,
+  charset: "utf8",
+  plugins: [inlined],
+  logLevel: "warning",
+});

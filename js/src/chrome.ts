@@ -1,0 +1,117 @@
+// What stands around the picture: toolbar, status, figures, and the words for what is wrong.
+
+import type { State } from "./connection";
+import type { Fit } from "./viewport";
+import type { Figures } from "./worker/messages";
+
+export interface ChromeActions {
+  retry(): void;
+  screenshot(): void;
+  fullScreen(): void;
+  nextFit(): void;
+  resetView(): void;
+}
+
+const ICONS = {
+  fit: "M3 5h18v14H3zM8 9h8v6H8z",
+  reset: "M4 5v5h5M4.5 10a8 8 0 1 1-.6 4",
+  stats: "M5 20v-7M12 20V5M19 20v-10",
+  screenshot: "M4 8h3l2-3h6l2 3h3v11H4zM12 16.5a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7z",
+  full: "M9 4H4v5M15 4h5v5M9 20H4v-5M15 20h5v-5",
+};
+
+const WORDS: Record<State, string> = {
+  connecting: "Connecting…",
+  live: "",
+  reconnecting: "Reconnecting…",
+  closed: "Closed",
+  failed: "Not connected",
+};
+
+export class Chrome {
+  #toolbar = element("div", "rfb-toolbar");
+  #status = element("div", "rfb-status");
+  #figures = element("div", "rfb-figures");
+  #notice = element("div", "rfb-notice");
+  #words = element("p", "rfb-words");
+  #fit: HTMLButtonElement;
+  #reset: HTMLButtonElement;
+  #stats: HTMLButtonElement;
+
+  constructor(root: HTMLElement, actions: ChromeActions) {
+    this.#toolbar.setAttribute("role", "toolbar");
+    this.#toolbar.setAttribute("aria-label", "View");
+    this.#status.setAttribute("role", "status");
+    this.#notice.setAttribute("role", "alert");
+    this.#reset = this.#add("reset", "Reset zoom", actions.resetView);
+    this.#fit = this.#add("fit", "Fit", actions.nextFit);
+    this.#stats = this.#add("stats", "Figures", () => this.showFigures(!!this.#figures.hidden));
+    this.#add("screenshot", "Save picture", actions.screenshot);
+    this.#add("full", "Full screen", actions.fullScreen);
+    const retry = element("button", "rfb-retry");
+    retry.type = "button";
+    retry.textContent = "Try again";
+    retry.onclick = actions.retry;
+    this.#notice.append(this.#words, retry);
+    root.append(this.#status, this.#figures, this.#toolbar, this.#notice);
+    this.showFigures(false);
+    this.showToolbar(false);
+    this.showZoom(1);
+    this.showState("connecting", "", false);
+  }
+
+  showToolbar(shown: boolean): void {
+    this.#toolbar.hidden = !shown;
+  }
+
+  showFigures(shown: boolean): void {
+    this.#figures.hidden = !shown;
+    this.#stats.setAttribute("aria-pressed", String(shown));
+  }
+
+  showFit(fit: Fit): void {
+    const label = `Fit: ${fit}`;
+    this.#fit.title = label;
+    this.#fit.setAttribute("aria-label", label);
+  }
+
+  showZoom(zoom: number): void {
+    this.#reset.hidden = zoom === 1;
+  }
+
+  /** *hasPicture* is whether a frame was ever shown. */
+  showState(state: State, message: string, hasPicture: boolean): void {
+    const words = state === "live" && !hasPicture ? "Waiting for the first frame…" : WORDS[state];
+    this.#status.textContent = words;
+    this.#status.hidden = !words;
+    this.#words.textContent = message;
+    this.#notice.hidden = !message;
+  }
+
+  showNumbers({ fps, megabitsPerSecond, decodeMs, encodeMs, roundTripMs, format }: Figures, size: string): void {
+    this.#figures.textContent = [
+      `${fps.toFixed(0)} fps`,
+      `${megabitsPerSecond.toFixed(1)} Mbit/s`,
+      `${roundTripMs.toFixed(0)} ms round trip`,
+      `encode ${encodeMs.toFixed(1)} ms, decode ${decodeMs.toFixed(1)} ms`,
+      `${size} ${format}`,
+    ].join("\n");
+  }
+
+  #add(icon: keyof typeof ICONS, label: string, action: () => void): HTMLButtonElement {
+    const button = element("button", "rfb-button");
+    button.type = "button";
+    button.title = label;
+    button.setAttribute("aria-label", label);
+    button.innerHTML = `<svg viewBox="0 0 24 24" aria-hidden="true"><path d="${ICONS[icon]}"/></svg>`;
+    button.onclick = action;
+    this.#toolbar.append(button);
+    return button;
+  }
+}
+
+export function element<K extends keyof HTMLElementTagNameMap>(tag: K, name: string): HTMLElementTagNameMap[K] {
+  const made = document.createElement(tag);
+  made.className = name;
+  return made;
+}

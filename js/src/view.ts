@@ -1,0 +1,291 @@
+// One picture in one element of any page: canvas, input, chrome, and the engine that feeds it.
+
+import styles from "inline:./style.css";
+import { Chrome, element } from "./chrome";
+import type { State } from "./connection";
+import { type Engine, startEngine } from "./engine";
+import { Input } from "./events";
+import type { InputEvent } from "./protocol";
+import { type Fit, Viewport } from "./viewport";
+import type { Figures, Report } from "./worker/messages";
+
+export interface ViewOptions {
+  /** The stream's WebSocket address. */
+  url: string;
+  token?: string;
+  fit?: Fit;
+  /** CSS color beside the picture; empty is the theme's. */
+  background?: string;
+  /** Of the box, in CSS pixels; without it the box fills its element. */
+  height?: number;
+  showToolbar?: boolean;
+  showStats?: boolean;
+  /** Decode and draw on the page's own thread, without a worker. */
+  mainThreadPresent?: boolean;
+  onState?: (state: State, message: string) => void;
+  onFigures?: (figures: Figures) => void;
+  /** The user dragged the handle. */
+  onHeight?: (height: number) => void;
+}
+
+const FITS: Fit[] = ["contain", "cover", "fill"];
+/** Device pixels a frame's pixel must cover before its edges are shown hard. */
+const CRISP_FROM = 3;
+
+export class RemoteFramebufferView {
+  #options: ViewOptions;
+  #root = element("div", "rfb-root");
+  #stage = element("div", "rfb-stage");
+  #canvas = element("canvas", "rfb-canvas");
+  #keys = element("textarea", "rfb-keys");
+  #viewport = new Viewport();
+  #chrome: Chrome;
+  #engine: Engine;
+  #end = new AbortController();
+  #state: State = "connecting";
+  #message = "";
+  #pixelRatio = 1;
+  #onScreen = true;
+  #shown = true;
+
+  constructor(parent: HTMLElement, options: ViewOptions) {
+    this.#options = options;
+    this.#build(parent);
+    this.#chrome = new Chrome(this.#root, {
+      retry: () => this.#engine.post({ type: "retry" }),
+      screenshot: () => void this.#saveScreenshot(),
+      fullScreen: () => this.#toggleFullScreen(),
+      nextFit: () => this.setFit(FITS[(FITS.indexOf(this.#viewport.fit) + 1) % FITS.length]!),
+      resetView: () => this.resetView(),
+    });
+    this.#root.append(this.#makeHandle());
+    this.#chrome.showToolbar(options.showToolbar ?? true);
+    this.#chrome.showFigures(options.showStats ?? false);
+    this.setFit(options.fit ?? "contain");
+    this.setBackground(options.background ?? "");
+    if (options.height) this.setHeight(options.height);
+    this.#engine = startEngine(this.#canvas, options.mainThreadPresent ?? false, (report) => this.#take(report));
+    this.#engine.post({ type: "open", url: options.url, token: options.token ?? "", ratio: devicePixelRatio });
+    this.#listen();
+  }
+
+  /** The picture's canvas: as many pixels as the frame has. */
+  get canvas(): HTMLCanvasElement {
+    return this.#canvas;
+  }
+
+  get state(): State {
+    return this.#state;
+  }
+
+  setFit(fit: Fit): void {
+    this.#viewport.fit = fit;
+    this.resetView();
+    this.#chrome.showFit(fit);
+  }
+
+  setBackground(color: string): void {
+    this.#root.style.background = color;
+  }
+
+  setHeight(height: number): void {
+    this.#root.style.height = `${height}px`;
+  }
+
+  setToolbar(shown: boolean): void {
+    this.#chrome.showToolbar(shown);
+  }
+
+  setStats(shown: boolean): void {
+    this.#chrome.showFigures(shown);
+  }
+
+  resetView(): void {
+    this.#viewport.reset();
+    this.#layOut();
+  }
+
+  /** The picture as a PNG, with the frame's own pixels. */
+  async screenshot(): Promise<Blob> {
+    // A canvas whose control was transferred can't be saved itself, but drawn.
+    const copy = document.createElement("canvas");
+    copy.width = this.#viewport.frame.width || 1;
+    copy.height = this.#viewport.frame.height || 1;
+    copy.getContext("2d")!.drawImage(this.#canvas, 0, 0);
+    return await new Promise((resolve, reject) =>
+      copy.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("the picture is too large to save"))), "image/png"),
+    );
+  }
+
+  /** End the connection and remove everything. The view can't be used again. */
+  dispose(): void {
+    this.#end.abort();
+    this.#engine.post({ type: "close" });
+    this.#root.remove();
+  }
+
+  #build(parent: HTMLElement): void {
+    const style = document.createElement("style");
+    style.textContent = styles;
+    this.#root.dataset.state = this.#state;
+    this.#root.setAttribute("role", "group");
+    this.#root.setAttribute("aria-label", "Remote picture");
+    // JupyterLab's own word for: no shortcuts in here.
+    this.#root.dataset.lmSuppressShortcuts = "true";
+    this.#keys.setAttribute("aria-label", "Remote picture: keys go to it; Escape leaves");
+    this.#keys.setAttribute("autocomplete", "off");
+    this.#keys.setAttribute("autocapitalize", "off");
+    this.#keys.spellcheck = false;
+    this.#canvas.setAttribute("role", "img");
+    this.#canvas.setAttribute("aria-label", "Remote picture");
+    this.#stage.append(this.#canvas, this.#keys);
+    this.#root.append(style, this.#stage);
+    parent.append(this.#root);
+  }
+
+  #listen(): void {
+    const { signal } = this.#end;
+    const host = {
+      stage: this.#stage,
+      keys: this.#keys,
+      viewport: this.#viewport,
+      pixelRatio: () => this.#pixelRatio,
+      emit: (event: InputEvent) => this.#emit(event),
+      moved: () => this.#layOut(),
+    };
+    new Input(host, signal);
+    const resized = new ResizeObserver(() => this.#measure());
+    resized.observe(this.#stage);
+    const seen = new IntersectionObserver(([entry]) => {
+      this.#onScreen = entry!.isIntersecting;
+      this.#showOrHide();
+    });
+    seen.observe(this.#root);
+    document.addEventListener("visibilitychange", () => this.#showOrHide(), { signal });
+    this.#watchRatio();
+    signal.addEventListener("abort", () => {
+      resized.disconnect();
+      seen.disconnect();
+    });
+  }
+
+  // What the engine reports ------------------------------------------------------------------------------------------
+
+  #take(report: Report): void {
+    switch (report.type) {
+      case "state":
+        this.#state = report.state;
+        this.#message = report.message;
+        this.#showState();
+        this.#options.onState?.(report.state, report.message);
+        break;
+      case "frame":
+        this.#resizeFrame(report.width, report.height, report.pixelRatio);
+        break;
+      case "figures":
+        this.#chrome.showNumbers(report.figures, `${this.#viewport.frame.width}×${this.#viewport.frame.height}`);
+        this.#options.onFigures?.(report.figures);
+    }
+  }
+
+  #resizeFrame(width: number, height: number, pixelRatio: number): void {
+    this.#pixelRatio = pixelRatio;
+    const { frame } = this.#viewport;
+    if (frame.width === width && frame.height === height) return;
+    this.#viewport.setFrame(width, height);
+    this.#canvas.classList.add("rfb-has-picture");
+    this.#showState();
+    this.#layOut();
+  }
+
+  #showState(): void {
+    this.#root.dataset.state = this.#state;
+    this.#chrome.showState(this.#state, this.#message, this.#viewport.frame.width > 0);
+  }
+
+  // Size and place ---------------------------------------------------------------------------------------------------
+
+  #measure(): void {
+    const { clientWidth: width, clientHeight: height } = this.#stage;
+    const ratio = devicePixelRatio;
+    const { box } = this.#viewport;
+    if (!width || !height || (width === box.width && height === box.height && ratio === box.ratio)) return;
+    this.#viewport.setBox(width, height, ratio);
+    this.#layOut();
+    const size = { width, height, pwidth: Math.round(width * ratio), pheight: Math.round(height * ratio), ratio };
+    this.#engine.post({ type: "say", message: { type: "set_viewport", ...size } });
+    this.#emit({ type: "resize", ...size, timestamp: Date.now() / 1000 });
+  }
+
+  #watchRatio(): void {
+    const { signal } = this.#end;
+    const query = matchMedia(`(resolution: ${devicePixelRatio}dppx)`);
+    const changed = () => {
+      this.#measure();
+      this.#watchRatio();
+    };
+    if (!signal.aborted) query.addEventListener("change", changed, { once: true, signal });
+  }
+
+  #layOut(): void {
+    const { left, top, width, height } = this.#viewport.placement();
+    Object.assign(this.#canvas.style, { width: `${width}px`, height: `${height}px`, left: `${left}px`, top: `${top}px` });
+    this.#canvas.classList.toggle("rfb-crisp", this.#viewport.magnification() >= CRISP_FROM);
+    this.#chrome.showZoom(this.#viewport.zoom);
+  }
+
+  #showOrHide(): void {
+    const shown = this.#onScreen && document.visibilityState === "visible";
+    if (shown === this.#shown) return;
+    this.#shown = shown;
+    this.#emit({ type: shown ? "show" : "hide", timestamp: Date.now() / 1000 });
+  }
+
+  #emit(event: InputEvent): void {
+    this.#engine.post({ type: "say", message: { type: "event", event } });
+  }
+
+  // What the user asks of the view itself ----------------------------------------------------------------------------
+
+  async #saveScreenshot(): Promise<void> {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(await this.screenshot());
+    link.download = "picture.png";
+    link.click();
+    URL.revokeObjectURL(link.href);
+  }
+
+  #toggleFullScreen(): void {
+    if (document.fullscreenElement) void document.exitFullscreen();
+    else void this.#root.requestFullscreen();
+  }
+
+  #makeHandle(): HTMLElement {
+    const handle = element("div", "rfb-handle");
+    handle.hidden = !this.#options.height;
+    handle.tabIndex = 0;
+    handle.setAttribute("role", "separator");
+    handle.setAttribute("aria-orientation", "horizontal");
+    handle.setAttribute("aria-label", "Height of the picture; arrow keys change it");
+    const set = (height: number) => {
+      const clamped = Math.max(48, Math.round(height));
+      this.setHeight(clamped);
+      this.#options.onHeight?.(clamped);
+    };
+    handle.onpointerdown = (down) => {
+      const start = this.#root.offsetHeight - down.clientY;
+      handle.setPointerCapture(down.pointerId);
+      handle.onpointermove = (move) => set(start + move.clientY);
+    };
+    handle.onpointerup = handle.onpointercancel = () => {
+      handle.onpointermove = null;
+    };
+    handle.onkeydown = (e) => {
+      const step = { ArrowDown: 16, ArrowUp: -16 }[e.key];
+      if (!step) return;
+      e.preventDefault();
+      set(this.#root.offsetHeight + step);
+    };
+    return handle;
+  }
+}

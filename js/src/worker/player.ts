@@ -1,0 +1,234 @@
+// Owns the socket, the decoding and the canvas: what the hub sends is decoded at once, drawn in order, acknowledged when drawn.
+
+import { afterClose } from "../connection";
+import {
+  type Config,
+  type HubMessage,
+  type ImageHeader,
+  isConfig,
+  isImage,
+  isStats,
+  parse,
+  SUPPORTED,
+  unpack,
+  type ViewerMessage,
+} from "../protocol";
+import { type Drawable, decodeImage } from "./decoder";
+import type { Command, Report } from "./messages";
+
+type AnyCanvas = OffscreenCanvas | HTMLCanvasElement;
+type Context = OffscreenCanvasRenderingContext2D | CanvasRenderingContext2D;
+
+const RESET_PAUSE_MS = 1000;
+
+export class Player {
+  #canvas: AnyCanvas;
+  #context: Context;
+  #report: (report: Report) => void;
+  #hub: { url: string; token: string; ratio: number } | null = null;
+  #socket: WebSocket | null = null;
+  #attempt = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #drawn: Promise<void> = Promise.resolve();
+  #queued = 0;
+  // Said again after a reconnection: the hub knows nothing of the viewer before.
+  #size: ViewerMessage[] = [];
+  #hidden = false;
+  #meter = new Meter();
+  #beat: ReturnType<typeof setInterval>;
+
+  constructor(canvas: AnyCanvas, report: (report: Report) => void) {
+    this.#canvas = canvas;
+    this.#context = canvas.getContext("2d", { alpha: false }) as Context;
+    this.#report = report;
+    this.#beat = setInterval(() => this.#reportFigures(), 1000);
+  }
+
+  handle(command: Command): void {
+    switch (command.type) {
+      case "open":
+        this.#hub = command;
+        this.#start();
+        break;
+      case "retry":
+        this.#start();
+        break;
+      case "say":
+        this.#remember(command.message);
+        this.#say(this.#socket, command.message);
+        break;
+      case "close":
+        this.#end();
+    }
+  }
+
+  #start(): void {
+    this.#attempt = 0;
+    this.#connect();
+  }
+
+  #end(): void {
+    this.#hub = null;
+    this.#say(this.#socket, { type: "event", event: { type: "close", timestamp: Date.now() / 1000 } });
+    this.#drop();
+    clearInterval(this.#beat);
+  }
+
+  #drop(): void {
+    clearTimeout(this.#timer);
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close(1000);
+  }
+
+  // The socket -------------------------------------------------------------------------------------------------------
+
+  #connect(): void {
+    this.#drop();
+    if (!this.#hub) return;
+    const { url, token, ratio } = this.#hub;
+    if (this.#attempt === 0) this.#report({ type: "state", state: "connecting", message: "" });
+    let socket: WebSocket;
+    try {
+      socket = new WebSocket(url);
+    } catch (error) {
+      this.#report({ type: "state", state: "failed", message: `This page can't open ${url}: ${(error as Error).message}` });
+      return;
+    }
+    this.#socket = socket;
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => {
+      this.#say(socket, { type: "hello", supported: SUPPORTED, device_pixel_ratio: ratio, token });
+      for (const message of this.#size) this.#say(socket, message);
+      if (this.#hidden) this.#say(socket, { type: "event", event: { type: "hide", timestamp: Date.now() / 1000 } });
+    };
+    socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => {
+      if (socket === this.#socket) this.#receive(socket, data);
+    };
+    socket.onclose = ({ code, reason }) => {
+      if (socket === this.#socket) this.#lost(code, reason, url);
+    };
+  }
+
+  #lost(code: number, reason: string, url: string): void {
+    this.#socket = null;
+    const verdict = afterClose(code, reason, this.#attempt++, url, Math.random());
+    this.#report({ type: "state", state: verdict.state, message: verdict.message });
+    if (verdict.retryIn !== null) this.#timer = setTimeout(() => this.#connect(), verdict.retryIn);
+  }
+
+  #say(socket: WebSocket | null, message: ViewerMessage): void {
+    if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
+  }
+
+  #remember(message: ViewerMessage): void {
+    if (message.type === "set_viewport") this.#size = [message];
+    if (message.type !== "event") return;
+    if (message.event.type === "resize") this.#size = [...this.#size.slice(0, 1), message];
+    if (message.event.type === "hide") this.#hidden = true;
+    if (message.event.type === "show") this.#hidden = false;
+  }
+
+  // What the hub says ------------------------------------------------------------------------------------------------
+
+  #receive(socket: WebSocket, data: string | ArrayBuffer): void {
+    if (typeof data === "string") return this.#heed(parse(data));
+    const [header, payload] = unpack(data);
+    if (isImage(header)) this.#show(socket, header, payload);
+  }
+
+  #heed(message: HubMessage): void {
+    if (isStats(message)) this.#meter.heard(message.rtt_ms ?? 0, message.encode_ms ?? 0);
+    if (isConfig(message)) this.#configure(message);
+  }
+
+  #configure(config: Config): void {
+    if (config.transport !== "image") {
+      this.#drop();
+      const message = `This viewer can't decode what the hub sends (${config.transport}). Is the page's bundle older than the hub?`;
+      this.#report({ type: "state", state: "failed", message });
+      return;
+    }
+    this.#attempt = 0;
+    this.#report({ type: "state", state: "live", message: "" });
+  }
+
+  #show(socket: WebSocket, header: ImageHeader, payload: Uint8Array<ArrayBuffer>): void {
+    const started = performance.now();
+    const decoding = decodeImage(payload, header.mime);
+    decoding.catch(() => {}); // awaited in its turn, below
+    this.#queued++;
+    // Decoded side by side, drawn one after the other: never an older frame after a newer one.
+    this.#drawn = this.#drawn.then(async () => {
+      try {
+        const picture = await decoding;
+        this.#queued--;
+        this.#meter.decoded(performance.now() - started, payload.byteLength, header.mime);
+        this.#draw(picture, header);
+        this.#say(socket, { type: "ack", seq: header.seq, decode_queue_size: this.#queued, displayed: true });
+      } catch (error) {
+        this.#queued--;
+        console.error("rfb: a picture could not be shown", error);
+        setTimeout(() => this.#say(socket, { type: "decoder_reset" }), RESET_PAUSE_MS);
+      }
+    });
+  }
+
+  #draw(picture: Drawable, { width, height, pixel_ratio }: ImageHeader): void {
+    if (this.#canvas.width !== width || this.#canvas.height !== height) {
+      this.#canvas.width = width;
+      this.#canvas.height = height;
+    }
+    this.#context.drawImage(picture, 0, 0, width, height);
+    picture.close();
+    this.#report({ type: "frame", width, height, pixelRatio: pixel_ratio ?? 1 });
+  }
+
+  #reportFigures(): void {
+    const figures = this.#meter.take();
+    if (figures) this.#report({ type: "figures", figures });
+  }
+}
+
+/** What is shown in the figures: sums of the running second. */
+class Meter {
+  #since = performance.now();
+  #frames = 0;
+  #bytes = 0;
+  #decodeMs = 0;
+  #roundTripMs = 0;
+  #encodeMs = 0;
+  #format = "";
+  #resting = true;
+
+  decoded(ms: number, bytes: number, mime: string): void {
+    this.#frames++;
+    this.#bytes += bytes;
+    this.#decodeMs += ms;
+    this.#format = mime.replace("image/", "");
+  }
+
+  heard(roundTripMs: number, encodeMs: number): void {
+    this.#roundTripMs = roundTripMs;
+    this.#encodeMs = encodeMs;
+  }
+
+  /** The figures since the last call; null when nothing came in this second nor the one before. */
+  take() {
+    const now = performance.now();
+    const seconds = (now - this.#since) / 1000;
+    const wasResting = this.#resting;
+    this.#resting = this.#frames === 0;
+    const figures = {
+      fps: this.#frames / seconds,
+      megabitsPerSecond: (this.#bytes * 8) / 1e6 / seconds,
+      decodeMs: this.#frames ? this.#decodeMs / this.#frames : 0,
+      encodeMs: this.#encodeMs,
+      roundTripMs: this.#roundTripMs,
+      format: this.#format,
+    };
+    this.#since = now;
+    this.#frames = this.#bytes = this.#decodeMs = 0;
+    return wasResting && this.#resting ? null : figures;
+  }
+}

@@ -1,0 +1,58 @@
+"""Who may connect: the hub's token, and where the page that asks comes from."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import secrets
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+
+def new_token() -> str:
+    """A token nobody guesses: 192 random bits, safe in a URL."""
+    return secrets.token_urlsafe(24)
+
+
+def same_token(given: str | None, token: str) -> bool:
+    """Whether *given* is *token*, in a time that tells nothing about where they differ."""
+    return hmac.compare_digest((given or "").encode("utf-8", "surrogatepass"), token.encode())
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host*, a name or an address without brackets, means this machine and cannot mean another."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str]) -> bool:
+    """Whether a page from *origin* may open a stream at *host* (the handshake's ``Origin`` and ``Host`` headers).
+
+    Allowed are: no origin at all (not a browser), pages of this machine, the hub's own page when it was reached by
+    address, the webviews of VS Code, and *allowed*. A name in ``Host`` proves nothing, since a hostile page can have
+    its own name resolve to this machine; who serves under a name passes it in *allowed*.
+    """
+    if origin is None or origin in allowed:
+        return True
+    try:
+        parts = urlsplit(origin)
+        name = parts.hostname or ""
+    except ValueError:
+        return False
+    if parts.scheme == "vscode-webview":
+        return True
+    if parts.scheme not in ("http", "https"):
+        return False
+    return is_loopback(name) or (parts.netloc == host and _is_address(name))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

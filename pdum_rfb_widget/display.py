@@ -1,0 +1,194 @@
+"""What users hold: `publish` pixels, take the viewers' input, show a widget."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Generator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from .broadcast import Broadcast
+from .frames import as_pixels
+from .types import InputEvent
+
+if TYPE_CHECKING:
+    from .notebook import RfbCanvas
+    from .server import Server
+
+
+class Display:
+    """A framebuffer that any number of browsers look at. `server.serve` and `Server.add_stream` make it.
+
+    Every method may be called from any thread. It can be awaited, and as a context manager, sync or async, it closes.
+    """
+
+    def __init__(self, server: Server, stream: Broadcast) -> None:
+        self.server = server
+        """The hub that this stream belongs to."""
+        self.closed = False
+        self._stream = stream
+        self._address: tuple[str, int] | None = None
+        self._lock = threading.Lock()  # guards the two below: the hub's thread puts events, any thread takes them
+        self._events: deque[InputEvent] = deque(maxlen=stream.options.event_queue_size)
+        self._sleepers: list[Future[None]] = []
+
+    # Pixels -----------------------------------------------------------------------------------------------------------
+
+    def publish(self, frame: object) -> None:
+        """Make *frame* what every viewer sees next. Never waits for a viewer: one that is behind skips to the newest.
+
+        *frame* is a uint8 array, or anything numpy can view as one, of shape ``(H, W)`` (grey), ``(H, W, 3)`` (RGB) or
+        ``(H, W, 4)`` (RGBA, shown opaque), 1 to 16384 pixels a side, contiguous or not. Its size may change from frame
+        to frame. It is copied, unless the stream was made with ``own_frames=False``: then never change it again.
+
+        Raises `TypeError` for another dtype, `ValueError` for another shape, `RuntimeError` once the display is closed.
+        """
+        pixels = as_pixels(frame)
+        if self.closed:
+            raise RuntimeError(f"the display {self.name!r} was closed, or its cell has run again")
+        self._stream.publish(pixels)
+
+    def wait_ready(self, timeout: float | None = None) -> bool:
+        """Sleep until some visible viewer can take a frame: True; False after *timeout* seconds or when closed."""
+        return not self.closed and self._stream.wait_ready(timeout) and not self.closed
+
+    # Input ------------------------------------------------------------------------------------------------------------
+
+    def poll_events(self) -> list[InputEvent]:
+        """All input that came since it was last taken, oldest first. `events` takes from the same queue."""
+        with self._lock:
+            taken = list(self._events)
+            self._events.clear()
+        return taken
+
+    async def events(self) -> AsyncIterator[InputEvent]:
+        """The input as it comes, until the display is closed."""
+        while True:
+            with self._lock:
+                event = self._events.popleft() if self._events else None
+                if event is None:
+                    if self.closed:
+                        return
+                    woken: Future[None] = Future()
+                    self._sleepers.append(woken)
+            if event:
+                yield event
+            else:
+                await asyncio.wrap_future(woken)
+
+    def put_event(self, event: InputEvent) -> None:
+        """Queue *event* as if a viewer had sent it; the oldest goes when the queue is full."""
+        with self._lock:
+            self._events.append(event)
+            self._wake_sleepers()
+
+    # Where and who ----------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The stream's name on its hub."""
+        return self._stream.name
+
+    @property
+    def width(self) -> int:
+        """Of the newest frame, in pixels."""
+        return self._stream.size[0]
+
+    @property
+    def height(self) -> int:
+        """Of the newest frame, in pixels."""
+        return self._stream.size[1]
+
+    @property
+    def client_count(self) -> int:
+        """How many viewers are connected, hidden ones too."""
+        return sum(viewer.session.selection is not None for viewer in tuple(self._stream.viewers))
+
+    @property
+    def port(self) -> int:
+        """The TCP port that the stream is reached at."""
+        return self._reached_at()[1]
+
+    @property
+    def ws_url(self) -> str:
+        """The stream's address, without the token."""
+        return f"ws://{self._netloc()}/{quote(self.name)}"
+
+    @property
+    def url(self) -> str:
+        """A page that shows the stream in any browser on this machine. It holds the token, in the fragment, which no
+        server, proxy or log sees: give it to nobody who may not look and touch."""
+        return f"http://{self._netloc()}/?stream={quote(self.name)}#token={quote(self.server.token)}"
+
+    def widget(self, *, batteries: bool = True, **traits: Any) -> RfbCanvas:
+        """The stream as a notebook widget: `RfbViewer` with toolbar, status and figures, or the bare `RfbCanvas`.
+
+        *traits* are those of the widget: ``height=480``, ``fit="contain"``, ``background=""`` and so on. Any number of
+        widgets may show one stream.
+        """
+        from .notebook import RfbCanvas, RfbViewer
+
+        make = RfbViewer if batteries else RfbCanvas
+        host, port = self._reached_at()
+        return make(**{"host": host, "port": port, "stream": self.name, "token": self.server.token, **traits})
+
+    def reach(self, listener: tuple[str, int]) -> None:
+        """Name *listener* in the addresses from now on."""
+        self._address = listener
+
+    def _reached_at(self) -> tuple[str, int]:
+        return self.server.address(self._address)
+
+    def _netloc(self) -> str:
+        host, port = self._reached_at()
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    # Life -------------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Remove the stream and close its viewers, with a reason. Other streams go on. Safe to call again."""
+        if not self.closed:
+            self.retire()
+            self.server.forget(self)
+
+    async def aclose(self) -> None:
+        """`close`, for coroutines."""
+        await asyncio.to_thread(self.close)
+
+    def retire(self) -> None:
+        """Take no more frames, and end `events` and `wait_ready`; the viewers stay for the stream's next display."""
+        with self._lock:
+            self.closed = True
+            self._wake_sleepers()
+        self._stream.wake_waiters()
+
+    def _wake_sleepers(self) -> None:
+        sleepers, self._sleepers = self._sleepers, []
+        for woken in sleepers:
+            if not woken.cancelled():
+                woken.set_result(None)
+
+    async def _itself(self) -> Display:
+        return self
+
+    def __await__(self) -> Generator[Any, None, Display]:
+        return self._itself().__await__()
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Display:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"{self.client_count} viewers"
+        return f"<Display {self.name!r} {self.width}x{self.height}, {state}>"

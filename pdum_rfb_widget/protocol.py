@@ -1,0 +1,240 @@
+"""The wire: messages, their validation, and negotiation. Pure functions, no I/O.
+
+Two message forms: JSON text both ways, and from the hub one binary message a payload, ``uint32 LE header length |
+UTF-8 JSON header | payload``. Unknown message types and unknown fields are ignored by both sides.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, NoReturn, TypeAlias
+
+from .events import is_number, validate
+from .types import EncodedPayload, EventDict, Selection, StreamOptions
+
+MIMES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+
+_MAX_SUPPORTED = 64
+_LENGTH = struct.Struct("<I")
+
+
+class CloseCode(IntEnum):
+    """Why a viewer is closed; a reason in words always goes with it."""
+
+    GOING_AWAY = 1001
+    INTERNAL_ERROR = 1011
+    MALFORMED = 4400
+    BAD_CREDENTIAL = 4401
+    BAD_ORIGIN = 4403
+    NO_STREAM = 4404
+    NO_FORMAT = 4406
+    TIMED_OUT = 4408
+    OVER_LIMIT = 4429
+
+
+class ProtocolError(Exception):
+    """The peer's fault: its connection is closed with this code and reason, and nobody else notices."""
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        super().__init__(f"{code.value} {reason}")
+        self.code = code
+        self.reason = reason
+
+
+# From a viewer --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    supported: tuple[str, ...]
+    device_pixel_ratio: float
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetViewport:
+    width: float
+    height: float
+    pwidth: float
+    pheight: float
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    seq: int
+    decode_queue_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKeyframe:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderReset:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    event: EventDict
+
+
+ClientMessage: TypeAlias = Hello | SetViewport | Ack | RequestKeyframe | DecoderReset | Event
+
+
+def parse(message: str | bytes) -> ClientMessage | None:
+    """The viewer's *message*, or None for one of a type that this version doesn't know.
+
+    Raises `ProtocolError` with 4400 for anything malformed, and nothing else.
+    """
+    if isinstance(message, bytes):
+        _malformed("viewers send text, and a binary message came")
+    try:
+        fields = json.loads(message, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        _malformed("the message is not JSON")
+    if not isinstance(fields, dict) or not isinstance(kind := fields.get("type"), str):
+        _malformed("a message is an object with a type")
+    reader = _READERS.get(kind)
+    return reader(fields) if reader else None
+
+
+def _hello(fields: dict[str, Any]) -> Hello:
+    supported = fields.get("supported")
+    if not (
+        isinstance(supported, list)
+        and len(supported) <= _MAX_SUPPORTED
+        and all(isinstance(item, str) and len(item) <= 64 for item in supported)
+    ):
+        _malformed("hello.supported is a list of capability strings")
+    token = fields.get("token")
+    if not (token is None or isinstance(token, str)):
+        _malformed("hello.token is a string")
+    return Hello(tuple(supported), _number(fields, "device_pixel_ratio", 1.0), token)
+
+
+def _set_viewport(fields: dict[str, Any]) -> SetViewport:
+    return SetViewport(*(_number(fields, name) for name in ("width", "height", "pwidth", "pheight", "ratio")))
+
+
+def _ack(fields: dict[str, Any]) -> Ack:
+    return Ack(_count(fields, "seq"), _count(fields, "decode_queue_size", 0))
+
+
+def _request_keyframe(fields: dict[str, Any]) -> RequestKeyframe:
+    return RequestKeyframe(str(fields.get("reason", ""))[:256])
+
+
+def _decoder_reset(fields: dict[str, Any]) -> DecoderReset:
+    return DecoderReset()
+
+
+def _event(fields: dict[str, Any]) -> Event | None:
+    try:
+        event = validate(fields.get("event"))
+    except ValueError as error:
+        _malformed(str(error))
+    return Event(event) if event else None
+
+
+_READERS: dict[str, Callable[[dict[str, Any]], ClientMessage | None]] = {
+    "hello": _hello,
+    "set_viewport": _set_viewport,
+    "ack": _ack,
+    "request_keyframe": _request_keyframe,
+    "decoder_reset": _decoder_reset,
+    "event": _event,
+}
+
+
+def _number(fields: dict[str, Any], name: str, default: float | None = None) -> float:
+    value: Any = fields.get(name, default)
+    if not is_number(value):
+        _malformed(f"{fields['type']}.{name} is a number")
+    return float(value)
+
+
+def _count(fields: dict[str, Any], name: str, default: int | None = None) -> int:
+    value: Any = fields.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 53:
+        _malformed(f"{fields['type']}.{name} is a whole number")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _malformed(reason: str) -> NoReturn:
+    raise ProtocolError(CloseCode.MALFORMED, reason)
+
+
+# To a viewer ----------------------------------------------------------------------------------------------------------
+
+
+def config_message(width: int, height: int) -> str:
+    return _json(
+        {"type": "config", "transport": "image", "width": width, "height": height, "coords": "frame-pixels"}
+        | {"features": []}
+    )
+
+
+def stats_message(**figures: float) -> str:
+    return _json({"type": "stats", **{name: round(value, 3) for name, value in figures.items()}})
+
+
+def image_header(seq: int, payload: EncodedPayload) -> dict[str, Any]:
+    return {
+        "type": "image_frame",
+        "seq": seq,
+        "timestamp_us": payload.timestamp_us,
+        "width": payload.width,
+        "height": payload.height,
+        "mime": payload.mime,
+    }
+
+
+def pack_header(header: dict[str, Any]) -> bytes:
+    """*header* with its length in front, to be followed by the payload's bytes."""
+    text = _json(header).encode()
+    return _LENGTH.pack(len(text)) + text
+
+
+def pack_binary_message(header: dict[str, Any], payload: bytes) -> bytes:
+    """One whole binary message."""
+    return pack_header(header) + payload
+
+
+def unpack_binary_message(message: bytes) -> tuple[dict[str, Any], bytes]:
+    """The inverse of `pack_binary_message`. Raises `ValueError` for a message that is cut short or has no header."""
+    if len(message) < _LENGTH.size or len(message) < (start := _LENGTH.size + _LENGTH.unpack_from(message)[0]):
+        raise ValueError(f"a message of {len(message)} bytes is cut short")
+    header = json.loads(message[_LENGTH.size : start])
+    if not isinstance(header, dict):
+        raise ValueError("the header is not an object")
+    return header, message[start:]
+
+
+def _json(fields: dict[str, Any]) -> str:
+    return json.dumps(fields, separators=(",", ":"))
+
+
+# Negotiation ----------------------------------------------------------------------------------------------------------
+
+
+def negotiate(supported: Iterable[str], options: StreamOptions) -> Selection:
+    """The format for a viewer: the stream's own where the viewer takes it, else JPEG, WebP or PNG, in this order.
+
+    Raises `ProtocolError` with 4406 when the viewer takes none of them.
+    """
+    offered = set(supported)
+    for mode in (options.image_mode, "jpeg", "webp", "png"):
+        if MIMES[mode] in offered:
+            return Selection(MIMES[mode], options.quality)
+    raise ProtocolError(CloseCode.NO_FORMAT, f"the viewer takes none of {', '.join(MIMES.values())}")

@@ -1,0 +1,349 @@
+"""The hub: streams by name, listeners, routing, and the thread of its own that they live in.
+
+A process has one hub. Its loop runs in a daemon thread, so that frames flow while a notebook's cell is busy. Streams
+and listeners belong to that loop; the public methods may be called from any thread and wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import json
+import logging
+import os
+import re
+import threading
+from collections.abc import Coroutine, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from websockets.asyncio.server import Server as Listener
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as listen
+from websockets.http11 import Request, Response
+
+from . import page
+from .auth import new_token, origin_allowed, same_token
+from .broadcast import Broadcast, Viewer
+from .cells import current_cell
+from .display import Display
+from .protocol import CloseCode, Hello, ProtocolError
+from .session import HELLO_TIMEOUT, Session
+from .transport import MAX_MESSAGE, WebSocketTransport
+from .types import StreamOptions, check_int
+
+log = logging.getLogger(__name__)
+# What websockets logs below WARNING holds headers and messages, and so tokens.
+_websocket_log = logging.getLogger(f"{__package__}.websocket")
+_websocket_log.setLevel(logging.WARNING)
+
+DEFAULT_STREAM = "default"
+SCRIPT_PORT = 8765
+"""The port in scripts, so that an address can be remembered; notebooks take any free one."""
+
+_STREAM_NAME = re.compile(r"[\w.~-]{1,64}")
+_T = TypeVar("_T")
+
+
+class Server:
+    """The hub. Get it from `serve_server` or `Display.server`; it closes with `close`, or with the process."""
+
+    def __init__(self, origins: Iterable[str] = ()) -> None:
+        self.token = new_token()
+        """What every viewer must present. It dies with the hub."""
+        self.closed = False
+        self._origins = set(origins)
+        self._pid = os.getpid()
+        self._streams: dict[str, Broadcast] = {}
+        self._displays: dict[str, Display] = {}
+        self._listeners: dict[tuple[str, int], Listener] = {}
+        self._pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "rfb-encoder")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="rfb-hub", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    # Streams ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The names of the streams, oldest first."""
+        return tuple(self._streams)
+
+    def stream(self, name: str = DEFAULT_STREAM) -> Display:
+        """The display of the stream *name*. Raises `KeyError` that lists the names there are."""
+        try:
+            return self._displays[name]
+        except KeyError:
+            raise KeyError(f"no stream {name!r}; there are {', '.join(self.streams) or 'none'}") from None
+
+    def add_stream(self, name: str, width: int, height: int, **options: Any) -> Display:
+        """A new stream of *width* x *height* pixels, 1 to 16384 each, reached as ``ws://host:port/<name>``.
+
+        *options* are those of `types.StreamOptions`. The size is what viewers are told before the first frame; every
+        frame brings its own. Raises `ValueError` when the name is taken, or is not 1 to 64 letters, digits or ``._~-``.
+        """
+        return self._on_loop(self._put_stream(name, width, height, options, replace=False))
+
+    def remove_stream(self, name: str) -> None:
+        """Close the stream and its viewers. Does nothing when there is no such stream."""
+        if display := self._displays.get(name):
+            display.close()
+
+    def put_stream(self, name: str, width: int, height: int, **options: Any) -> Display:
+        """`add_stream`, but where *name* is taken its display is closed and its viewers move over to the new one."""
+        return self._on_loop(self._put_stream(name, width, height, options, replace=True))
+
+    async def _put_stream(
+        self, name: str, width: int, height: int, options: dict[str, Any], *, replace: bool
+    ) -> Display:
+        if not isinstance(name, str) or not _STREAM_NAME.fullmatch(name):
+            raise ValueError(f"a stream's name is 1 to 64 letters, digits, '.', '_', '~' or '-', not {name!r}")
+        if name in self._streams and not replace:
+            raise ValueError(f"there is a stream {name!r} already")
+        checked = StreamOptions.of(options)
+        for label, side in (("width", width), ("height", height)):
+            check_int(label, side, 1, 16384)
+        stream = self._streams.get(name) or Broadcast(name, (width, height), checked, self._loop, self._pool)
+        if name in self._displays:
+            self._displays[name].retire()
+        display = Display(self, stream)
+        stream.take_over((int(width), int(height)), checked, display.put_event)
+        self._streams[name] = stream
+        self._displays[name] = display
+        return display
+
+    def forget(self, display: Display) -> None:
+        """Drop *display*'s stream and close its viewers, unless another display has taken the stream over."""
+        if self.usable:
+            self._on_loop(self._forget(display))
+
+    async def _forget(self, display: Display) -> None:
+        if self._displays.get(display.name) is display:
+            del self._displays[display.name]
+            await self._streams.pop(display.name).close("the display was closed")
+
+    # Listeners --------------------------------------------------------------------------------------------------------
+
+    @property
+    def port(self) -> int:
+        """The TCP port of the first listener, 0 while there is none."""
+        return self.address()[1] if self._listeners else 0
+
+    def listen(self, host: str = "127.0.0.1", port: int | None = None) -> tuple[str, int]:
+        """Listen on *host*:*port* too, and say where that is. None is the port there is, or any free one.
+
+        Asking again for a listener that is there changes nothing. Raises `OSError` when another process has the port.
+        """
+        if port is not None:
+            check_int("port", port, 0, 65535)
+        return self._on_loop(self._listen(host, port))
+
+    def allow_origins(self, origins: Iterable[str]) -> None:
+        """Let pages from these origins (``https://host:port``) open streams, besides those of this machine."""
+        if isinstance(origins, str):
+            raise TypeError(f"origins is a list of strings like 'https://host:port', not the string {origins!r}")
+        self._origins.update(origins)
+
+    def address(self, wanted: tuple[str, int] | None = None) -> tuple[str, int]:
+        """Host and port at which a browser on this machine reaches the listener *wanted*, or else the first."""
+        host, port = wanted or next(iter(self._listeners))
+        return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host), port
+
+    async def _listen(self, host: str, port: int | None) -> tuple[str, int]:
+        for there in self._listeners:
+            if there[0] == host and port in (None, 0, there[1]):
+                return there
+        try:
+            listener = await listen(
+                self._welcome,
+                host,
+                port or 0,
+                process_request=self._answer_http,
+                compression=None,  # pixels are compressed already: 5 ms for 200 KB, and nothing gained
+                max_size=MAX_MESSAGE,
+                max_queue=16,
+                open_timeout=HELLO_TIMEOUT,
+                ping_interval=20,
+                ping_timeout=60,  # a kernel that holds the GIL for long must not lose its viewers
+                close_timeout=2,
+                server_header=None,
+                logger=_websocket_log,
+            )
+        except OSError as error:
+            raise OSError(error.errno, f"can't listen on {host}:{port}: {error.strerror or error}") from None
+        bound = (host, int(next(iter(listener.sockets)).getsockname()[1]))
+        self._listeners[bound] = listener
+        return bound
+
+    # Viewers ----------------------------------------------------------------------------------------------------------
+
+    async def _welcome(self, socket: ServerConnection) -> None:
+        transport = WebSocketTransport(socket)
+        request = socket.request
+        assert request is not None
+        origin = request.headers.get("Origin")
+        if not origin_allowed(origin, request.headers.get("Host"), self._origins):
+            log.warning("a page from %s was refused; pass origins=[...] to allow it", origin)
+            await transport.close(CloseCode.BAD_ORIGIN, f"pages from {origin} may not open this stream")
+            return
+        name = unquote(urlsplit(request.path).path.strip("/")) or DEFAULT_STREAM
+        stream = self._streams.get(name)
+
+        def authorize(hello: Hello) -> None:
+            if not same_token(hello.token, self.token):
+                raise ProtocolError(CloseCode.BAD_CREDENTIAL, "the token is not this hub's")
+            if stream is None:
+                raise ProtocolError(CloseCode.NO_STREAM, f"there is no stream {name[:64]!r}")
+
+        options = stream.options if stream else StreamOptions()
+        viewer = Viewer(Session(options, authorize, self._loop.time()), transport, stream)
+        await (stream.serve(viewer) if stream else viewer.run())
+
+    def _answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
+        if "Upgrade" in request.headers:
+            return None
+        parts = urlsplit(request.path)
+        if parts.path == "/health":
+            return connection.respond(HTTPStatus.OK, "ok\n")
+        if asset := page.asset(parts.path):
+            return asset
+        bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if not same_token(bearer or parse_qs(parts.query).get("token", [""])[0], self.token):
+            return connection.respond(HTTPStatus.UNAUTHORIZED, "the token is missing or not this hub's\n")
+        if (found := self._look_up(unquote(parts.path))) is None:
+            return connection.respond(HTTPStatus.NOT_FOUND, "there is nothing here\n")
+        return page.response(json.dumps(found), "application/json")
+
+    def _look_up(self, path: str) -> list[dict[str, Any]] | None:
+        if path == "/streams":
+            return [
+                dict(name=s.name, width=s.size[0], height=s.size[1], fps=s.options.fps, clients=len(s.viewers))
+                for s in self._streams.values()
+            ]
+        match = re.fullmatch(r"/streams/([^/]+)/metrics", path)
+        if match and (stream := self._streams.get(match[1])):
+            return [{"client_id": viewer.id} | viewer.session.metrics() for viewer in stream.viewers]
+        return None
+
+    # Life -------------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close every stream and listener and end the hub's thread. Safe to call again."""
+        if self.closed or self._pid != os.getpid():
+            return
+        self.closed = True
+        atexit.unregister(self.close)
+        for display in self._displays.values():
+            display.retire()
+        try:
+            asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result(timeout=10)
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(timeout=5)
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._loop.close()
+
+    async def aclose(self) -> None:
+        """`close`, for coroutines."""
+        await asyncio.to_thread(self.close)
+
+    async def _shut_down(self) -> None:
+        await asyncio.gather(*(stream.close("the hub was closed") for stream in self._streams.values()))
+        self._streams.clear()
+        self._displays.clear()
+        for listener in self._listeners.values():
+            listener.close()
+        await asyncio.gather(*(listener.wait_closed() for listener in self._listeners.values()))
+        self._listeners.clear()
+
+    @property
+    def usable(self) -> bool:
+        """Open, and in the process that made it: a fork has the object but not the thread."""
+        return not self.closed and self._pid == os.getpid()
+
+    def _on_loop(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        if not self.usable:
+            coroutine.close()
+            raise RuntimeError("this hub was closed; serve() makes a new one")
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    async def _itself(self) -> Server:
+        return self
+
+    def __await__(self) -> Generator[Any, None, Server]:
+        return self._itself().__await__()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Server:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+
+_hub: Server | None = None
+_hub_lock = threading.Lock()
+
+
+def hub() -> Server:
+    """The process's hub, made when it is first asked for."""
+    global _hub
+    with _hub_lock:
+        if _hub is None or not _hub.usable:
+            _hub = Server()
+        return _hub
+
+
+def serve_server(*, host: str = "127.0.0.1", port: int | None = None, origins: Iterable[str] = ()) -> Server:
+    """The process's hub, listening on *host*:*port*, for several streams: ``server.add_stream(name, width, height)``.
+
+    *port* None means any free one in notebooks and 8765 in scripts. The result can be awaited and is a context manager.
+    *origins* are pages of other machines that may connect; those of this one may always.
+    """
+    server = hub()
+    server.allow_origins(origins)
+    server.listen(host, _default_port(server) if port is None else port)
+    return server
+
+
+def serve(
+    width: int,
+    height: int,
+    *,
+    name: str | None = None,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    origins: Iterable[str] = (),
+    **options: Any,
+) -> Display:
+    """A display of *width* x *height* pixels (1 to 16384 each) that browsers can attach to; returns at once.
+
+    Starts the process's hub or uses it again, so that ``await serve(...)``, ``with serve(...) as display`` and calling
+    it twice are all right. Without a *name* the stream is the calling notebook cell's: run the cell again, and the
+    viewers move over to the new display. In scripts the first is ``default``, then ``default-2`` and so on. A *name*
+    that is taken is taken over likewise. *host*, *port* and *origins* are as for `serve_server`, *options* those of
+    `types.StreamOptions`.
+    """
+    server = serve_server(host=host, port=port, origins=origins)
+    display = server.put_stream(name or _name_for_caller(server), width, height, **options)
+    display.reach(server.listen(host, port))
+    return display
+
+
+def _default_port(server: Server) -> int | None:
+    return None if current_cell() or server.port else SCRIPT_PORT
+
+
+def _name_for_caller(server: Server) -> str:
+    if cell := current_cell():
+        return cell.next_stream_name()
+    names = (DEFAULT_STREAM, *(f"{DEFAULT_STREAM}-{n}" for n in range(2, 1 << 20)))
+    return next(name for name in names if name not in server.streams)

@@ -1,0 +1,201 @@
+"""Real notebook servers and a real browser, for tests: started, driven, and read back."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+ARTIFACTS = Path(__file__).parent.parent / "artifacts"
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
+    """Until *condition* holds; `TimeoutError` that says *what* was waited for."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not come within {seconds} s")
+        time.sleep(0.02)
+
+
+def chromium_path() -> str | None:
+    """The browser that setup.sh found, or one on the path; None leaves it to Playwright."""
+    names = (os.environ.get("RFB_CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if name and (path := shutil.which(name))), None)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium with software rendering."""
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+        browser = playwright.chromium.launch(executable_path=chromium_path(), args=arguments)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def read_canvas(canvas: Locator) -> npt.NDArray[np.uint8]:
+    """The pixels that the canvas holds, as (H, W, 3)."""
+    url = canvas.evaluate(
+        """canvas => {
+            const copy = document.createElement("canvas");
+            copy.width = canvas.width;
+            copy.height = canvas.height;
+            copy.getContext("2d").drawImage(canvas, 0, 0);
+            return copy.toDataURL("image/png");
+        }"""
+    )
+    picture = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+    return np.asarray(picture.convert("RGB"))
+
+
+def error_of(canvas: Locator, wanted: npt.NDArray[np.uint8]) -> float:
+    """The mean difference between the canvas and *wanted*, of 255; infinite while their sizes differ."""
+    shown = read_canvas(canvas)
+    if shown.shape != wanted.shape:
+        return float("inf")
+    return float(np.abs(shown.astype(int) - wanted).mean())
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class HostProcess:
+    """A notebook server as a process of its own, with a home of its own. A context manager that ends it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.port = free_port()
+        self.token = secrets.token_hex(8)
+        self.log = home / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        raise NotImplementedError("a host names its command")
+
+    def ready_url(self) -> str:
+        raise NotImplementedError("a host names an address that answers once it is up")
+
+    def environment(self) -> dict[str, str]:
+        return {}
+
+    def __enter__(self) -> HostProcess:
+        folder = self.home / "notebooks"
+        folder.mkdir(parents=True, exist_ok=True)
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self.command(), cwd=folder, env=os.environ | self.environment(), stdout=log, stderr=log
+            )
+        try:
+            wait_for(self._answers, f"{type(self).__name__} at port {self.port}", 60)
+        except TimeoutError:
+            self.__exit__(None, None, None)
+            raise RuntimeError(self.log.read_text(errors="replace")[-4000:]) from None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise RuntimeError(self.log.read_text(errors="replace")[-4000:])
+        try:
+            with urllib.request.urlopen(self.ready_url(), timeout=2):
+                return True
+        except OSError:
+            return False
+
+
+class Lab(HostProcess):
+    """JupyterLab."""
+
+    def command(self) -> list[str]:
+        return [
+            *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+            *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={self.port}", "--ServerApp.port_retries=0"),
+            *(f"--IdentityProvider.token={self.token}", "--LabApp.expose_app_in_browser=True"),
+        ]
+
+    def ready_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/api/status?token={self.token}"
+
+    def environment(self) -> dict[str, str]:
+        folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+        settings = self.home / "settings" / "@jupyterlab" / "apputils-extension"
+        settings.mkdir(parents=True, exist_ok=True)
+        quiet = {"fetchNews": "false", "checkForUpdates": False}
+        (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
+        return {name: str(self.home / name.lower()) for name in folders} | {
+            "JUPYTERLAB_SETTINGS_DIR": str(self.home / "settings")
+        }
+
+    def write(self, name: str, cells: list[str]) -> None:
+        """A notebook of code *cells*."""
+        code = [
+            {"cell_type": "code", "id": f"c{n}", "source": s, "metadata": {}, "outputs": [], "execution_count": None}
+            for n, s in enumerate(cells)
+        ]
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        notebook = {"cells": code, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+        (self.home / "notebooks" / name).write_text(json.dumps(notebook))
+
+    def open(self, page: Page, name: str) -> None:
+        """Open the notebook *name* and wait for its kernel."""
+        page.goto(f"http://127.0.0.1:{self.port}/lab/tree/{name}?token={self.token}&reset")
+        page.wait_for_function(f"{_PANEL}?.sessionContext?.session?.kernel?.status === 'idle'", timeout=60_000)
+
+    def run_all(self, page: Page) -> None:
+        """Run all cells and wait until the last has ended."""
+        page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
+
+    def run_cell(self, page: Page, index: int) -> None:
+        """Run the code cell *index* without waiting for its end."""
+        page.evaluate(
+            f"""index => {{
+                {_PANEL}.content.activeCellIndex = index;
+                jupyterapp.commands.execute('notebook:run-cell');
+            }}""",
+            index,
+        )
+
+    def output(self, page: Page, index: int) -> str:
+        """The text that cell *index* has printed."""
+        outputs = page.evaluate(f"index => {_PANEL}.content.widgets[index].model.outputs.toJSON()", index)
+        return "".join(
+            "".join(out.get("text", "")) or "\n".join(out.get("traceback", []))
+            for out in outputs
+            if out["output_type"] in ("stream", "error")
+        )
+
+
+_PANEL = "jupyterapp.shell.currentWidget"
