@@ -31,7 +31,7 @@ from .cells import current_cell
 from .display import Display
 from .protocol import CloseCode, Hello, ProtocolError
 from .session import HELLO_TIMEOUT, Session
-from .transport import MAX_MESSAGE, WebSocketTransport
+from .transport import MAX_MESSAGE, LimitedConnection, WebSocketTransport
 from .types import StreamOptions, check_int
 
 log = logging.getLogger(__name__)
@@ -162,6 +162,7 @@ class Server:
                 host,
                 port or 0,
                 process_request=self._answer_http,
+                create_connection=LimitedConnection,
                 compression=None,  # pixels are compressed already: 5 ms for 200 KB, and nothing gained
                 max_size=MAX_MESSAGE,
                 max_queue=16,
@@ -184,8 +185,8 @@ class Server:
         transport = WebSocketTransport(socket)
         request = socket.request
         assert request is not None
-        origin = request.headers.get("Origin")
-        if not origin_allowed(origin, request.headers.get("Host"), self._origins):
+        origin, host = (", ".join(request.headers.get_all(name)) or None for name in ("Origin", "Host"))
+        if not origin_allowed(origin, host, self._origins):
             log.warning("a page from %s was refused; pass origins=[...] to allow it", origin)
             await transport.close(CloseCode.BAD_ORIGIN, f"pages from {origin} may not open this stream")
             return

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
-from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import Server, ServerConnection
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode as WebSocketCode
+from websockets.server import ServerProtocol
 
+from .protocol import CloseCode
 from .session import Message
 
 MAX_MESSAGE = 64 * 1024
@@ -31,6 +34,21 @@ class Transport(Protocol):
 
     async def close(self, code: int, reason: str) -> None:
         """Say why and end; harmless when ended already."""
+
+
+class LimitedConnection(ServerConnection):
+    """A connection that answers a message over `MAX_MESSAGE` with 4429 in place of WebSocket's own 1009."""
+
+    def __init__(self, protocol: ServerProtocol, server: Server, **settings: Any) -> None:
+        super().__init__(protocol, server, **settings)
+        fail = protocol.fail
+
+        def fail_in_our_words(code: int, reason: str = "") -> None:
+            if code == WebSocketCode.MESSAGE_TOO_BIG:
+                code, reason = CloseCode.OVER_LIMIT, f"a message of a viewer holds at most {MAX_MESSAGE} bytes"
+            fail(code, reason)
+
+        protocol.fail = fail_in_our_words  # type: ignore[method-assign]  # websockets has no hook for it
 
 
 class WebSocketTransport:

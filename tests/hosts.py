@@ -199,3 +199,44 @@ class Lab(HostProcess):
 
 
 _PANEL = "jupyterapp.shell.currentWidget"
+
+
+# Frames that carry a number, and the page's own count of those it has shown -----------------------------------------
+
+NUMBERED = """
+import numpy as np
+
+def numbered(n, width=1280, height=720):
+    '''A picture whose first ten 16 px blocks hold *n* in black and white; the rest is a gradient that moves with it.'''
+    x, y = np.arange(width, dtype=np.int64), np.arange(height, dtype=np.int64)[:, None]
+    picture = np.empty((height, width, 3), np.uint8)
+    picture[..., 0], picture[..., 1], picture[..., 2] = (x + 3 * n) % 256, (y + 2 * n) % 256, ((x + y) // 2 + n) % 256
+    for bit in range(10):
+        picture[:16, 16 * bit : 16 * bit + 16] = 255 if n >> bit & 1 else 0
+    return picture
+"""
+
+_WATCH = """canvas => {
+    const reader = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    const seen = (canvas.rfbSeen = []);
+    const look = () => {
+        if (!canvas.isConnected) return;
+        reader.drawImage(canvas, 0, 0, 160, 16, 0, 0, 10, 1);
+        const { data } = reader.getImageData(0, 0, 10, 1);
+        let number = 0;
+        for (let bit = 0; bit < 10; bit++) if (data[4 * bit] > 127) number |= 1 << bit;
+        if (seen.at(-1) !== number) seen.push(number);
+        requestAnimationFrame(look);
+    };
+    look();
+}"""
+
+
+def watch_numbers(canvas: Locator) -> None:
+    """From now on note at every animation frame which number the canvas shows; see `numbers_seen`."""
+    canvas.evaluate(_WATCH)
+
+
+def numbers_seen(canvas: Locator) -> list[int]:
+    """The numbers that the canvas has shown, in order, since they were last asked for."""
+    return list(canvas.evaluate("canvas => canvas.rfbSeen.splice(0)"))

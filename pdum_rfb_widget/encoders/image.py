@@ -78,7 +78,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 def _encode_by_pillow(pixels: Pixels, fmt: str, **settings: int) -> bytes:
     if pixels.ndim == 3 and pixels.shape[2] == 4:
         height, width = pixels.shape[:2]
-        picture = Image.frombuffer("RGB", (width, height), np.ascontiguousarray(pixels), "raw", "RGBX")
+        picture = Image.frombytes("RGB", (width, height), np.ascontiguousarray(pixels), "raw", "RGBX")
     else:
         picture = Image.fromarray(pixels)
     out = io.BytesIO()

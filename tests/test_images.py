@@ -1,0 +1,89 @@
+"""The image formats, decoded again by Pillow."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from pdum_rfb_widget.encoders import image
+from pdum_rfb_widget.types import Pixels, Selection
+
+rng = np.random.default_rng(3)
+
+
+def picture(height: int, width: int, channels: int) -> Pixels:
+    """Smooth, with an alpha channel that must not matter."""
+    y, x = np.mgrid[:height, :width]
+    planes = [x * 3 % 200, y * 2 % 200, (x + y) % 200, rng.integers(0, 255, (height, width))]
+    stacked = np.stack(planes[:channels], axis=-1).astype(np.uint8)
+    return stacked[..., 0] if channels == 1 else stacked
+
+
+def decoded(data: bytes) -> tuple[npt.NDArray[np.int64], str]:
+    opened = Image.open(io.BytesIO(data))
+    return np.asarray(opened.convert("RGB")).astype(np.int64), str(opened.format)
+
+
+def opaque(pixels: Pixels) -> npt.NDArray[np.int64]:
+    rgb = pixels[..., :3] if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+    return rgb.astype(np.int64)
+
+
+SIZES = [(1, 1), (1, 7), (5, 1), (33, 65), (48, 64)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_png_is_exact(size: tuple[int, int], channels: int) -> None:
+    pixels = picture(*size, channels)
+    shown, kind = decoded(image.encode_image(pixels, Selection("image/png", 80))[0])
+    assert kind == "PNG"
+    np.testing.assert_array_equal(shown, opaque(pixels))
+
+
+def test_png_of_rgba_is_opaque() -> None:
+    data = image.encode_png(picture(9, 9, 4))
+    assert (np.asarray(Image.open(io.BytesIO(data)))[..., 3] == 255).all()
+
+
+def test_png_of_noise_is_exact() -> None:
+    pixels = rng.integers(0, 256, (64, 48, 3), np.uint8)
+    np.testing.assert_array_equal(decoded(image.encode_png(pixels))[0], pixels)
+
+
+@pytest.mark.parametrize("mime", ["image/jpeg", "image/webp"])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_lossy_formats_are_close(mime: str, size: tuple[int, int], channels: int) -> None:
+    pixels = picture(*size, channels)
+    data, said = image.encode_image(pixels, Selection(mime, 90))
+    shown, kind = decoded(data)
+    assert said == mime
+    assert kind == mime.removeprefix("image/").upper()
+    assert np.abs(shown - opaque(pixels)).mean() < 6
+
+
+@pytest.mark.parametrize("mime", ["image/jpeg", "image/png", "image/webp"])
+def test_views_of_any_stride_are_encoded_like_their_copies(mime: str) -> None:
+    whole = picture(40, 60, 4)
+    views = [whole[::2, ::3], whole[::-1], whole[:, ::-1], whole[..., :3], whole[5:20, 7:30], whole.swapaxes(0, 1)]
+    for view in views:
+        assert image.encode_image(view, Selection(mime, 80)) == image.encode_image(view.copy(), Selection(mime, 80))
+
+
+def test_without_simplejpeg_pillow_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "simplejpeg", None)
+    for channels in (1, 3, 4):
+        pixels = picture(48, 64, channels)
+        shown, kind = decoded(image.encode_jpeg(pixels, 90))
+        assert kind == "JPEG"
+        assert np.abs(shown - opaque(pixels)).mean() < 4
+
+
+def test_what_webp_cannot_hold_becomes_jpeg() -> None:
+    data, mime = image.encode_image(np.zeros((2, 16384, 3), np.uint8), Selection("image/webp", 80))
+    assert (mime, decoded(data)[1]) == ("image/jpeg", "JPEG")

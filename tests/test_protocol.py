@@ -1,0 +1,123 @@
+"""The wire: every message is understood or refused with 4400; negotiation; the binary envelope."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+import pytest
+
+from pdum_rfb_widget.protocol import (
+    Ack,
+    CloseCode,
+    DecoderReset,
+    Event,
+    Hello,
+    ProtocolError,
+    RequestKeyframe,
+    SetViewport,
+    config_message,
+    negotiate,
+    pack_binary_message,
+    parse,
+    unpack_binary_message,
+)
+from pdum_rfb_widget.types import StreamOptions
+
+
+def test_every_client_message_is_understood() -> None:
+    hello = {"type": "hello", "supported": ["image/png"], "device_pixel_ratio": 2, "token": "t"}
+    size = {"width": 10, "height": 5, "pwidth": 20, "pheight": 10, "ratio": 2}
+    assert parse(json.dumps(hello)) == Hello(("image/png",), 2.0, "t")
+    assert parse(json.dumps({"type": "set_viewport", **size})) == SetViewport(10, 5, 20, 10, 2)
+    assert parse('{"type":"ack","seq":3,"decode_queue_size":1,"displayed":true}') == Ack(3, 1)
+    assert parse('{"type":"request_keyframe","reason":"lost"}') == RequestKeyframe("lost")
+    assert parse('{"type":"decoder_reset"}') == DecoderReset()
+    assert parse('{"type":"event","event":{"type":"key_down","key":"a"}}') == Event({"type": "key_down", "key": "a"})
+
+
+def test_unknown_types_and_fields_are_ignored() -> None:
+    assert parse('{"type":"from_the_future","x":1}') is None
+    assert parse('{"type":"ack","seq":1,"mood":"good"}') == Ack(1, 0)
+    assert parse('{"type":"event","event":{"type":"telepathy"}}') is None
+    assert parse('{"type":"event","event":{"type":"focus_in","colour":"red"}}') == Event({"type": "focus_in"})
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"\x00\x01",
+        "",
+        "nonsense",
+        "[]",
+        "3",
+        "{}",
+        '{"type":7}',
+        "[" * 60_000,
+        '{"type":"ack","seq":' + "9" * 5000 + "}",
+        '{"type":"ack"}',
+        '{"type":"ack","seq":-1}',
+        '{"type":"ack","seq":true}',
+        '{"type":"ack","seq":1.5}',
+        '{"type":"ack","seq":1,"decode_queue_size":null}',
+        '{"type":"hello"}',
+        '{"type":"hello","supported":"image/png"}',
+        '{"type":"hello","supported":[1]}',
+        '{"type":"hello","supported":[],"token":5}',
+        '{"type":"hello","supported":[],"device_pixel_ratio":NaN}',
+        '{"type":"set_viewport","width":"wide"}',
+        '{"type":"set_viewport","width":1e999,"height":1,"pwidth":1,"pheight":1,"ratio":1}',
+        '{"type":"event"}',
+        '{"type":"event","event":{"type":"pointer_down"}}',
+        '{"type":"event","event":{"type":"pointer_down","x":"left","y":0}}',
+        '{"type":"event","event":{"type":"pointer_down","x":1,"y":1,"buttons":[11]}}',
+        '{"type":"event","event":{"type":"pointer_move","x":1,"y":1,"touches":{"1":{"x":"a"}}}}',
+        '{"type":"event","event":{"type":"key_down","key":"a","modifiers":["Hyper"]}}',
+        '{"type":"event","event":{"type":"wheel","dx":0}}',
+    ],
+)
+def test_malformed_is_refused_with_4400_and_words(message: Any) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        parse(message)
+    assert caught.value.code == CloseCode.MALFORMED
+    assert caught.value.reason
+
+
+def test_negotiation_prefers_the_streams_format_then_what_the_viewer_has() -> None:
+    options = StreamOptions(image_mode="png", quality=70)
+    assert negotiate(["image/jpeg", "image/png"], options).mime == "image/png"
+    assert negotiate(["image/webp", "image/jpeg"], options).mime == "image/jpeg"
+    assert negotiate(["rfb/unknown", "image/webp"], options).mime == "image/webp"
+    assert negotiate(["image/png"], StreamOptions(quality=70)).quality == 70
+
+
+def test_negotiation_without_a_common_format_is_4406() -> None:
+    with pytest.raises(ProtocolError, match="image/jpeg") as caught:
+        negotiate(["webcodecs/h264-annexb"], StreamOptions())
+    assert caught.value.code == CloseCode.NO_FORMAT
+
+
+def test_envelope_is_length_header_payload() -> None:
+    message = pack_binary_message({"type": "image_frame", "seq": 1}, b"pixels")
+    length = struct.unpack_from("<I", message)[0]
+    assert json.loads(message[4 : 4 + length]) == {"type": "image_frame", "seq": 1}
+    assert unpack_binary_message(message) == ({"type": "image_frame", "seq": 1}, b"pixels")
+
+
+@pytest.mark.parametrize("message", [b"", b"\x01", b"\xff\xff\x00\x00{}", b"\x02\x00\x00\x00[]"])
+def test_envelope_that_is_cut_short_or_headless_is_an_error(message: bytes) -> None:
+    with pytest.raises(ValueError, match=r"cut short|not an object"):
+        unpack_binary_message(message)
+
+
+def test_config_names_what_the_wire_asks_for() -> None:
+    config = json.loads(config_message(640, 480))
+    assert config == {
+        "type": "config",
+        "transport": "image",
+        "width": 640,
+        "height": 480,
+        "coords": "frame-pixels",
+        "features": [],
+    }

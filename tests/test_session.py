@@ -1,0 +1,253 @@
+"""The rules of flow, each by a list of inputs and a clock that the test moves."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from pdum_rfb_widget.protocol import CloseCode, Hello, ProtocolError, unpack_binary_message
+from pdum_rfb_widget.session import Message, Session
+from pdum_rfb_widget.types import EncodedPayload, StreamOptions
+
+HELLO = json.dumps({"type": "hello", "supported": ["image/jpeg"], "device_pixel_ratio": 1, "token": "right"})
+
+
+def accept(hello: Hello) -> None:
+    if hello.token != "right":
+        raise ProtocolError(CloseCode.BAD_CREDENTIAL, "no")
+
+
+class Flow:
+    """A session, and what was sent to it: `pump` does what a transport would."""
+
+    def __init__(self, **options: Any) -> None:
+        self.session = Session(StreamOptions(**options), accept, started=0.0)
+        self.now = 0.0
+        self.version = 0
+        self.sent: list[tuple[int, int]] = []
+        self.texts: list[dict[str, Any]] = []
+
+    def open(self) -> Flow:
+        self.session.receive(HELLO, self.now)
+        return self
+
+    def publish(self, times: int = 1) -> Flow:
+        for _ in range(times):
+            self.version += 1
+            self.session.published(self.version)
+        return self.pump()
+
+    def pump(self, size: tuple[int, int] = (4, 3)) -> Flow:
+        while self.session.wants_frame(self.now):
+            payload = EncodedPayload(b"x" * 100, "image/jpeg", *size, self.version, 0, 1.0)
+            for message in self.session.send(payload, self.now):
+                self._take(message)
+        return self
+
+    def ack(self, seq: int) -> Flow:
+        self.session.receive(json.dumps({"type": "ack", "seq": seq}), self.now)
+        return self.pump()
+
+    def say(self, **message: Any) -> Flow:
+        self.session.receive(json.dumps(message), self.now)
+        return self.pump()
+
+    def event(self, kind: str) -> Flow:
+        return self.say(type="event", event={"type": kind})
+
+    def at(self, now: float) -> Flow:
+        self.now = now
+        return self.pump()
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, str):
+            self.texts.append(json.loads(message))
+        else:
+            header, _ = unpack_binary_message(b"".join(message))
+            self.sent.append((header["seq"], self.version))
+
+
+def refused(code: CloseCode) -> Any:
+    return pytest.raises(ProtocolError, match=str(code.value))
+
+
+def test_nothing_is_fed_before_hello() -> None:
+    flow = Flow().publish()
+    assert flow.sent == []
+    assert flow.open().pump().sent == [(1, 1)]
+
+
+def test_first_message_must_be_hello() -> None:
+    with refused(CloseCode.MALFORMED):
+        Flow().say(type="ack", seq=1)
+
+
+def test_wrong_token_is_refused() -> None:
+    with refused(CloseCode.BAD_CREDENTIAL):
+        Flow().say(type="hello", supported=["image/jpeg"], token="wrong")
+
+
+def test_no_hello_within_ten_seconds_is_4408() -> None:
+    session = Flow().session
+    assert session.closes_at == 10
+    session.check(9.99)
+    with refused(CloseCode.TIMED_OUT):
+        session.check(10)
+
+
+def test_window_bounds_what_is_in_flight() -> None:
+    flow = Flow(max_inflight=2).open()
+    for _ in range(5):
+        flow.publish()
+    assert flow.sent == [(1, 1), (2, 2)]
+
+
+def test_frames_are_skipped_before_encoding_and_the_newest_is_sent_when_there_is_room() -> None:
+    flow = Flow(max_inflight=1).open().publish(10)
+    assert flow.sent == [(1, 10)]
+    flow.publish(5).ack(1)
+    assert flow.sent == [(1, 10), (2, 15)]
+    assert flow.session.counters.dropped == 4
+    assert not flow.session.stale
+
+
+def test_last_frame_of_a_burst_arrives_however_late_the_acks() -> None:
+    flow = Flow(max_inflight=2).open()
+    for _ in range(200):
+        flow.publish()
+    flow.at(1.9).ack(1).ack(2)
+    assert flow.sent[-1] == (3, 200)
+
+
+def test_an_ack_covers_all_that_was_sent_before() -> None:
+    flow = Flow(max_inflight=2).open().publish().publish().publish()
+    flow.ack(2)
+    assert flow.session.metrics()["inflight"] == 1
+    assert flow.sent[-1] == (3, 3)
+
+
+def test_ack_of_what_was_never_sent_is_malformed() -> None:
+    with refused(CloseCode.MALFORMED):
+        Flow().open().publish().ack(2)
+
+
+def test_late_and_repeated_acks_are_harmless() -> None:
+    flow = Flow().open().publish().ack(1).ack(1).ack(0)
+    assert flow.session.metrics()["inflight"] == 0
+    assert flow.session.counters.frames_acked == 1
+
+
+def test_request_keyframe_sends_the_newest_again() -> None:
+    flow = Flow().open().publish().ack(1).say(type="request_keyframe", reason="lost")
+    assert flow.sent == [(1, 1), (2, 1)]
+
+
+def test_decoder_reset_frees_the_window_and_sends_the_newest_again() -> None:
+    flow = Flow(max_inflight=1).open().publish().publish()
+    assert flow.sent == [(1, 1)]
+    flow.say(type="decoder_reset")
+    assert flow.sent == [(1, 1), (2, 2)]
+
+
+def test_requests_before_the_first_frame_send_nothing() -> None:
+    assert Flow().open().say(type="request_keyframe").say(type="decoder_reset").sent == []
+
+
+def test_silence_for_two_seconds_allows_one_probe_and_no_more() -> None:
+    flow = Flow(max_inflight=2, stats_interval=None).open().publish().publish().publish()
+    assert flow.session.next_look == 2
+    assert len(flow.at(1.99).sent) == 2
+    assert flow.at(2).sent[-1] == (3, 3)
+    flow.publish()
+    assert len(flow.at(29).sent) == 3
+    assert flow.session.next_look == math.inf
+    flow.ack(3)
+    assert flow.sent[-1] == (4, 4)
+
+
+def test_probe_waits_four_round_trips_where_that_is_longer() -> None:
+    flow = Flow(max_inflight=1).open().publish().at(1.5).ack(1)
+    flow.publish().publish()
+    assert len(flow.at(1.5 + 5.9).sent) == 2
+    assert len(flow.at(1.5 + 6.0).sent) == 3
+
+
+def test_thirty_seconds_without_an_ack_is_4408() -> None:
+    flow = Flow().open().publish()
+    assert flow.session.closes_at == 30
+    flow.session.check(29.9)
+    with refused(CloseCode.TIMED_OUT):
+        flow.session.check(30)
+
+
+def test_silence_with_nothing_in_flight_is_no_fault() -> None:
+    flow = Flow().open().publish().ack(1)
+    flow.session.check(1e6)
+    assert flow.session.closes_at == math.inf
+    assert flow.session.next_look == 1.0, "the stats of the frame that was sent"
+    flow.session.stats(1.0)
+    assert flow.session.next_look == math.inf
+
+
+def test_the_clock_of_silence_starts_when_something_is_sent() -> None:
+    flow = Flow().open().publish().ack(1).at(100).publish()
+    assert flow.session.closes_at == 130
+
+
+def test_hidden_viewers_are_owed_the_newest_and_get_it_when_shown() -> None:
+    flow = Flow().open().publish().ack(1).event("hide").publish(7)
+    assert flow.sent == [(1, 1)]
+    assert not flow.session.ready
+    assert flow.event("show").sent == [(1, 1), (2, 8)]
+
+
+def test_ready_is_open_visible_up_to_date_and_with_room() -> None:
+    flow = Flow(max_inflight=1)
+    assert not flow.session.ready
+    assert flow.open().session.ready
+    flow.publish()
+    assert not flow.session.ready, "its window is full"
+    assert flow.ack(1).session.ready
+    flow.session.published(2)
+    assert not flow.session.ready, "it is owed a frame"
+
+
+def test_config_comes_first_and_again_only_with_a_new_size() -> None:
+    flow = Flow(max_inflight=9).open()
+    flow.version = 1
+    assert [type(m) for m in flow.session.open_messages(4, 3)] == [str]
+    flow.publish().publish()
+    assert flow.texts == []
+    flow.session.published(flow.version + 1)
+    flow.pump(size=(8, 6))
+    assert [(text["type"], text["width"], text["height"]) for text in flow.texts] == [("config", 8, 6)]
+
+
+def test_reconfigure_renegotiates_and_sends_again() -> None:
+    flow = Flow().open().publish().ack(1)
+    flow.session.reconfigure(StreamOptions(quality=30))
+    assert flow.session.selection is not None
+    assert flow.session.selection.quality == 30
+    assert flow.pump().sent[-1] == (2, 1)
+
+
+def test_stats_come_once_an_interval_and_only_after_something_was_sent() -> None:
+    flow = Flow(stats_interval=1.0).open()
+    assert flow.session.stats(5) == []
+    flow.at(5).publish().at(5.25).ack(1)
+    (message,) = flow.session.stats(7)
+    stats = json.loads(str(message))
+    assert stats["type"] == "stats"
+    assert stats["rtt_ms"] == 250
+    assert stats.keys() >= {"fps_sent", "fps_acked", "bitrate_bps", "encode_ms", "decode_queue_size", "dropped"}
+    assert flow.session.stats(9) == []
+
+
+def test_events_are_returned_and_other_messages_are_not() -> None:
+    session = Flow().open().session
+    event = {"type": "event", "event": {"type": "key_down", "key": "x"}}
+    assert session.receive(json.dumps(event), 0) == {"type": "key_down", "key": "x"}
+    assert session.receive('{"type":"request_keyframe"}', 0) is None
