@@ -24,7 +24,8 @@ T = TypeVar("T")
 @pytest.fixture(autouse=True)
 def _close_hub() -> Iterator[None]:
     yield
-    server.hub().close()
+    if server._hub:
+        server._hub.close()
 
 
 @pytest.fixture

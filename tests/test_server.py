@@ -255,12 +255,6 @@ def test_a_page_whose_name_was_bound_to_this_machine_is_4403(display: rfb.Displa
         assert closed(viewer)[0] == 4403
 
 
-def test_a_doubled_origin_is_4403(display: rfb.Display) -> None:
-    headers = [("Origin", "http://localhost"), ("Origin", "https://evil.example")]
-    with RawViewer(display, additional_headers=headers) as viewer:
-        assert closed(viewer)[0] == 4403
-
-
 # Bad viewers --------------------------------------------------------------------------------------------------------
 
 
@@ -316,7 +310,7 @@ def test_a_viewer_that_never_acks_is_4408_and_nobody_else_notices(
     monkeypatch.setattr(session, "ACK_TIMEOUT", 1.0)
     monkeypatch.setattr("pdum_rfb_widget.broadcast.ACK_TIMEOUT", 0.2)
     noise = np.random.default_rng(1).integers(0, 256, (1080, 1920, 3), np.uint8)
-    with RawViewer(display) as good, RawViewer(display, max_queue=1) as bad:
+    with RawViewer(display) as good, RawViewer(display, max_queue=1, close_timeout=0.1) as bad:
         good.greet()
         bad.greet()
         for _ in range(4):
@@ -332,7 +326,7 @@ def test_a_viewer_that_never_acks_is_4408_and_nobody_else_notices(
 
 def test_publishing_never_waits_for_a_viewer_that_never_reads(display: rfb.Display) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8)
-    with RawViewer(display, max_queue=1) as stuck:
+    with RawViewer(display, max_queue=1, close_timeout=0.1) as stuck:
         stuck.greet()
         for _ in range(500):
             display.publish(noise)

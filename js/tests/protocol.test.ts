@@ -1,0 +1,39 @@
+import { describe, expect, it } from "vitest";
+import { isConfig, isImage, parse, unpack } from "../src/protocol";
+
+function packed(header: string, payload: number[], length = header.length): ArrayBuffer {
+  const bytes = new Uint8Array(4 + header.length + payload.length);
+  new DataView(bytes.buffer).setUint32(0, length, true);
+  bytes.set(new TextEncoder().encode(header), 4);
+  bytes.set(payload, 4 + header.length);
+  return bytes.buffer;
+}
+
+describe("unpack", () => {
+  it("gives header and payload, the payload as a view", () => {
+    const message = packed('{"type":"image_frame","seq":1,"width":2,"height":3,"mime":"image/png"}', [1, 2, 3]);
+    const [header, payload] = unpack(message);
+    expect(isImage(header) && header.seq).toBe(1);
+    expect([...payload]).toEqual([1, 2, 3]);
+    expect(payload.buffer).toBe(message);
+  });
+
+  it.each([new ArrayBuffer(0), new ArrayBuffer(3), packed("{}", [], 99), packed("[]", []), packed('"x"', []), packed("{}", [])])(
+    "refuses what is cut short or has no type",
+    (message) => {
+      expect(() => unpack(message)).toThrow(/cut short|without a type/);
+    },
+  );
+});
+
+describe("parse", () => {
+  it("knows config and lets unknown types pass", () => {
+    expect(isConfig(parse('{"type":"config","transport":"image","width":1,"height":1}'))).toBe(true);
+    expect(isConfig(parse('{"type":"from_the_future"}'))).toBe(false);
+  });
+
+  it("refuses what is no message", () => {
+    expect(() => parse("[]")).toThrow(/without a type/);
+    expect(() => parse("{")).toThrow();
+  });
+});

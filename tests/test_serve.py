@@ -1,0 +1,283 @@
+"""serve: awaited or not, again and again, names and ports; and the display's life in threads and loops."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import RawViewer, in_thread
+from hosts import wait_for
+
+import pdum_rfb_widget as rfb
+from pdum_rfb_widget import cells
+
+FRAME = np.zeros((8, 8, 3), np.uint8)
+
+
+def run_script(code: str) -> str:
+    """What a script of its own prints; it must end by itself and quietly."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.strip()
+
+
+def test_serve_twice_uses_one_hub_and_one_port() -> None:
+    first, second = rfb.serve(8, 8, port=0), rfb.serve(8, 8, port=0)
+    assert first.server is second.server
+    assert first.port == second.port
+    assert (first.name, second.name) == ("default", "default-2")
+    assert rfb.serve(8, 8, port=first.port).port == first.port
+
+
+def test_another_port_adds_a_listener_to_the_same_hub() -> None:
+    first = rfb.serve(8, 8, port=0)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        other = probe.getsockname()[1]
+    second = rfb.serve(8, 8, name="second", port=other)
+    assert second.server is first.server
+    assert (second.port, first.port) == (other, first.port)
+    assert other != first.port
+    second.publish(FRAME)
+    with RawViewer(second) as viewer:
+        viewer.greet()
+        viewer.see()
+
+
+def test_a_port_that_another_process_has_is_said_so() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=rf"can't listen on 127.0.0.1:{port}"):
+            rfb.serve(8, 8, port=port)
+
+
+def test_ipv6_addresses_stand_in_brackets() -> None:
+    display = rfb.serve(8, 8, host="::1", port=0)
+    assert display.ws_url == f"ws://[::1]:{display.port}/default"
+    with RawViewer(display) as viewer:
+        viewer.greet()
+
+
+def test_a_name_that_is_taken_is_taken_over_and_its_viewers_move() -> None:
+    old = rfb.serve(8, 8, name="scene", port=0)
+    old.publish(FRAME)
+    with RawViewer(old, "image/jpeg", "image/png") as viewer:
+        viewer.greet()
+        assert viewer.see()[0]["mime"] == "image/jpeg"
+        new = rfb.serve(16, 16, name="scene", image_mode="png")
+        assert (old.closed, new.closed) == (True, False)
+        new.publish(np.full((16, 16), 50, np.uint8))
+        header, _ = viewer.see()
+        while header["width"] != 16:
+            header, _ = viewer.see()
+        assert header["mime"] == "image/png"
+        viewer.say(type="event", event={"type": "key_down", "key": "n"})
+        wait_for(lambda: new.poll_events(), "the event at the new display")
+        assert old.poll_events() == []
+    with pytest.raises(RuntimeError, match="its cell has run again"):
+        old.publish(FRAME)
+    old.close()
+    assert new.server.streams == ("scene",)
+
+
+def test_awaited_and_as_context_managers() -> None:
+    async def use() -> None:
+        display = await rfb.serve(8, 8, port=0)
+        assert isinstance(display, rfb.Display)
+        async with rfb.serve(8, 8, name="inner") as inner:
+            inner.publish(FRAME)
+        assert inner.closed
+        await display.aclose()
+        assert display.closed
+        server = await rfb.serve_server(port=0)
+        assert server is display.server
+        async with server:
+            pass
+        assert server.closed
+
+    in_thread(use)
+    with rfb.serve(8, 8, port=0) as display:
+        display.publish(FRAME)
+    assert display.closed
+
+
+def test_events_can_be_iterated_and_end_with_the_display() -> None:
+    display = rfb.serve(8, 8, port=0)
+
+    async def take() -> list[str]:
+        return [event.event["key"] async for event in display.events()]
+
+    keys: list[str] = []
+    taking = threading.Thread(target=lambda: keys.extend(in_thread(take)))
+    taking.start()
+    with RawViewer(display) as viewer:
+        viewer.greet()
+        for key in "xyz":
+            viewer.say(type="event", event={"type": "key_down", "key": key})
+        viewer.say(type="request_keyframe")
+        display.publish(FRAME)
+        viewer.see()
+    display.close()
+    taking.join(10)
+    assert keys == ["x", "y", "z"]
+
+
+def test_publish_from_many_threads_and_a_coroutine_at_once() -> None:
+    display = rfb.serve(8, 8, port=0)
+
+    def publish() -> None:
+        for value in range(100):
+            display.publish(np.full((8, 8), value, np.uint8))
+
+    async def publish_in_loop() -> None:
+        publish()
+
+    with RawViewer(display) as viewer:
+        viewer.greet()
+        threads = [threading.Thread(target=publish) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        in_thread(publish_in_loop)
+        for thread in threads:
+            thread.join()
+        assert display._stream.version == 500
+        display.publish(np.full((3, 3), 1, np.uint8))
+        while viewer.see()[0]["width"] != 3:
+            pass
+
+
+def test_publish_loop_feeds_who_can_see_and_ends_with_the_display() -> None:
+    display = rfb.serve(8, 8, port=0)
+    calls: list[int] = []
+    asked: list[float | None] = []
+    wait_ready = display.wait_ready
+    display.wait_ready = lambda timeout=None: (asked.append(timeout), wait_ready(timeout))[1]  # type: ignore[method-assign]
+
+    async def render() -> Any:
+        calls.append(len(calls))
+        return FRAME
+
+    async def use() -> None:
+        task = rfb.publish_loop(display, render, fps=200)
+        while len(asked) < 20:
+            await asyncio.sleep(0)
+        assert calls == [0], "nobody looks: one frame, for whoever comes"
+        viewer = RawViewer(display)
+        with viewer:
+            await asyncio.to_thread(viewer.greet)
+            for _ in range(5):
+                await asyncio.to_thread(viewer.see)
+        assert len(calls) >= 5
+        await display.aclose()
+        await asyncio.wait_for(task, 5)
+
+    in_thread(use)
+    with pytest.raises(ValueError, match="fps is a number above 0, not 0"):
+        rfb.publish_loop(display, lambda: FRAME, fps=0)
+
+
+def test_scripts_get_the_default_stream_and_port_and_end_by_themselves() -> None:
+    out = run_script("""
+        import numpy as np, pdum_rfb_widget as rfb
+        a, b = rfb.serve(8, 8), rfb.serve(8, 8)
+        a.publish(np.zeros((8, 8), np.uint8))
+        print(a.ws_url, b.ws_url)
+    """)
+    assert out == "ws://127.0.0.1:8765/default ws://127.0.0.1:8765/default-2"
+
+
+def test_a_script_ends_quietly_with_viewers_connected() -> None:
+    out = run_script("""
+        import json, threading, numpy as np, pdum_rfb_widget as rfb
+        from websockets.sync.client import connect
+        display = rfb.serve(640, 480, port=0)
+        ready, ended = threading.Event(), threading.Event()
+        def watch():
+            with connect(display.ws_url) as ws:
+                hello = {"type": "hello", "supported": ["image/jpeg"], "token": display.server.token}
+                ws.send(json.dumps(hello))
+                ws.recv()
+                ready.set()
+                try:
+                    while True:
+                        ws.recv()
+                except Exception as end:
+                    print(end.rcvd.code)
+                    ended.set()
+        threading.Thread(target=watch, daemon=True).start()
+        ready.wait(10)
+        for _ in range(20):
+            display.publish(np.zeros((480, 640, 3), np.uint8))
+        display.server.close()
+        ended.wait(10)
+    """)
+    assert out == "1001"
+
+
+def test_a_fork_makes_a_hub_of_its_own() -> None:
+    out = run_script("""
+        import os, sys, warnings, pdum_rfb_widget as rfb
+        warnings.simplefilter("ignore")  # newer Pythons warn of any fork beside a thread
+        parent = rfb.serve(8, 8, port=0)
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            own = rfb.serve(8, 8, port=0)
+            print(own.server is not parent.server, own.port != parent.port, flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+    """)
+    assert out == "True True"
+
+
+def test_a_bare_import_pulls_in_no_notebook_and_no_server() -> None:
+    out = run_script("""
+        import sys, json, pdum_rfb_widget
+        print(json.dumps([m for m in ("numpy", "anywidget", "websockets", "PIL", "IPython") if m in sys.modules]))
+        import pdum_rfb_widget.server
+        print(json.dumps([m for m in ("anywidget", "ipywidgets", "IPython", "marimo") if m in sys.modules]))
+    """)
+    assert [json.loads(line) for line in out.splitlines()] == [[], []]
+
+
+def test_every_public_name_is_there() -> None:
+    assert all(hasattr(rfb, name) for name in rfb.__all__)
+    assert dir(rfb) == sorted(rfb.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        rfb.nothing  # noqa: B018
+
+
+def test_streams_of_a_cell_are_named_after_it_and_counted_within_one_run() -> None:
+    first_run = cells.Cell("cell-a", "run 1")
+    assert [first_run.next_stream_name() for _ in range(3)] == ["cell-a", "cell-a-2", "cell-a-3"]
+    assert cells.Cell("cell-a", "run 2").next_stream_name() == "cell-a"
+    assert cells.Cell("cell-b", "run 3").next_stream_name() == "cell-b"
+    assert cells.current_cell() is None
+
+
+def test_widgets_carry_where_the_hub_is_and_no_pixels() -> None:
+    display = rfb.serve(8, 8, port=0)
+    display.publish(FRAME)
+    viewer, canvas = display.widget(height=300), display.widget(batteries=False)
+    assert isinstance(viewer, rfb.RfbViewer)
+    assert not isinstance(canvas, rfb.RfbViewer)
+    state = viewer.get_state()
+    assert (state["host"], state["port"], state["stream"]) == ("127.0.0.1", display.port, "default")
+    assert state["token"] == display.server.token
+    assert (state["height"], state["show_toolbar"], canvas.show_toolbar) == (300, True, False)
+    before = {key: value for key, value in viewer.get_state().items() if key != "layout"}
+    display.publish(FRAME + 1)
+    assert {key: value for key, value in viewer.get_state().items() if key != "layout"} == before
