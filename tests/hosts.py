@@ -11,10 +11,13 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 
@@ -22,6 +25,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
+
+from pdum_rfb_widget.page import BUNDLE
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 ARTIFACTS = Path(__file__).parent.parent / "artifacts"
@@ -75,6 +80,39 @@ def error_of(canvas: Locator, wanted: npt.NDArray[np.uint8]) -> float:
     if shown.shape != wanted.shape:
         return float("inf")
     return float(np.abs(shown.astype(int) - wanted).mean())
+
+
+class _Pages(BaseHTTPRequestHandler):
+    """The page that was asked for last, and the bundle."""
+
+    html = b""
+    headers_sent: Mapping[str, str] = {}
+
+    def do_GET(self) -> None:
+        script = self.path.endswith("/widget.js")
+        body = BUNDLE.read_bytes() if script else self.html
+        self.send_response(200)
+        self.send_header("Content-Type", "text/javascript" if script else "text/html; charset=utf-8")
+        for name, value in self.headers_sent.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@cache
+def _page_server() -> ThreadingHTTPServer:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Pages)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def serve_page(html: str, headers: Mapping[str, str]) -> str:
+    """The address of a page at another port than the hub's, as a notebook's is, with the bundle beside it."""
+    _Pages.html, _Pages.headers_sent = html.encode(), headers
+    return f"http://127.0.0.1:{_page_server().server_port}/plain.html"
 
 
 def free_port() -> int:

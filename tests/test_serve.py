@@ -172,8 +172,7 @@ def test_publish_loop_feeds_who_can_see_and_ends_with_the_display() -> None:
 
     async def use() -> None:
         task = rfb.publish_loop(display, render, fps=200)
-        while len(asked) < 20:
-            await asyncio.sleep(0)
+        await asyncio.to_thread(wait_for, lambda: len(asked) >= 20, "twenty looks")
         assert calls == [0], "nobody looks: one frame, for whoever comes"
         viewer = RawViewer(display)
         with viewer:

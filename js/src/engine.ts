@@ -5,63 +5,103 @@ import type { Command, Report } from "./worker/messages";
 import { Player } from "./worker/player";
 
 const START_TIMEOUT_MS = 3000;
+/** For what a closing worker still has to say. */
+const LAST_WORDS_MS = 500;
 
 export interface Engine {
+  /** May be called at once; what comes before the player has started waits for it. */
   post(command: Command): void;
+  dispose(): void;
 }
 
-/** Commands may be posted at once. With *onThisThread* no worker is tried. */
+/** With *onThisThread* no worker is tried. */
 export function startEngine(canvas: HTMLCanvasElement, onThisThread: boolean, report: (report: Report) => void): Engine {
-  const waiting: Command[] = [];
-  let post = (command: Command): void => void waiting.push(command);
-  const settle = (target: (command: Command) => void) => {
-    post = target;
-    waiting.splice(0).forEach(target);
-  };
-  const onMain = () => {
-    const player = new Player(canvas, report);
-    settle((command) => player.handle(command));
-  };
-  if (onThisThread || typeof Worker === "undefined" || !("transferControlToOffscreen" in canvas)) onMain();
-  else startWorker(canvas, report, settle, onMain);
-  return { post: (command) => post(command) };
+  if (onThisThread || typeof Worker === "undefined" || !("transferControlToOffscreen" in canvas)) {
+    return new LocalEngine(canvas, report);
+  }
+  return new WorkerEngine(canvas, report);
 }
 
-function startWorker(
-  canvas: HTMLCanvasElement,
-  report: (report: Report) => void,
-  onReady: (post: (command: Command) => void) => void,
-  onFailure: () => void,
-): void {
-  const source = URL.createObjectURL(new Blob([workerSource], { type: "text/javascript" }));
-  let worker: Worker | null = null;
-  let pending = true;
-  const settled = () => {
-    pending = false;
-    clearTimeout(timer);
-    URL.revokeObjectURL(source);
-  };
-  const fail = () => {
-    if (!pending) return;
-    settled();
-    worker?.terminate();
-    onFailure();
-  };
-  // A policy that forbids Blob workers throws in one browser, sends an error in the next, and is silent in a third.
-  const timer = setTimeout(fail, START_TIMEOUT_MS);
-  try {
-    const started = new Worker(source);
-    worker = started;
-    started.onerror = fail;
-    started.onmessage = ({ data }: MessageEvent<Report | "ready">) => {
-      if (data !== "ready") return report(data);
-      if (!pending) return;
-      settled();
-      const offscreen = canvas.transferControlToOffscreen();
-      started.postMessage({ canvas: offscreen }, [offscreen]);
-      onReady((command) => started.postMessage(command));
+class LocalEngine implements Engine {
+  #player: Player;
+
+  constructor(canvas: HTMLCanvasElement, report: (report: Report) => void) {
+    this.#player = new Player(canvas, report);
+  }
+
+  post(command: Command): void {
+    this.#player.handle(command);
+  }
+
+  dispose(): void {
+    this.#player.handle({ type: "close" });
+  }
+}
+
+/** Falls back to the page's own thread where the worker doesn't come up. */
+class WorkerEngine implements Engine {
+  #canvas: HTMLCanvasElement;
+  #report: (report: Report) => void;
+  #waiting: Command[] | null = [];
+  #worker: Worker | null = null;
+  #fallback: LocalEngine | null = null;
+  #source = URL.createObjectURL(new Blob([workerSource], { type: "text/javascript" }));
+  #timer: ReturnType<typeof setTimeout>;
+
+  constructor(canvas: HTMLCanvasElement, report: (report: Report) => void) {
+    this.#canvas = canvas;
+    this.#report = report;
+    // A policy that forbids Blob workers throws in one browser, sends an error in the next, and is silent in a third.
+    this.#timer = setTimeout(() => this.#fail(), START_TIMEOUT_MS);
+    try {
+      this.#worker = new Worker(this.#source);
+    } catch {
+      this.#fail();
+      return;
+    }
+    this.#worker.onerror = () => this.#fail();
+    this.#worker.onmessage = ({ data }: MessageEvent<Report | "ready">) => {
+      if (data === "ready") this.#ready(this.#worker!);
+      else this.#report(data);
     };
-  } catch {
-    fail();
+  }
+
+  post(command: Command): void {
+    if (this.#waiting) this.#waiting.push(command);
+    else if (this.#fallback) this.#fallback.post(command);
+    else this.#worker?.postMessage(command);
+  }
+
+  dispose(): void {
+    const worker = this.#worker;
+    if (this.#waiting) worker?.terminate();
+    else setTimeout(() => worker?.terminate(), LAST_WORDS_MS);
+    this.post({ type: "close" });
+    this.#settle();
+    this.#fallback = this.#worker = null;
+  }
+
+  #ready(worker: Worker): void {
+    const waiting = this.#settle();
+    const offscreen = this.#canvas.transferControlToOffscreen();
+    worker.postMessage({ canvas: offscreen }, [offscreen]);
+    for (const command of waiting) worker.postMessage(command);
+  }
+
+  #fail(): void {
+    if (!this.#waiting) return;
+    this.#worker?.terminate();
+    this.#worker = null;
+    this.#fallback = new LocalEngine(this.#canvas, this.#report);
+    for (const command of this.#settle()) this.#fallback.post(command);
+  }
+
+  /** The start is over; what was waiting for it. */
+  #settle(): Command[] {
+    clearTimeout(this.#timer);
+    URL.revokeObjectURL(this.#source);
+    const waiting = this.#waiting ?? [];
+    this.#waiting = null;
+    return waiting;
   }
 }

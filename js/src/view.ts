@@ -120,7 +120,7 @@ export class RemoteFramebufferView {
   /** End the connection and remove everything. The view can't be used again. */
   dispose(): void {
     this.#end.abort();
-    this.#engine.post({ type: "close" });
+    this.#engine.dispose();
     this.#root.remove();
   }
 

@@ -7,7 +7,6 @@ import { Player } from "./player";
 const scope = self as unknown as {
   postMessage(report: Report | "ready"): void;
   onmessage: ((event: MessageEvent<Command | { canvas: OffscreenCanvas }>) => void) | null;
-  close(): void;
 };
 
 let player: Player | null = null;
@@ -18,8 +17,6 @@ scope.onmessage = ({ data }) => {
     return;
   }
   player?.handle(data);
-  // After what the close says has left the socket.
-  if (data.type === "close") setTimeout(() => scope.close(), 500);
 };
 
 scope.postMessage("ready");
