@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from hosts import ARTIFACTS, NOTEBOOKS, Lab, chromium, error_of, read_canvas, wait_for
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
 sys.path.insert(0, str(NOTEBOOKS))
 from terrain import Terrain, light_at
@@ -19,15 +19,24 @@ JPEG_ERROR = 4.0
 
 
 def check_demo(page: Page, lab: Lab) -> None:
-    """Run the notebook, drag, and wait until the pixels are those of the light that the drag must give."""
+    """Run the notebook, look at it, and drag."""
     lab.open(page, "terrain.ipynb")
     lab.run_all(page)
     canvas = page.locator(".rfb-canvas.rfb-has-picture")
     canvas.wait_for(timeout=60_000)
     canvas.scroll_into_view_if_needed()
-    before = Terrain(WIDTH, HEIGHT)
-    wait_for(lambda: error_of(canvas, before.render()) < JPEG_ERROR, "the first light", 60)
+    check_first_light(canvas)
+    check_drag(page, canvas)
 
+
+def check_first_light(canvas: Locator) -> None:
+    """Wait until the canvas shows the terrain as it is before anybody touches it."""
+    wanted = Terrain(WIDTH, HEIGHT).render()
+    wait_for(lambda: error_of(canvas, wanted) < JPEG_ERROR, "the first light", 60)
+
+
+def check_drag(page: Page, canvas: Locator) -> None:
+    """Drag over the canvas, and wait until its pixels are those of the light that the drag must give."""
     box = canvas.bounding_box()
     assert box is not None
     x, y = box["x"] + 0.72 * box["width"], box["y"] + 0.71 * box["height"]

@@ -239,6 +239,34 @@ class Lab(HostProcess):
 _PANEL = "jupyterapp.shell.currentWidget"
 
 
+class Marimo(HostProcess):
+    """marimo on one notebook, to `edit` or to `run`."""
+
+    def __init__(self, home: Path, mode: str, name: str) -> None:
+        super().__init__(home)
+        self.mode = mode
+        self.name = name
+
+    def command(self) -> list[str]:
+        return [
+            *(sys.executable, "-m", "marimo", "-y", self.mode, self.name, "--headless"),
+            *("--host", "127.0.0.1", "--port", str(self.port), "--token-password", self.token),
+            *(["--skip-update-check"] if self.mode == "edit" else []),
+        ]
+
+    def ready_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/health"
+
+    def page_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/?access_token={self.token}"
+
+    def environment(self) -> dict[str, str]:
+        settings = self.home / "config" / "marimo"
+        settings.mkdir(parents=True, exist_ok=True)
+        (settings / "marimo.toml").write_text("[runtime]\nauto_instantiate = true\n")
+        return {"XDG_CONFIG_HOME": str(self.home / "config"), "HOME": str(self.home)}
+
+
 # Frames that carry a number, and the page's own count of those it has shown -----------------------------------------
 
 NUMBERED = """

@@ -89,13 +89,11 @@ export class Chrome {
   }
 
   showNumbers({ fps, megabitsPerSecond, decodeMs, encodeMs, roundTripMs, format }: Figures, size: string): void {
-    this.#figures.textContent = [
-      `${fps.toFixed(0)} fps`,
-      `${megabitsPerSecond.toFixed(1)} Mbit/s`,
-      `${roundTripMs.toFixed(0)} ms round trip`,
-      `encode ${encodeMs.toFixed(1)} ms, decode ${decodeMs.toFixed(1)} ms`,
-      `${size} ${format}`,
-    ].join("\n");
+    const lines = [`${fps.toFixed(0)} fps`, `${megabitsPerSecond.toFixed(1)} Mbit/s`];
+    // The hub tells these two only once it has measured them.
+    if (roundTripMs) lines.push(`${roundTripMs.toFixed(0)} ms round trip`, `encode ${encodeMs.toFixed(1)} ms`);
+    lines.push(`decode ${decodeMs.toFixed(1)} ms`, `${size} ${format}`);
+    this.#figures.textContent = lines.join("\n");
   }
 
   #add(icon: keyof typeof ICONS, label: string, action: () => void): HTMLButtonElement {

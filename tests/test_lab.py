@@ -1,0 +1,200 @@
+"""The widget in real JupyterLab: while cells run, when they run again, and beside the notebook's own shortcuts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hosts import ARTIFACTS, NUMBERED, Lab, error_of, numbers_seen, wait_for, watch_numbers
+from playwright.sync_api import Locator, Page
+from test_browser import numbered
+
+SERVE = f"""{NUMBERED}
+import time
+import pdum_rfb_widget as rfb
+display = rfb.serve(1280, 720)
+display.publish(numbered(0))
+frames = [numbered(n) for n in range(91)]
+print(display.name, "served")
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with Lab(tmp_path_factory.mktemp("lab")) as started:
+        yield started
+
+
+@pytest.fixture
+def page(page: Page) -> Page:
+    page.set_viewport_size({"width": 1280, "height": 900})
+    return page
+
+
+def run(lab: Lab, page: Page, cell: int, until: str) -> str:
+    """Run the cell and wait until it has printed *until*; all that it printed."""
+    lab.run_cell(page, cell)
+    wait_for(lambda: until in lab.output(page, cell), f"{until!r} from cell {cell}", 60)
+    return lab.output(page, cell)
+
+
+def show(lab: Lab, page: Page, cell: int) -> Locator:
+    """Run the cell that shows a widget, and wait for its picture."""
+    lab.run_cell(page, cell)
+    canvas = page.locator(".jp-Cell").nth(cell).locator(".rfb-canvas.rfb-has-picture").first
+    canvas.wait_for(timeout=30_000)
+    return canvas
+
+
+SLEEP = """
+for i in range(90):
+    display.publish(frames[i + 1])
+    time.sleep(1 / 30)
+print("done")
+"""
+BUSY = """
+for i in range(90):
+    display.publish(frames[i + 1])
+    end = time.perf_counter() + 1 / 30
+    while time.perf_counter() < end:
+        pass
+print("done")
+"""
+
+
+def test_frames_are_shown_while_a_cell_keeps_the_kernel_busy(lab: Lab, page: Page) -> None:
+    lab.write("blocked.ipynb", [SERVE, "display.widget()", SLEEP, BUSY])
+    lab.open(page, "blocked.ipynb")
+    run(lab, page, 0, "served")
+    canvas = show(lab, page, 1)
+    watch_numbers(canvas)
+    for cell, least in ((2, 85), (3, 60)):
+        numbers_seen(canvas)
+        run(lab, page, cell, "done")
+        # What was shown by the time that the page hears of the cell's end was shown while it ran.
+        during = {number for number in numbers_seen(canvas) if number}
+        wait_for(lambda: error_of(canvas, numbered(90)) < 6, "the newest frame")
+        print(f"{len(during)} of 90 frames were shown while cell {cell} ran")
+        assert len(during) >= least
+
+
+def test_a_cell_that_runs_again_keeps_its_viewers_and_another_cell_has_its_own(lab: Lab, page: Page) -> None:
+    second = SERVE.replace("display", "other").replace("numbered(0)", "numbered(700)")
+    page.set_viewport_size({"width": 1280, "height": 2400})  # a picture that can't be seen is not fed
+    lab.write("again.ipynb", [SERVE, "display.widget(height=200)", second, "other.widget(height=200)"])
+    lab.open(page, "again.ipynb")
+    name = run(lab, page, 0, "served")
+    canvas = show(lab, page, 1)
+    other_name = run(lab, page, 2, "served")
+    other = show(lab, page, 3)
+    assert name != other_name
+    assert name.startswith("cell-")
+    wait_for(lambda: error_of(canvas, numbered(0)) < 6 and error_of(other, numbered(700)) < 6, "each its own picture")
+
+    page.evaluate("jupyterapp.shell.currentWidget.content.widgets[0].model.sharedModel.source += '\\nold = display'")
+    lab.run_cell(page, 0)
+    wait_for(lambda: lab.output(page, 0) == name, "the same name again", 60)
+    page.evaluate(
+        """() => jupyterapp.shell.currentWidget.content.widgets[0].model.sharedModel.source =
+            "display.publish(numbered(321)); print('published', old.closed, display.client_count)" """
+    )
+    assert "published False 1" in run(lab, page, 0, "published")
+    wait_for(lambda: error_of(canvas, numbered(321)) < 6, "the new display's picture in the old widget")
+    assert error_of(other, numbered(700)) < 6
+
+
+def test_two_widgets_of_one_stream_and_none_after_their_outputs_are_cleared(lab: Lab, page: Page) -> None:
+    count = "print('viewers', display.client_count)"
+    bare = "display.widget(batteries=False, height=200)"
+    lab.write("two.ipynb", [SERVE, "display.widget(height=200)", bare, "display.publish(numbered(5))", count])
+    lab.open(page, "two.ipynb")
+    run(lab, page, 0, "served")
+    first, second = show(lab, page, 1), show(lab, page, 2)
+    lab.run_cell(page, 3)
+    wait_for(lambda: error_of(first, numbered(5)) < 6 and error_of(second, numbered(5)) < 6, "the frame in both")
+    toolbars = page.locator(".rfb-toolbar:not([hidden])")
+    assert toolbars.count() == 1, "the bare canvas has none"
+    assert "viewers 2" in run(lab, page, 4, "viewers")
+    page.evaluate("jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+    assert "viewers 0" in run(lab, page, 4, "viewers 0")
+    wait_for(lambda: page.locator(".rfb-root").count() == 0, "no view")
+
+
+def test_a_reload_of_the_page_brings_the_picture_back(lab: Lab, page: Page) -> None:
+    lab.write("reload.ipynb", [SERVE, "display.widget(height=200)"])
+    lab.open(page, "reload.ipynb")
+    run(lab, page, 0, "served")
+    show(lab, page, 1)
+    page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+    wait_for(
+        lambda: not page.evaluate("jupyterapp.shell.currentWidget.context.model.dirty"), "the notebook to be saved"
+    )
+    page.reload()
+    canvas = page.locator(".rfb-canvas.rfb-has-picture")
+    canvas.wait_for(timeout=60_000)
+    wait_for(lambda: error_of(canvas, numbered(0)) < 6, "the picture")
+
+
+def test_notebook_shortcuts_rest_while_the_picture_has_the_focus_and_escape_wakes_them(lab: Lab, page: Page) -> None:
+    keys = "print('keys', ''.join(e.event['key'] for e in display.poll_events() if e.event['type'] == 'key_down'))"
+    lab.write("keys.ipynb", [SERVE, "display.widget(height=200)", keys])
+    lab.open(page, "keys.ipynb")
+    run(lab, page, 0, "served")
+    canvas = show(lab, page, 1)
+    cells = page.locator(".jp-Notebook .jp-Cell")
+    canvas.click()
+    # Insert above and below, cut, delete, run: none of it is the notebook's now.
+    for key in ("a", "b", "x", "d", "d", "m", "0", "0", "Shift+Enter", "Control+Enter"):
+        page.keyboard.press(key)
+    assert cells.count() == 3
+    assert page.evaluate("document.activeElement.className") == "rfb-keys"
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.className") != "rfb-keys"
+    page.keyboard.press("b")
+    wait_for(lambda: cells.count() == 4, "the notebook's own shortcut")
+    page.evaluate("jupyterapp.shell.currentWidget.content.activeCellIndex = 2")
+    page.keyboard.press("d")
+    page.keyboard.press("d")
+    wait_for(lambda: cells.count() == 3, "the cell to be deleted")
+
+
+def test_traits_are_followed_and_the_state_comes_back(lab: Lab, page: Page) -> None:
+    change = "w.height = 333; w.fit = 'fill'; w.show_stats = True; w.background = 'rgb(1, 2, 3)'; print('changed')"
+    state = "print('state', w.state, repr(w.last_error))"
+    wrong = "w.token = 'wrong'; print('wrong')"
+    lab.write("traits.ipynb", [SERVE, "w = display.widget(height=200); w", change, state, wrong])
+    lab.open(page, "traits.ipynb")
+    run(lab, page, 0, "served")
+    show(lab, page, 1)
+    run(lab, page, 2, "changed")
+    root = page.locator(".rfb-root")
+    wait_for(lambda: root.evaluate("root => root.offsetHeight") == 333, "the height")
+    box, whole = page.locator(".rfb-canvas").bounding_box(), root.bounding_box()
+    assert box is not None
+    assert whole is not None
+    assert (box["width"], box["height"]) == (whole["width"], whole["height"])
+    assert root.evaluate("root => getComputedStyle(root).backgroundColor") == "rgb(1, 2, 3)"
+    assert page.locator(".rfb-figures").is_visible()
+    assert "state live ''" in run(lab, page, 3, "state")
+    run(lab, page, 4, "wrong")
+    page.locator(".rfb-notice").wait_for()
+    wait_for(lambda: "state failed" in run(lab, page, 3, "state"), "the state in Python")
+    assert "refused this cell's token" in lab.output(page, 3)
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_it_looks_right_in_light_and_dark(lab: Lab, page: Page, theme: str) -> None:
+    ARTIFACTS.mkdir(exist_ok=True)
+    lab.write("look.ipynb", [SERVE, "w = display.widget(height=300, show_stats=True); w", "display.close()"])
+    lab.open(page, "look.ipynb")
+    page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
+    run(lab, page, 0, "served")
+    show(lab, page, 1).hover()
+    wait_for(lambda: page.locator(".rfb-figures").inner_text(), "the figures")
+    name = theme.split()[1].lower()
+    page.screenshot(path=ARTIFACTS / f"lab-{name}.png")
+    panel = page.locator(".rfb-toolbar").evaluate("bar => getComputedStyle(bar).backgroundColor")
+    lab.run_cell(page, 2)
+    page.locator(".rfb-notice").wait_for()
+    page.screenshot(path=ARTIFACTS / f"lab-{name}-closed.png")
+    print(name, panel)
