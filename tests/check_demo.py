@@ -21,6 +21,7 @@ JPEG_ERROR = 4.0
 def check_demo(page: Page, lab: Lab) -> None:
     """Run the notebook, look at it, and drag."""
     lab.open(page, "terrain.ipynb")
+    page.evaluate("jupyterapp.shell.collapseLeft()")
     lab.run_all(page)
     canvas = page.locator(".rfb-canvas.rfb-has-picture")
     canvas.wait_for(timeout=60_000)

@@ -590,13 +590,17 @@ def test_no_common_format_is_said(page: Page, display: rfb.Display, monkeypatch:
     assert "This browser can't show the stream" in notice(page)
 
 
-def test_a_hub_that_only_speaks_video_is_said(
-    page: Page, display: rfb.Display, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("script", "words"), [("", "older than its hub"), ("delete window.VideoDecoder", "This page has no WebCodecs")]
+)
+def test_video_that_the_page_cannot_decode_is_said(
+    page: Page, display: rfb.Display, monkeypatch: pytest.MonkeyPatch, script: str, words: str
 ) -> None:
     config = '{"type":"config","transport":"webcodecs","width":8,"height":8,"codec":"avc1.42E01F"}'
     monkeypatch.setattr("pdum_rfb_widget.session.config_message", lambda *_: config)
-    show(page, display)
-    assert "can't decode what the hub sends (webcodecs)" in notice(page)
+    page.add_init_script(script)
+    show(page, display, mainThreadPresent=True)
+    assert words in notice(page)
 
 
 def test_a_hub_that_is_gone_is_said_and_found_again(page: Page, display: rfb.Display) -> None:

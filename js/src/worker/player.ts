@@ -20,6 +20,7 @@ type AnyCanvas = OffscreenCanvas | HTMLCanvasElement;
 type Context = OffscreenCanvasRenderingContext2D | CanvasRenderingContext2D;
 
 const RESET_PAUSE_MS = 1000;
+const NO_WEBCODECS = "This page has no WebCodecs to decode it, which browsers have over https and on localhost only";
 
 export class Player {
   #canvas: AnyCanvas;
@@ -145,8 +146,8 @@ export class Player {
   #configure(config: Config): void {
     if (config.transport !== "image") {
       this.#drop();
-      const message = `This viewer can't decode what the hub sends (${config.transport}). Is the page's bundle older than the hub?`;
-      this.#report({ type: "state", state: "failed", message });
+      const why = "VideoDecoder" in globalThis ? "This viewer is older than its hub" : NO_WEBCODECS;
+      this.#report({ type: "state", state: "failed", message: `The hub sends ${config.transport}. ${why}.` });
       return;
     }
     this.#attempt = 0;

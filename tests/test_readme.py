@@ -1,0 +1,31 @@
+"""The README's first lines, run as they stand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import RawViewer
+
+README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+
+
+def test_the_first_picture_is_as_short_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    serve, move = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[:2]
+    monkeypatch.setattr("pdum_rfb_widget.server.SCRIPT_PORT", 0)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    names: dict[str, Any] = {}
+    exec(serve, names)
+    exec(move, names)
+    with RawViewer(names["display"], "image/png") as viewer:
+        viewer.greet()
+        header, _ = viewer.see()
+    assert (header["width"], header["height"]) == (640, 360)
+    assert names["display"]._stream.version == 200
+
+
+def test_every_file_that_it_names_exists() -> None:
+    for name in re.findall(r"bash ([\w./-]+)|\]\(((?!https?:)\S+)\)", README):
+        assert (Path(__file__).parent.parent / "".join(name)).exists(), name
