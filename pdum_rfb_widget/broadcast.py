@@ -52,7 +52,6 @@ class Broadcast:
         self._sink: EventSink = lambda event: None
         self._readiness = threading.Condition()
         self._is_ready = False
-        self._interruptions = 0
 
     # Any thread -------------------------------------------------------------------------------------------------------
 
@@ -76,19 +75,20 @@ class Broadcast:
             if self._wake_pending:
                 return
             self._wake_pending = True
-        self._loop.call_soon_threadsafe(self._wake)
+        try:
+            self._loop.call_soon_threadsafe(self._wake)
+        except RuntimeError:
+            raise RuntimeError("the hub was closed") from None
 
-    def wait_ready(self, timeout: float | None) -> bool:
-        """Wait until a visible viewer can take a frame; False when *timeout* seconds pass or the stream ends first."""
+    def wait_ready(self, timeout: float | None, given_up: Callable[[], bool]) -> bool:
+        """Wait until a visible viewer can take a frame; False when *timeout* seconds pass or *given_up* first."""
         with self._readiness:
-            interruptions = self._interruptions
-            self._readiness.wait_for(lambda: self._is_ready or self._interruptions > interruptions, timeout)
-            return self._is_ready
+            self._readiness.wait_for(lambda: self._is_ready or given_up(), timeout)
+            return self._is_ready and not given_up()
 
     def wake_waiters(self) -> None:
-        """Let every `wait_ready` return now."""
+        """Let every `wait_ready` ask again whether it was given up."""
         with self._readiness:
-            self._interruptions += 1
             self._readiness.notify_all()
 
     # The hub's loop ---------------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ class Display:
 
     def wait_ready(self, timeout: float | None = None) -> bool:
         """Sleep until some visible viewer can take a frame: True; False after *timeout* seconds or when closed."""
-        return not self.closed and self._stream.wait_ready(timeout) and not self.closed
+        return self._stream.wait_ready(timeout, lambda: self.closed)
 
     # Input ------------------------------------------------------------------------------------------------------------
 
