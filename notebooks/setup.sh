@@ -8,8 +8,12 @@ rfb_install() {
   local python=${PYTHON:-python3} stamp now
   "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     rfb_die "Python 3.11 or newer is needed; PYTHON=... names one ($("$python" --version 2>&1) was found)."
-  [ -x .venv/bin/python ] || "$python" -m venv .venv ||
-    rfb_die "No virtual environment could be made; on Debian and Ubuntu: apt install python3-venv"
+  # Where Debian's python3-venv is missing, a half-made environment without pip is left behind.
+  if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    rm -rf .venv
+    "$python" -m venv .venv ||
+      rfb_die "No virtual environment could be made; on Debian and Ubuntu: apt install python3-venv"
+  fi
   stamp=.venv/installed-$1
   now=$(find pyproject.toml js -path js/node_modules -prune -o -type f -print | sort | xargs cat | cksum)
   if [ "$(cat "$stamp" 2>/dev/null)" != "$now" ]; then
@@ -23,7 +27,7 @@ rfb_install() {
 rfb_chromium() {
   local name
   for name in "${RFB_CHROMIUM:-}" chromium chromium-browser google-chrome; do
-    if [ -n "$name" ] && command -v "$name" >/dev/null; then
+    if [ -n "$name" ] && "$name" --version >/dev/null 2>&1; then
       RFB_CHROMIUM=$(command -v "$name")
       export RFB_CHROMIUM
       return

@@ -19,6 +19,17 @@ def same_token(given: str | None, token: str) -> bool:
     return hmac.compare_digest((given or "").encode("utf-8", "surrogatepass"), token.encode())
 
 
+def check_origin(origin: object) -> str:
+    """*origin* as browsers send it; raises `TypeError` or `ValueError` for what can never match."""
+    wanted = "an origin is a string like 'https://host' or 'https://host:port'"
+    if not isinstance(origin, str):
+        raise TypeError(f"{wanted}, not {origin!r}")
+    parts = urlsplit(origin)
+    if not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}":
+        raise ValueError(f"{wanted}, not {origin!r}")
+    return origin.lower()
+
+
 def is_loopback(host: str) -> bool:
     """Whether *host*, a name or an address without brackets, means this machine and cannot mean another."""
     if host == "localhost":

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from itertools import count
+from typing import Protocol
 
 from .encoders.image import encode_image
 from .frames import Frame, FrameStore
@@ -25,7 +26,12 @@ from .types import EncodedPayload, InputEvent, Pixels, Selection, StreamOptions
 
 log = logging.getLogger(__name__)
 
-EventSink = Callable[[InputEvent], None]
+
+class Publisher(Protocol):
+    """Who publishes into a stream, and takes its viewers' input."""
+
+    def put_event(self, event: InputEvent) -> None: ...
+
 
 _client_ids = count(1)
 
@@ -41,74 +47,80 @@ class Broadcast:
         self, name: str, size: tuple[int, int], options: StreamOptions, loop: asyncio.AbstractEventLoop, pool: Executor
     ) -> None:
         self.name = name
-        self._size = size
+        self.size = size
+        """Width and height of the newest frame, or what was asked for before the first."""
         self.options = options
         self.viewers: set[Viewer] = set()
         self._loop = loop
         self._pool = pool
         self._frames = FrameStore()
         self._encodings: dict[Selection, tuple[int, asyncio.Future[EncodedPayload]]] = {}
+        self._publisher: Publisher | None = None
+        # A plain lock, entered and left in C: an interrupt of the publisher's cell can't leave it locked.
+        self._lock = threading.Lock()
+        self._readiness = threading.Condition(self._lock)
         self._wake_pending = False
-        self._sink: EventSink = lambda event: None
-        self._readiness = threading.Condition()
         self._is_ready = False
 
     # Any thread -------------------------------------------------------------------------------------------------------
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of the newest frame, or what was asked for before the first."""
-        return self._size
+    def frames_published(self) -> int:
+        return self._frames.count
 
-    @property
-    def version(self) -> int:
-        """How many frames were published."""
-        return self._frames.version
+    def publish(self, publisher: Publisher, pixels: Pixels) -> bool:
+        """Make *pixels* what every viewer is owed; False once another publisher has taken the stream over.
 
-    def publish(self, pixels: Pixels) -> None:
-        """Make *pixels* what every viewer is owed. Never waits for a viewer."""
-        self._frames.put(pixels, now_us(), copy=self.options.own_frames)
-        height, width = pixels.shape[:2]
-        self._size = width, height
-        with self._readiness:
+        Never waits for a viewer. Raises `RuntimeError` when the hub was closed.
+        """
+        own_frames = self.options.own_frames
+        if not self._frames.put(pixels, now_us(), copy=own_frames, still_wanted=lambda: self._publisher is publisher):
+            return False
+        self.size = pixels.shape[1], pixels.shape[0]
+        with self._lock:
             self._is_ready = False
-            if self._wake_pending:
-                return
-            self._wake_pending = True
-        try:
-            self._loop.call_soon_threadsafe(self._wake)
-        except RuntimeError:
-            raise RuntimeError("the hub was closed") from None
+            if not self._wake_pending:
+                # In this order: an interrupt between the two costs a needless wake-up, never a missing one.
+                self._call_hub(self._wake)
+                self._wake_pending = True
+        return True
 
     def wait_ready(self, timeout: float | None, given_up: Callable[[], bool]) -> bool:
         """Wait until a visible viewer can take a frame; False when *timeout* seconds pass or *given_up* first."""
-        with self._readiness:
+        with self._lock:
             self._readiness.wait_for(lambda: self._is_ready or given_up(), timeout)
             return self._is_ready and not given_up()
 
     def wake_waiters(self) -> None:
         """Let every `wait_ready` ask again whether it was given up."""
-        with self._readiness:
+        with self._lock:
             self._readiness.notify_all()
+
+    def _call_hub(self, callback: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:
+            raise RuntimeError("the hub was closed") from None
 
     # The hub's loop ---------------------------------------------------------------------------------------------------
 
-    def take_over(self, size: tuple[int, int], options: StreamOptions, sink: EventSink) -> None:
-        """Another display publishes from now on; the viewers stay and are sent its first frame."""
-        self._size, self.options, self._sink = size, options, sink
+    def take_over(self, publisher: Publisher, size: tuple[int, int], options: StreamOptions) -> None:
+        """Only *publisher* publishes from now on; the viewers stay, and keep their picture until its first frame."""
+        self._publisher = publisher
+        self._frames.clear()
         self._encodings.clear()
+        self.size, self.options = size, options
         for viewer in self.viewers:
-            viewer.reconfigure(options)
+            viewer.session.restart(options)
 
-    async def serve(self, viewer: Viewer) -> None:
-        """Feed *viewer* until it goes."""
+    def admit(self, viewer: Viewer) -> None:
+        """Feed *viewer* from now on."""
         self.viewers.add(viewer)
         viewer.session.published(self._frames.version)
-        try:
-            await viewer.run()
-        finally:
-            self.viewers.discard(viewer)
-            self.update_readiness()
+
+    def dismiss(self, viewer: Viewer) -> None:
+        self.viewers.discard(viewer)
+        self.update_readiness()
 
     async def close(self, reason: str) -> None:
         """Close every viewer with 1001 and *reason*."""
@@ -117,7 +129,8 @@ class Broadcast:
     async def encoded(self, selection: Selection) -> EncodedPayload:
         """The newest frame in *selection*, encoded once for all viewers that ask."""
         version, future = self._encodings.get(selection, (0, None))
-        if future is None or version != self._frames.version:
+        failed = future is not None and future.done() and (future.cancelled() or future.exception() is not None)
+        if future is None or failed or version != self._frames.version:
             frame = self._frames.hold()
             assert frame is not None, "an encoding is asked for once a frame exists"
             try:
@@ -129,19 +142,20 @@ class Broadcast:
         return await asyncio.shield(future)
 
     def deliver(self, event: InputEvent) -> None:
-        self._sink(event)
+        if self._publisher:
+            self._publisher.put_event(event)
 
     def update_readiness(self) -> None:
         """Recompute what `wait_ready` waits for."""
         ready = any(viewer.session.ready for viewer in self.viewers)
-        with self._readiness:
+        with self._lock:
             # While a wake-up is pending, the sessions don't know yet that they are owed a frame.
             self._is_ready = ready and not self._wake_pending
             if self._is_ready:
                 self._readiness.notify_all()
 
     def _wake(self) -> None:
-        with self._readiness:
+        with self._lock:
             self._wake_pending = False
         version = self._frames.version
         for viewer in self.viewers:
@@ -168,32 +182,32 @@ class Viewer:
         self._transport = transport
         self._stream = stream
         self._something_new = asyncio.Event()
-        self._refusal: asyncio.Future[None] | None = None
+        self._writing: asyncio.Task[None] | None = None
         self._clock = asyncio.get_running_loop().time
 
     def published(self, version: int) -> None:
         self.session.published(version)
         self._something_new.set()
 
-    def reconfigure(self, options: StreamOptions) -> None:
-        try:
-            self.session.reconfigure(options)
-        except ProtocolError as error:
-            self._refusal = asyncio.ensure_future(self.close(error.code, error.reason))
-        self._something_new.set()
-
     async def close(self, code: CloseCode, reason: str) -> None:
+        # A payload that is half sent would make the close one of a broken message.
+        if self._writing:
+            self._writing.cancel()
+            await asyncio.wait({self._writing})
         await self._transport.close(code, reason)
 
     async def run(self) -> None:
         """Until the peer goes or earns its close."""
-        tasks = [asyncio.ensure_future(task) for task in (self._read(), self._write(), self._watch())]
+        self._writing = asyncio.ensure_future(self._write())
+        tasks = {self._writing, asyncio.ensure_future(self._read()), asyncio.ensure_future(self._watch())}
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
+            if self._stream:
+                self._stream.dismiss(self)
         for result in results:
             await self._end_for(result)
 
@@ -214,6 +228,7 @@ class Viewer:
             was_open = self.session.selection is not None
             event = self.session.receive(message, self._clock())
             if self._stream and not was_open:
+                self._stream.admit(self)
                 await self._send(self.session.open_messages(*self._stream.size))
             if self._stream and event:
                 self._stream.deliver(InputEvent(self.id, event, now_us()))

@@ -25,14 +25,14 @@ class Display:
     Every method may be called from any thread. It can be awaited, and as a context manager, sync or async, it closes.
     """
 
-    def __init__(self, server: Server, stream: Broadcast) -> None:
+    def __init__(self, server: Server, stream: Broadcast, event_queue_size: int) -> None:
         self.server = server
         """The hub that this stream belongs to."""
         self.closed = False
         self._stream = stream
         self._address: tuple[str, int] | None = None
         self._lock = threading.Lock()  # guards the two below: the hub's thread puts events, any thread takes them
-        self._events: deque[InputEvent] = deque(maxlen=stream.options.event_queue_size)
+        self._events: deque[InputEvent] = deque(maxlen=event_queue_size)
         self._sleepers: list[Future[None]] = []
 
     # Pixels -----------------------------------------------------------------------------------------------------------
@@ -47,9 +47,8 @@ class Display:
         Raises `TypeError` for another dtype, `ValueError` for another shape, `RuntimeError` once the display is closed.
         """
         pixels = as_pixels(frame)
-        if self.closed:
+        if self.closed or not self._stream.publish(self, pixels):
             raise RuntimeError(f"the display {self.name!r} was closed, or its cell has run again")
-        self._stream.publish(pixels)
 
     def wait_ready(self, timeout: float | None = None) -> bool:
         """Sleep until some visible viewer can take a frame: True; False after *timeout* seconds or when closed."""
@@ -76,8 +75,13 @@ class Display:
                     self._sleepers.append(woken)
             if event:
                 yield event
-            else:
+                continue
+            try:
                 await asyncio.wrap_future(woken)
+            finally:
+                with self._lock:
+                    if woken in self._sleepers:
+                        self._sleepers.remove(woken)
 
     def put_event(self, event: InputEvent) -> None:
         """Queue *event* as if a viewer had sent it; the oldest goes when the queue is full."""
@@ -150,13 +154,19 @@ class Display:
 
     def close(self) -> None:
         """Remove the stream and close its viewers, with a reason. Other streams go on. Safe to call again."""
-        if not self.closed:
-            self.retire()
-            self.server.forget(self)
+        if forgotten := self._start_to_close():
+            forgotten.result()
 
     async def aclose(self) -> None:
         """`close`, for coroutines."""
-        await asyncio.to_thread(self.close)
+        if forgotten := self._start_to_close():
+            await asyncio.wrap_future(forgotten)
+
+    def _start_to_close(self) -> Future[None] | None:
+        if self.closed:
+            return None
+        self.retire()
+        return self.server.forget(self)
 
     def retire(self) -> None:
         """Take no more frames, and end `events` and `wait_ready`; the viewers stay for the stream's next display."""
@@ -168,7 +178,7 @@ class Display:
     def _wake_sleepers(self) -> None:
         sleepers, self._sleepers = self._sleepers, []
         for woken in sleepers:
-            if not woken.cancelled():
+            if woken.set_running_or_notify_cancel():
                 woken.set_result(None)
 
     async def _itself(self) -> Display:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,11 +9,13 @@ from .types import EventDict
 
 Check = Callable[[Any], bool]
 
+_MAX_TOUCHES = 32
 MODIFIERS = ("Shift", "Control", "Alt", "Meta")
 
 
 def is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # By comparison, since no conversion of a whole number beyond the range of floats succeeds.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 <= value <= 1e300
 
 
 def _is_text(value: object) -> bool:
@@ -29,6 +30,10 @@ def _is_button(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 9
 
 
+def _is_touch_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_TOUCHES
+
+
 def _are_buttons(value: object) -> bool:
     return isinstance(value, list) and len(value) <= 10 and all(map(_is_button, value))
 
@@ -40,7 +45,7 @@ def _are_modifiers(value: object) -> bool:
 def _are_touches(value: object) -> bool:
     return (
         isinstance(value, dict)
-        and len(value) <= 32
+        and len(value) <= _MAX_TOUCHES
         and all(isinstance(t, dict) and t.keys() <= {"x", "y", "pressure"} for t in value.values())
         and all(is_number(number) for touch in value.values() for number in touch.values())
     )
@@ -58,7 +63,7 @@ _PLACE: dict[str, Check] = {
 _POINTER: dict[str, Check] = {
     **_PLACE,
     "button": _is_button,
-    "ntouches": _is_button,
+    "ntouches": _is_touch_count,
     "touches": _are_touches,
     "pointer_id": is_number,
     "pointer_type": _is_text,

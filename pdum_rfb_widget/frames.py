@@ -7,6 +7,7 @@ holds its frame any more, because page faults of a fresh buffer cost several tim
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,26 +57,32 @@ class FrameStore:
         self._lock = threading.Lock()
         self._newest: Frame | None = None
         self._spare: list[Pixels] = []
+        self.count = 0
+        """How many frames were put."""
 
-    def put(self, pixels: Pixels, timestamp_us: int, *, copy: bool) -> Frame:
-        """Make *pixels* the newest frame and return it. The copy runs outside the lock."""
+    def put(self, pixels: Pixels, timestamp_us: int, *, copy: bool, still_wanted: Callable[[], bool]) -> bool:
+        """Make *pixels* the newest frame; False when, after the copy, it is *still_wanted* no more."""
         if copy:
             buffer = self._buffer(pixels.shape)
             np.copyto(buffer, pixels)
             pixels = buffer
         with self._lock:
-            version = self._newest.version + 1 if self._newest else 1
-            old, self._newest = self._newest, Frame(pixels, version, timestamp_us, owned=copy)
-            newest = self._newest
-            if old:
-                self._drop(old)
-        return newest
+            if not still_wanted():
+                return False
+            self.count += 1
+            self._replace(Frame(pixels, self.count, timestamp_us, owned=copy))
+            return True
+
+    def clear(self) -> None:
+        """Forget the newest frame; the next one's version is higher all the same."""
+        with self._lock:
+            self._replace(None)
 
     @property
     def version(self) -> int:
-        """The newest frame's version, 0 before the first."""
-        with self._lock:
-            return self._newest.version if self._newest else 0
+        """The newest frame's version, 0 while there is none."""
+        newest = self._newest
+        return newest.version if newest else 0
 
     def hold(self) -> Frame | None:
         """The newest frame, which stays as it is until `release`."""
@@ -87,6 +94,11 @@ class FrameStore:
     def release(self, frame: Frame) -> None:
         with self._lock:
             self._drop(frame)
+
+    def _replace(self, frame: Frame | None) -> None:
+        old, self._newest = self._newest, frame
+        if old:
+            self._drop(old)
 
     def _drop(self, frame: Frame) -> None:
         frame.holders -= 1

@@ -66,9 +66,12 @@ async def _publish_for_ever(display: Display, render: Callable[[], Any], interva
             frame = render()
             if inspect.isawaitable(frame):
                 frame = await frame
-            if display.closed:
-                return
-            display.publish(frame)
+            try:
+                display.publish(frame)
+            except RuntimeError:
+                if display.closed:
+                    return
+                raise
             published = True
         due = max(due + interval, time.monotonic())
         await asyncio.sleep(due - time.monotonic())

@@ -14,10 +14,10 @@ import os
 import re
 import threading
 from collections.abc import Coroutine, Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
 from websockets.asyncio.server import Server as Listener
 from websockets.asyncio.server import ServerConnection
@@ -25,10 +25,11 @@ from websockets.asyncio.server import serve as listen
 from websockets.http11 import Request, Response
 
 from . import page
-from .auth import new_token, origin_allowed, same_token
+from .auth import check_origin, new_token, origin_allowed, same_token
 from .broadcast import Broadcast, Viewer
 from .cells import current_cell
 from .display import Display
+from .frames import MAX_SIDE
 from .protocol import CloseCode, Hello, ProtocolError
 from .session import HELLO_TIMEOUT, Session
 from .transport import MAX_MESSAGE, LimitedConnection, WebSocketTransport
@@ -43,6 +44,11 @@ DEFAULT_STREAM = "default"
 SCRIPT_PORT = 8765
 """The port in scripts, so that an address can be remembered; notebooks take any free one."""
 
+_LAST_WORDS = 0.5
+_MAX_STRANGERS = 64
+"""Connections that have not said hello yet; a page opens one, and says it at once."""
+
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _STREAM_NAME = re.compile(r"[\w.~-]{1,64}")
 _T = TypeVar("_T")
 
@@ -50,15 +56,17 @@ _T = TypeVar("_T")
 class Server:
     """The hub. Get it from `serve_server` or `Display.server`; it closes with `close`, or with the process."""
 
-    def __init__(self, origins: Iterable[str] = ()) -> None:
+    def __init__(self) -> None:
         self.token = new_token()
         """What every viewer must present. It dies with the hub."""
         self.closed = False
-        self._origins = set(origins)
+        self._origins: set[str] = set()
         self._pid = os.getpid()
         self._streams: dict[str, Broadcast] = {}
         self._displays: dict[str, Display] = {}
         self._listeners: dict[tuple[str, int], Listener] = {}
+        self._listening = asyncio.Lock()
+        self._strangers: set[Viewer] = set()
         self._pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "rfb-encoder")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rfb-hub", daemon=True)
@@ -92,33 +100,37 @@ class Server:
         if display := self._displays.get(name):
             display.close()
 
-    def put_stream(self, name: str, width: int, height: int, **options: Any) -> Display:
-        """`add_stream`, but where *name* is taken its display is closed and its viewers move over to the new one."""
+    def put_stream(self, name: str | None, width: int, height: int, **options: Any) -> Display:
+        """`add_stream`, but where *name* is taken its display is closed and its viewers move over to the new one.
+
+        Without a *name* it is the first of ``default``, ``default-2`` and so on that is free.
+        """
         return self._on_loop(self._put_stream(name, width, height, options, replace=True))
 
     async def _put_stream(
-        self, name: str, width: int, height: int, options: dict[str, Any], *, replace: bool
+        self, name: str | None, width: int, height: int, options: dict[str, Any], *, replace: bool
     ) -> Display:
+        if name is None:
+            names = (DEFAULT_STREAM, *(f"{DEFAULT_STREAM}-{n}" for n in range(2, len(self._streams) + 2)))
+            name = next(name for name in names if name not in self._streams)
         if not isinstance(name, str) or not _STREAM_NAME.fullmatch(name):
             raise ValueError(f"a stream's name is 1 to 64 letters, digits, '.', '_', '~' or '-', not {name!r}")
         if name in self._streams and not replace:
             raise ValueError(f"there is a stream {name!r} already")
         checked = StreamOptions.of(options)
-        for label, side in (("width", width), ("height", height)):
-            check_int(label, side, 1, 16384)
-        stream = self._streams.get(name) or Broadcast(name, (width, height), checked, self._loop, self._pool)
+        size = check_int("width", width, 1, MAX_SIDE), check_int("height", height, 1, MAX_SIDE)
+        stream = self._streams.get(name) or Broadcast(name, size, checked, self._loop, self._pool)
         if name in self._displays:
             self._displays[name].retire()
-        display = Display(self, stream)
-        stream.take_over((int(width), int(height)), checked, display.put_event)
+        display = Display(self, stream, checked.event_queue_size)
+        stream.take_over(display, size, checked)
         self._streams[name] = stream
         self._displays[name] = display
         return display
 
-    def forget(self, display: Display) -> None:
-        """Drop *display*'s stream and close its viewers, unless another display has taken the stream over."""
-        if self.usable:
-            self._on_loop(self._forget(display))
+    def forget(self, display: Display) -> Future[None] | None:
+        """Begin to drop *display*'s stream and to close its viewers, unless another display has taken it over."""
+        return self._start(self._forget(display)) if self.usable else None
 
     async def _forget(self, display: Display) -> None:
         if self._displays.get(display.name) is display:
@@ -137,25 +149,37 @@ class Server:
 
         Asking again for a listener that is there changes nothing. Raises `OSError` when another process has the port.
         """
+        if not isinstance(host, str) or not host:
+            raise ValueError(f"host is a name or an address to listen on, not {host!r}")
         if port is not None:
             check_int("port", port, 0, 65535)
         return self._on_loop(self._listen(host, port))
 
     def allow_origins(self, origins: Iterable[str]) -> None:
         """Let pages from these origins (``https://host:port``) open streams, besides those of this machine."""
-        if isinstance(origins, str):
-            raise TypeError(f"origins is a list of strings like 'https://host:port', not the string {origins!r}")
-        self._origins.update(origins)
+        if isinstance(origins, str) or not isinstance(origins, Iterable):
+            raise TypeError(f"origins is a list of strings like 'https://host:port', not {origins!r}")
+        self._origins.update([check_origin(origin) for origin in origins])
 
     def address(self, wanted: tuple[str, int] | None = None) -> tuple[str, int]:
         """Host and port at which a browser on this machine reaches the listener *wanted*, or else the first."""
+        if not self._listeners:
+            raise RuntimeError("the hub listens nowhere: it was closed")
         host, port = wanted or next(iter(self._listeners))
-        return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host), port
+        return _WILDCARDS.get(host, host), port
 
     async def _listen(self, host: str, port: int | None) -> tuple[str, int]:
-        for there in self._listeners:
-            if there[0] == host and port in (None, 0, there[1]):
-                return there
+        if host == "localhost":
+            host = "127.0.0.1"  # the name can mean two addresses, and any free port then two ports
+        async with self._listening:
+            for there in self._listeners:
+                if there[0] == host and port in (None, 0, there[1]):
+                    return there
+                if there[0] in _WILDCARDS and port == there[1]:
+                    return there
+            return await self._bind(host, port)
+
+    async def _bind(self, host: str, port: int | None) -> tuple[str, int]:
         try:
             listener = await listen(
                 self._welcome,
@@ -190,7 +214,7 @@ class Server:
             log.warning("a page from %s was refused; pass origins=[...] to allow it", origin)
             await transport.close(CloseCode.BAD_ORIGIN, f"pages from {origin} may not open this stream")
             return
-        name = unquote(urlsplit(request.path).path.strip("/")) or DEFAULT_STREAM
+        name = unquote(request.path.partition("?")[0].strip("/")) or DEFAULT_STREAM
         stream = self._streams.get(name)
 
         def authorize(hello: Hello) -> None:
@@ -198,23 +222,34 @@ class Server:
                 raise ProtocolError(CloseCode.BAD_CREDENTIAL, "the token is not this hub's")
             if stream is None:
                 raise ProtocolError(CloseCode.NO_STREAM, f"there is no stream {name[:64]!r}")
+            self._strangers.discard(viewer)
 
+        if len(self._strangers) >= _MAX_STRANGERS:
+            await transport.close(CloseCode.OVER_LIMIT, f"{_MAX_STRANGERS} connections have not said hello yet")
+            return
         options = stream.options if stream else StreamOptions()
         viewer = Viewer(Session(options, authorize, self._loop.time()), transport, stream)
-        await (stream.serve(viewer) if stream else viewer.run())
+        self._strangers.add(viewer)
+        try:
+            await viewer.run()
+        finally:
+            self._strangers.discard(viewer)
 
     def _answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
         if "Upgrade" in request.headers:
             return None
-        parts = urlsplit(request.path)
-        if parts.path == "/health":
+        path, _, query = request.path.partition("?")
+        if path == "/health":
             return connection.respond(HTTPStatus.OK, "ok\n")
-        if asset := page.asset(parts.path):
+        if asset := page.asset(path):
             return asset
-        bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not same_token(bearer or parse_qs(parts.query).get("token", [""])[0], self.token):
+        given = [
+            *(value.removeprefix("Bearer ") for value in request.headers.get_all("Authorization")),
+            *parse_qs(query).get("token", []),
+        ]
+        if not any(same_token(token, self.token) for token in given):
             return connection.respond(HTTPStatus.UNAUTHORIZED, "the token is missing or not this hub's\n")
-        if (found := self._look_up(unquote(parts.path))) is None:
+        if (found := self._look_up(unquote(path))) is None:
             return connection.respond(HTTPStatus.NOT_FOUND, "there is nothing here\n")
         return page.response(json.dumps(found), "application/json")
 
@@ -233,32 +268,53 @@ class Server:
 
     def close(self) -> None:
         """Close every stream and listener and end the hub's thread. Safe to call again."""
-        if self.closed or self._pid != os.getpid():
-            return
-        self.closed = True
-        atexit.unregister(self.close)
-        for display in self._displays.values():
-            display.retire()
-        try:
-            asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result(timeout=10)
-        finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(timeout=5)
-            self._pool.shutdown(wait=False, cancel_futures=True)
-        self._loop.close()
+        if shut_down := self._start_to_close():
+            try:
+                shut_down.result(timeout=10)
+            finally:
+                self._end_thread()
 
     async def aclose(self) -> None:
         """`close`, for coroutines."""
-        await asyncio.to_thread(self.close)
+        if shut_down := self._start_to_close():
+            try:
+                await asyncio.wrap_future(shut_down)
+            finally:
+                self._end_thread()
+
+    def _start_to_close(self) -> Future[None] | None:
+        if not self.usable:
+            return None
+        shut_down = self._start(self._shut_down())
+        self.closed = True
+        atexit.unregister(self.close)
+        return shut_down
 
     async def _shut_down(self) -> None:
+        for display in self._displays.values():
+            display.retire()
         await asyncio.gather(*(stream.close("the hub was closed") for stream in self._streams.values()))
         self._streams.clear()
         self._displays.clear()
         for listener in self._listeners.values():
             listener.close()
-        await asyncio.gather(*(listener.wait_closed() for listener in self._listeners.values()))
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=_LAST_WORDS)
+        # Connections that never said a word would otherwise be waited for, up to HELLO_TIMEOUT.
+        LimitedConnection.abort_all(self._loop)
         self._listeners.clear()
+        await asyncio.sleep(0)
+        stuck = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in stuck:
+            task.cancel()
+        await asyncio.gather(*stuck, return_exceptions=True)
+
+    def _end_thread(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     @property
     def usable(self) -> bool:
@@ -266,10 +322,13 @@ class Server:
         return not self.closed and self._pid == os.getpid()
 
     def _on_loop(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        return self._start(coroutine).result()
+
+    def _start(self, coroutine: Coroutine[Any, Any, _T]) -> Future[_T]:
         if not self.usable:
             coroutine.close()
             raise RuntimeError("this hub was closed; serve() makes a new one")
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     async def _itself(self) -> Server:
         return self
@@ -309,10 +368,7 @@ def serve_server(*, host: str = "127.0.0.1", port: int | None = None, origins: I
     *port* None means any free one in notebooks and 8765 in scripts. The result can be awaited and is a context manager.
     *origins* are pages of other machines that may connect; those of this one may always.
     """
-    server = hub()
-    server.allow_origins(origins)
-    server.listen(host, _default_port(server) if port is None else port)
-    return server
+    return _listening_hub(host, port, origins)[0]
 
 
 def serve(
@@ -333,18 +389,16 @@ def serve(
     that is taken is taken over likewise. *host*, *port* and *origins* are as for `serve_server`, *options* those of
     `types.StreamOptions`.
     """
-    server = serve_server(host=host, port=port, origins=origins)
-    display = server.put_stream(name or _name_for_caller(server), width, height, **options)
-    display.reach(server.listen(host, port))
+    server, address = _listening_hub(host, port, origins)
+    cell = current_cell()
+    display = server.put_stream(cell.next_stream_name() if cell and name is None else name, width, height, **options)
+    display.reach(address)
     return display
 
 
-def _default_port(server: Server) -> int | None:
-    return None if current_cell() or server.port else SCRIPT_PORT
-
-
-def _name_for_caller(server: Server) -> str:
-    if cell := current_cell():
-        return cell.next_stream_name()
-    names = (DEFAULT_STREAM, *(f"{DEFAULT_STREAM}-{n}" for n in range(2, 1 << 20)))
-    return next(name for name in names if name not in server.streams)
+def _listening_hub(host: str, port: int | None, origins: Iterable[str]) -> tuple[Server, tuple[str, int]]:
+    server = hub()
+    server.allow_origins(origins)
+    if port is None and not server.port and not current_cell():
+        port = SCRIPT_PORT
+    return server, server.listen(host, port)

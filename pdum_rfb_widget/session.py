@@ -131,12 +131,11 @@ class Session:
         """A frame of this *version* is now the newest."""
         self._newest = version
 
-    def reconfigure(self, options: StreamOptions) -> None:
-        """The stream has new options, and maybe a new publisher: everything is sent afresh."""
+    def restart(self, options: StreamOptions) -> None:
+        """The stream has new options and no frame yet; the viewer keeps its picture until there is one."""
         self.options = options
-        if self.selection:
-            self.selection = negotiate(self._supported, options)
-            self._send_again = True
+        self._newest = 0
+        self.selection = negotiate(self._supported, options)
 
     def _open(self, hello: Hello) -> None:
         self.authorize(hello)
@@ -146,9 +145,9 @@ class Session:
     def _acknowledge(self, ack: Ack, now: float) -> None:
         if ack.seq > self._seq:
             raise ProtocolError(CloseCode.MALFORMED, f"seq {ack.seq} was acknowledged and never sent")
-        self._last_ack = now
         self.counters.decode_queue_size = ack.decode_queue_size
         while self._in_flight and self._in_flight[0].seq <= ack.seq:
+            self._last_ack = now
             sent = self._in_flight.popleft()
             self.counters.frames_acked += 1
             if sent.seq == ack.seq:
@@ -209,6 +208,7 @@ class Session:
                 fps_sent=(counters.frames_sent - mark.sent) / seconds,
                 fps_acked=(counters.frames_acked - mark.acked) / seconds,
                 bitrate_bps=8 * (counters.bytes_sent - mark.bytes) / seconds,
+                target_fps=self.options.fps,
                 encode_ms=counters.encode_ms,
                 decode_queue_size=counters.decode_queue_size,
                 dropped=counters.dropped,

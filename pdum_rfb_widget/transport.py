@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import asyncio
+from typing import Any, ClassVar, Protocol
+from weakref import WeakSet
 
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.exceptions import ConnectionClosed
@@ -14,6 +16,9 @@ from .session import Message
 
 MAX_MESSAGE = 64 * 1024
 """Bytes a viewer may say at once: its longest message is a hello of about 1 KiB."""
+
+CLOSE_TIMEOUT = 2.0
+"""Seconds for a viewer to take its close before the connection is cut."""
 
 _JOIN_BELOW = 100 * 1024
 """Below this a copy is cheaper than a second frame; above it header and payload go as two fragments."""
@@ -39,8 +44,11 @@ class Transport(Protocol):
 class LimitedConnection(ServerConnection):
     """A connection that answers a message over `MAX_MESSAGE` with 4429 in place of WebSocket's own 1009."""
 
+    _alive: ClassVar[WeakSet[LimitedConnection]] = WeakSet()
+
     def __init__(self, protocol: ServerProtocol, server: Server, **settings: Any) -> None:
         super().__init__(protocol, server, **settings)
+        self._alive.add(self)
         fail = protocol.fail
 
         def fail_in_our_words(code: int, reason: str = "") -> None:
@@ -49,6 +57,13 @@ class LimitedConnection(ServerConnection):
             fail(code, reason)
 
         protocol.fail = fail_in_our_words  # type: ignore[method-assign]  # websockets has no hook for it
+
+    @classmethod
+    def abort_all(cls, loop: asyncio.AbstractEventLoop) -> None:
+        """Cut what is left of *loop*'s connections, also of those that never finished their handshake."""
+        for connection in [connection for connection in cls._alive if connection.loop is loop]:
+            if transport := getattr(connection, "transport", None):
+                transport.abort()
 
 
 class WebSocketTransport:
@@ -75,5 +90,10 @@ class WebSocketTransport:
             raise TransportClosed(str(closed)) from None
 
     async def close(self, code: int, reason: str) -> None:
-        # A close frame holds at most 123 bytes of reason.
-        await self._socket.close(code, reason.encode()[:123].decode(errors="ignore"))
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                # A close frame holds at most 123 bytes of reason.
+                await self._socket.close(code, reason.encode()[:123].decode(errors="ignore"))
+        except TimeoutError:
+            # A peer that doesn't read: the close frame waits behind what it has not taken.
+            self._socket.transport.abort()

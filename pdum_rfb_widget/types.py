@@ -81,13 +81,14 @@ class StreamOptions:
             ("max_inflight", 1, 16),
             ("event_queue_size", 1, 1 << 20),
         ):
-            check_int(name, getattr(self, name), low, high)
+            object.__setattr__(self, name, check_int(name, getattr(self, name), low, high))
         if self.image_mode not in get_args(ImageMode):
             raise ValueError(f"image_mode is one of {', '.join(get_args(ImageMode))}, not {self.image_mode!r}")
         if not isinstance(self.own_frames, bool):
             raise TypeError(f"own_frames is True or False, not {self.own_frames!r}")
-        if self.stats_interval is not None and not self.stats_interval > 0:
-            raise ValueError(f"stats_interval is a number of seconds above 0 or None, not {self.stats_interval!r}")
+        interval = self.stats_interval
+        if interval is not None and not (isinstance(interval, (int, float)) and interval > 0):
+            raise ValueError(f"stats_interval is a number of seconds above 0 or None, not {interval!r}")
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> StreamOptions:
@@ -98,9 +99,10 @@ class StreamOptions:
         return cls(**options)
 
 
-def check_int(name: str, value: object, low: int, high: int) -> None:
-    """Raise unless *value* is an int within *low* to *high*, both included."""
+def check_int(name: str, value: object, low: int, high: int) -> int:
+    """*value* as an int; raises unless it is a whole number within *low* to *high*, both included."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
         raise TypeError(f"{name} is a whole number, not {value!r} ({type(value).__name__})")
     if not low <= value <= high:
         raise ValueError(f"{name} is {low} to {high}, not {value}")
+    return int(value)

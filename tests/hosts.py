@@ -210,7 +210,8 @@ class Lab(HostProcess):
     def open(self, page: Page, name: str) -> None:
         """Open the notebook *name* and wait for its kernel."""
         page.goto(f"http://127.0.0.1:{self.port}/lab/tree/{name}?token={self.token}&reset")
-        page.wait_for_function(f"{_PANEL}?.sessionContext?.session?.kernel?.status === 'idle'", timeout=60_000)
+        idle = f"window.jupyterapp && {_PANEL}?.sessionContext?.session?.kernel?.status === 'idle'"
+        page.wait_for_function(idle, timeout=60_000)
 
     def run_all(self, page: Page) -> None:
         """Run all cells and wait until the last has ended."""

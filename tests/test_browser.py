@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,12 @@ from conftest import RawViewer
 from hosts import NUMBERED, error_of, numbers_seen, read_canvas, serve_page, wait_for, watch_numbers
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page
+from websockets.sync.server import ServerConnection
+from websockets.sync.server import serve as serve_websocket
 
 import pdum_rfb_widget as rfb
+from pdum_rfb_widget.encoders.image import encode_png
+from pdum_rfb_widget.protocol import pack_binary_message
 
 rng = np.random.default_rng(11)
 namespace: dict[str, Any] = {}
@@ -63,7 +69,11 @@ def wait_for_events(display: rfb.Display, *kinds: str) -> list[dict[str, Any]]:
         names = iter(event["type"] for event in got)
         return all(kind in names for kind in kinds)
 
-    wait_for(complete, f"events {kinds}, got {[event['type'] for event in got]}")
+    try:
+        wait_for(complete, f"events {kinds}")
+    except TimeoutError as error:
+        error.add_note(f"there were {[event['type'] for event in got]}")
+        raise
     return got
 
 
@@ -256,7 +266,7 @@ def test_in_a_shadow_root(page: Page, display: rfb.Display) -> None:
     wait_for(lambda: error_of(canvas, pixels) < 6, "the picture")
     canvas.click()
     page.keyboard.press("q")
-    assert wait_for_events(display, "pointer_down", "key_down")[-1]["type"]
+    assert wait_for_events(display, "pointer_down", "key_down")
     page.mouse.wheel(0, 50)
     assert wait_for_events(display, "wheel")
 
@@ -329,10 +339,18 @@ def test_toolbar_is_reached_by_keyboard_and_every_control_has_a_name(page: Page,
     show(page, display, height=300)
     page.focus("#before")
     names = []
-    for _ in range(8):
+    for _ in range(10):
         page.keyboard.press("Tab")
         names.append(page.evaluate("document.activeElement.getAttribute('aria-label') ?? ''"))
-    for name in ("Escape leaves", "Fit: contain", "Figures", "Save picture", "Full screen", "Height of the picture"):
+    for name in (
+        "Escape leaves",
+        "Zoom in",
+        "Fit: contain",
+        "Figures",
+        "Save picture",
+        "Full screen",
+        "Height of the picture",
+    ):
         assert any(name in got for got in names), (name, names)
 
 
@@ -490,7 +508,8 @@ def test_keys_come_without_repeats_characters_with_them(stage: Stage) -> None:
         *(("key_down", "ArrowDown"), ("key_up", "ArrowDown")),
         *(("key_down", "Shift"), ("key_down", "B"), ("key_up", "B"), ("key_up", "Shift")),
     ]
-    assert [event["data"] for event in events if event["type"] == "char"] == ["a", "a", "a", "B"]
+    typed = [(event["data"], event["repeat"]) for event in events if event["type"] == "char"]
+    assert typed == [("a", False), ("a", True), ("a", True), ("B", False)]
     assert page.evaluate("scrollY") == 0, "arrows don't scroll the page"
     big = next(event for event in events if event.get("key") == "B")
     assert (big["code"], big["modifiers"]) == ("KeyB", ["Shift"])
@@ -515,9 +534,12 @@ def test_nothing_stays_pressed_when_the_focus_goes(stage: Stage) -> None:
     page, display, box = stage
     page.mouse.move(box["x"] + 50, box["y"] + 50)
     page.mouse.down()
+    page.mouse.down(button="right")
     page.keyboard.down("w")
     page.evaluate("window.dispatchEvent(new Event('blur'))")
-    wait_for_events(display, "pointer_down", "key_down", "pointer_up", "key_up")
+    events = wait_for_events(display, "pointer_down", "key_down", "pointer_up", "pointer_up", "pointer_leave", "key_up")
+    ups = [(event["button"], event["buttons"]) for event in events if event["type"] == "pointer_up"]
+    assert ups == [(1, [2]), (2, [])]
 
 
 def test_escape_gives_the_focus_back_to_where_it_came_from(stage: Stage) -> None:
@@ -550,6 +572,8 @@ def test_touches_are_told_with_their_ids(browser: Browser, display: rfb.Display)
     assert two["pointer_type"] == "touch"
     assert sorted(touch["x"] for touch in two["touches"].values()) == [10, 20]
     assert [touch["y"] for touch in two["touches"].values()] == [10, 10]
+    moves = {event["pointer_id"] for event in events if event["type"] == "pointer_move"}
+    assert len(moves) == 2, "each finger's move is told"
     context.close()
 
 
@@ -564,7 +588,7 @@ def notice(page: Page) -> str:
 
 def test_a_refused_token_is_said_and_tried_again_by_the_button(page: Page, display: rfb.Display) -> None:
     show(page, display, token="old")
-    assert "refused this cell's token" in notice(page)
+    assert "refused the token" in notice(page)
     assert page.evaluate("view.state") == "failed"
     token, display.server.token = display.server.token, "old"
     page.get_by_role("button", name="Try again").click()
@@ -611,7 +635,9 @@ def test_a_hub_that_is_gone_is_said_and_found_again(page: Page, display: rfb.Dis
     port, token = display.port, display.server.token
     display.server.close()
     page.wait_for_function("view.state !== 'live'")
-    assert f"Nothing answers at ws://127.0.0.1:{port}" in wait_until_notice(page, "Nothing answers")
+    words = wait_until_notice(page, "Nothing answers")
+    assert f"Nothing answers at ws://127.0.0.1:{port}" in words
+    assert "Is the kernel running?" in words
     assert error_of(canvas, pixels) < 6, "the last picture stays"
     again = rfb.serve(64, 48, port=port)
     again.server.token = token
@@ -638,23 +664,175 @@ def test_a_closed_display_is_said_and_comes_back_when_it_is_served_again(page: P
     wait_for(lambda: error_of(canvas, numbered(3, 160, 32)) < 6, "the picture of the new display")
 
 
-def test_a_picture_that_does_not_decode_is_asked_for_again(
-    page: Page, display: rfb.Display, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pdum_rfb_widget import broadcast
+@contextmanager
+def strange_hub(*messages: str | bytes, close: tuple[int, str] | None = None) -> Iterator[tuple[str, list[str]]]:
+    """A hub of a stranger's making that answers every hello with *messages*; its address, and what it was told."""
+    heard: list[str] = []
 
-    encode, broken = broadcast.encode_image, iter([True])
-    monkeypatch.setattr(
-        broadcast, "encode_image", lambda p, s: (b"no picture", "image/jpeg") if next(broken, False) else encode(p, s)
+    def welcome(socket: ServerConnection) -> None:
+        for text in socket:
+            heard.append(json.loads(text)["type"])
+            if heard[-1] in ("hello", "decoder_reset"):
+                for message in messages:
+                    socket.send(message)
+                if close:
+                    socket.close(*close)
+
+    with serve_websocket(welcome, "127.0.0.1", 0) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}", heard
+        server.shutdown()
+        serving.join()
+
+
+CONFIG = json.dumps({"type": "config", "transport": "image", "width": 8, "height": 6, "coords": "frame-pixels"})
+
+
+def image_message(data: bytes, **header: Any) -> bytes:
+    return pack_binary_message(
+        {"type": "image_frame", "seq": 1, "width": 8, "height": 6, "mime": "image/png", "timestamp_us": 0} | header,
+        data,
     )
+
+
+def test_a_strangers_hub_that_knows_only_the_base_protocol_is_shown(page: Page, display: rfb.Display) -> None:
+    pixels = texture(6, 8, 3)
+    future = [json.dumps({"type": "from_the_future"}), pack_binary_message({"type": "hologram"}, b"?")]
+    with strange_hub(CONFIG, *future, image_message(encode_png(pixels))) as (url, heard):
+        canvas = show(page, display, url=url, token="")
+        wait_for(lambda: error_of(canvas, pixels) == 0, "the picture")
+        wait_for(lambda: "ack" in heard, "the ack")
+
+
+@pytest.mark.parametrize("message", [image_message(b"no picture"), b"\xff\xff\x00\x00{}"])
+def test_pictures_that_never_decode_are_said(page: Page, display: rfb.Display, message: bytes) -> None:
+    with strange_hub(CONFIG, message) as (url, heard):
+        show(page, display, url=url)
+        assert "can't be shown" in notice(page)
+        assert heard.count("decoder_reset") >= 2
+        assert "ack" not in heard
+
+
+def test_a_hub_that_closes_again_and_again_is_said_and_not_hammered(page: Page, display: rfb.Display) -> None:
+    with strange_hub(CONFIG, close=(4429, "too many viewers")) as (url, heard):
+        show(page, display, url=url)
+        assert "Too many viewers." in wait_until_notice(page, "many viewers")
+        page.wait_for_timeout(4000)
+        assert heard.count("hello") <= 6, "a quarter of a second, then half of one, then one ..."
+
+
+def test_a_hub_without_a_frame_yet_is_waited_for_and_not_shown_as_live(page: Page, display: rfb.Display) -> None:
+    display.publish(texture(48, 64, 3))
     canvas = show(page, display)
-    wait_for(lambda: display.client_count == 1, "the viewer")
-    pixels = texture(48, 64, 3)
-    display.publish(pixels)
-    display._stream._encodings.clear()
-    wait_for(lambda: display._stream.viewers and next(iter(display._stream.viewers)).session._seq >= 1, "the first")
-    display._stream._encodings.clear()
-    wait_for(lambda: error_of(canvas, pixels) < 6, "the picture")
+    page.wait_for_function("document.querySelector('.rfb-root').dataset.state === 'live'")
+    port, token = display.port, display.server.token
+    display.server.close()
+    page.wait_for_function("document.querySelector('.rfb-root').dataset.state === 'reconnecting'")
+    again = rfb.serve(64, 48, port=port)
+    again.server.token = token
+    page.wait_for_function("document.querySelector('.rfb-root').dataset.state === 'waiting'")
+    assert page.locator(".rfb-status").inner_text() == "Waiting for the first frame…"
+    again.publish(numbered(4, 160, 32))
+    wait_for(lambda: error_of(canvas, numbered(4, 160, 32)) < 6, "the frame")
+    assert not page.locator(".rfb-status").is_visible()
+
+
+# Pages of all kinds ---------------------------------------------------------------------------------------------------
+
+
+def test_a_pages_own_rules_for_bare_elements_change_nothing(page: Page, display: rfb.Display) -> None:
+    css = (
+        "canvas { max-width: 50%; border: 9px solid } button { padding: 2em; min-width: 200px }"
+        "textarea { width: 100%; min-height: 120px; opacity: 1; display: block }"
+    )
+    display.publish(texture(100, 100, 3))
+    canvas = show(page, display, body=f"<style>{css}</style>{STAGE}")
+    page.locator(".rfb-has-picture").wait_for()
+    box = canvas.bounding_box()
+    assert box is not None
+    assert (box["width"], box["height"]) == (400, 400)
+    assert page.locator(".rfb-button").last.evaluate("button => button.offsetWidth") == 28
+    assert page.locator(".rfb-keys").evaluate("keys => [keys.offsetWidth, getComputedStyle(keys).opacity]") == [1, "0"]
+
+
+def test_properties_of_the_page_win(page: Page, display: rfb.Display) -> None:
+    show(page, display, body="<style>.rfb-root { --rfb-background: rgb(9, 8, 7) }</style>" + STAGE)
+    background = "root => getComputedStyle(root).backgroundColor"
+    assert page.locator(".rfb-root").evaluate(background) == "rgb(9, 8, 7)"
+
+
+def test_a_policy_that_forbids_inline_styles_changes_nothing(page: Page, display: rfb.Display) -> None:
+    display.publish(texture(100, 100, 3))
+    body = '<link rel="stylesheet" href="data:text/css,.stage{width:600px;height:400px}">' + STAGE
+    show(page, display, body=body, headers={"Content-Security-Policy": "style-src 'self' data:"})
+    page.locator(".rfb-has-picture").wait_for()
+    assert page.locator(".rfb-canvas").evaluate("canvas => getComputedStyle(canvas).position") == "absolute"
+
+
+def test_a_scaled_view_takes_input_where_it_is_seen(page: Page, display: rfb.Display) -> None:
+    display.publish(texture(100, 100, 3))
+    canvas = show(page, display)
+    page.locator(".rfb-has-picture").wait_for()
+    page.evaluate("document.getElementById('stage').style.transform = 'scale(0.5)'")
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    down = next(event for event in wait_for_events(display, "pointer_up") if event["type"] == "pointer_down")
+    assert (down["x"], down["y"]) == (50, 50)
+
+
+def test_typing_does_not_scroll_the_page(page: Page, display: rfb.Display) -> None:
+    show(page, display, height=3000)
+    page.locator(".rfb-stage").click(position={"x": 50, "y": 50})
+    page.keyboard.press("a")
+    wait_for_events(display, "char")
+    assert page.evaluate("scrollY") == 0
+
+
+def test_a_long_paste_comes_in_pieces(stage: Stage) -> None:
+    page, display, box = stage
+    page.mouse.click(box["x"] + 50, box["y"] + 50)
+    page.keyboard.insert_text("x" * 450)
+    got: list[str] = []
+    wait_for(lambda: got.extend(e["data"] for e in events_of(display, "char")) or len("".join(got)) >= 450, "the text")
+    assert [len(piece) for piece in got] == [200, 200, 50]
+    assert display.client_count == 1
+
+
+def test_escape_does_not_give_the_focus_to_the_views_own_buttons(stage: Stage) -> None:
+    page, _, box = stage
+    page.focus("#before")
+    page.get_by_role("button", name="Figures").click()
+    page.mouse.click(box["x"] + 50, box["y"] + 50)
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.closest('.rfb-root')") is None
+
+
+def test_what_cover_cuts_off_can_be_panned_to(stage: Stage) -> None:
+    page, _, _ = stage
+    page.get_by_role("button", name="Fit").click()
+    canvas = page.locator(".rfb-canvas")
+    before = canvas.bounding_box()
+    assert before is not None
+    page.keyboard.down("Alt")
+    page.mouse.move(300, 200)
+    page.mouse.down()
+    page.mouse.move(300, 250, steps=3)
+    page.mouse.up()
+    page.keyboard.up("Alt")
+    after = canvas.bounding_box()
+    assert after is not None
+    assert after["y"] == before["y"] + 50
+
+
+def test_zoom_by_buttons(stage: Stage) -> None:
+    page, _, _ = stage
+    canvas = page.locator(".rfb-canvas")
+    page.get_by_role("button", name="Zoom in").click()
+    assert canvas.evaluate("canvas => canvas.offsetWidth") == 600
+    page.get_by_role("button", name="Zoom out").click()
+    assert canvas.evaluate("canvas => canvas.offsetWidth") == 400
 
 
 def test_the_hubs_own_page_shows_the_stream(page: Page, display: rfb.Display) -> None:
@@ -664,4 +842,4 @@ def test_the_hubs_own_page_shows_the_stream(page: Page, display: rfb.Display) ->
     wait_for(lambda: error_of(page.locator(".rfb-canvas"), pixels) < 6, "the picture")
     page.goto(display.url.split("#")[0] + "#token=wrong")
     page.reload()
-    assert "refused this cell's token" in notice(page)
+    assert "refused the token" in notice(page)

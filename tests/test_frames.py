@@ -8,6 +8,7 @@ from PIL import Image
 
 import pdum_rfb_widget as rfb
 from pdum_rfb_widget.frames import FrameStore, as_pixels
+from pdum_rfb_widget.types import Pixels
 
 rng = np.random.default_rng(7)
 
@@ -41,9 +42,13 @@ def test_sizes_out_of_range_name_them(shape: tuple[int, ...]) -> None:
         as_pixels(np.zeros(shape, np.uint8))
 
 
+def put(store: FrameStore, pixels: Pixels, *, copy: bool) -> None:
+    assert store.put(pixels, 0, copy=copy, still_wanted=lambda: True)
+
+
 def test_a_copy_is_safe_from_the_publisher() -> None:
     store, mine = FrameStore(), np.full((4, 4), 1, np.uint8)
-    store.put(mine, 0, copy=True)
+    put(store, mine, copy=True)
     mine[:] = 2
     frame = store.hold()
     assert frame is not None
@@ -52,11 +57,11 @@ def test_a_copy_is_safe_from_the_publisher() -> None:
 
 def test_a_held_frame_keeps_its_pixels_while_newer_ones_come() -> None:
     store = FrameStore()
-    store.put(np.full((4, 4), 1, np.uint8), 0, copy=True)
+    put(store, np.full((4, 4), 1, np.uint8), copy=True)
     held = store.hold()
     assert held is not None
     for value in range(2, 20):
-        store.put(np.full((4, 4), value, np.uint8), 0, copy=True)
+        put(store, np.full((4, 4), value, np.uint8), copy=True)
     assert (held.pixels == 1).all()
     store.release(held)
 
@@ -64,13 +69,13 @@ def test_a_held_frame_keeps_its_pixels_while_newer_ones_come() -> None:
 def test_buffers_are_used_again_and_not_kept_for_another_size() -> None:
     store, buffers = FrameStore(), set()
     for _ in range(50):
-        store.put(np.zeros((8, 8, 3), np.uint8), 0, copy=True)
+        put(store, np.zeros((8, 8, 3), np.uint8), copy=True)
         frame = store.hold()
         assert frame is not None
         buffers.add(frame.pixels.ctypes.data)
         store.release(frame)
     assert len(buffers) <= 3
-    store.put(np.zeros((4, 4, 3), np.uint8), 0, copy=True)
+    put(store, np.zeros((4, 4, 3), np.uint8), copy=True)
     frame = store.hold()
     assert frame is not None
     assert frame.pixels.shape == (4, 4, 3)
@@ -78,13 +83,31 @@ def test_buffers_are_used_again_and_not_kept_for_another_size() -> None:
 
 def test_borrowed_frames_are_not_copied_nor_reused() -> None:
     store, mine = FrameStore(), np.zeros((4, 4), np.uint8)
-    store.put(mine, 0, copy=False)
+    put(store, mine, copy=False)
     frame = store.hold()
     assert frame is not None
     assert frame.pixels is mine
     store.release(frame)
-    store.put(np.ones((4, 4), np.uint8), 0, copy=True)
+    put(store, np.ones((4, 4), np.uint8), copy=True)
     assert (mine == 0).all()
+
+
+def test_a_frame_that_is_wanted_no_more_after_its_copy_is_dropped() -> None:
+    store = FrameStore()
+    put(store, np.ones((4, 4), np.uint8), copy=True)
+    assert store.put(np.zeros((4, 4), np.uint8), 0, copy=True, still_wanted=lambda: False) is False
+    frame = store.hold()
+    assert frame is not None
+    assert (frame.version, frame.pixels[0, 0]) == (1, 1)
+
+
+def test_versions_go_on_after_clear() -> None:
+    store = FrameStore()
+    put(store, np.ones((4, 4), np.uint8), copy=True)
+    store.clear()
+    assert (store.version, store.hold()) == (0, None)
+    put(store, np.ones((4, 4), np.uint8), copy=True)
+    assert store.version == 2
 
 
 @pytest.mark.parametrize(
@@ -96,16 +119,30 @@ def test_borrowed_frames_are_not_copied_nor_reused() -> None:
         ("max_inflight", True, "max_inflight is a whole number"),
         ("image_mode", "gif", "image_mode is one of jpeg, png, webp, not 'gif'"),
         ("own_frames", None, "own_frames is True or False"),
+        ("stats_interval", "1", "stats_interval is a number of seconds above 0 or None, not '1'"),
+        ("origins", ["friend.example"], "an origin is a string like 'https://host'"),
+        ("origins", ["https://friend.example/"], "an origin is a string like 'https://host'"),
+        ("origins", [5], "an origin is a string like 'https://host'"),
+        ("origins", "https://friend.example", "origins is a list of strings"),
+        ("host", None, "host is a name or an address to listen on, not None"),
+        ("name", "", "a stream's name is 1 to 64 letters"),
         ("stats_interval", -1, "stats_interval is a number of seconds above 0"),
         ("qualty", 80, "unknown option qualty; a stream takes fps, image_mode, quality"),
     ],
 )
 def test_bad_options_are_refused_at_the_call(option: str, value: object, error: str) -> None:
     with pytest.raises((TypeError, ValueError), match=error):
-        rfb.serve(8, 8, port=0, **{option: value})
+        rfb.serve(8, 8, port=0, **{option: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("width", "height"), [(0, 8), (8, 16385), ("8", 8), (8, 1.5)])
 def test_bad_sizes_are_refused_at_the_call(width: object, height: object) -> None:
     with pytest.raises((TypeError, ValueError), match=r"width|height"):
         rfb.serve(width, height, port=0)  # type: ignore[arg-type]
+
+
+def test_numpys_whole_numbers_are_whole_numbers() -> None:
+    display = rfb.serve(np.int64(8), np.uint8(6), port=0, fps=np.int16(25), event_queue_size=np.int64(9))  # type: ignore[arg-type]
+    assert (display.width, display.height) == (8, 6)
+    assert type(display.width) is int
+    assert display.server.stream().name == "default"

@@ -37,6 +37,12 @@ def test_every_client_message_is_understood() -> None:
     assert parse('{"type":"event","event":{"type":"key_down","key":"a"}}') == Event({"type": "key_down", "key": "a"})
 
 
+def test_ten_fingers_are_told() -> None:
+    touches = {str(n): {"x": n, "y": 1, "pressure": 0.5} for n in range(10)}
+    event = {"type": "pointer_down", "x": 1, "y": 1, "ntouches": 10, "touches": touches}
+    assert parse(json.dumps({"type": "event", "event": event})) == Event(event)
+
+
 def test_unknown_types_and_fields_are_ignored() -> None:
     assert parse('{"type":"from_the_future","x":1}') is None
     assert parse('{"type":"ack","seq":1,"mood":"good"}') == Ack(1, 0)
@@ -58,6 +64,8 @@ def test_unknown_types_and_fields_are_ignored() -> None:
         '{"type":"ack","seq":' + "9" * 5000 + "}",
         '{"type":"ack"}',
         '{"type":"ack","seq":-1}',
+        '{"type":"hello","supported":[],"device_pixel_ratio":1' + "0" * 400 + "}",
+        '{"type":"event","event":{"type":"pointer_down","x":1,"y":1,"ntouches":33}}',
         '{"type":"ack","seq":true}',
         '{"type":"ack","seq":1.5}',
         '{"type":"ack","seq":1,"decode_queue_size":null}',

@@ -23,7 +23,7 @@ def test_the_first_picture_is_as_short_as_it_says(monkeypatch: pytest.MonkeyPatc
         viewer.greet()
         header, _ = viewer.see()
     assert (header["width"], header["height"]) == (640, 360)
-    assert names["display"]._stream.version == 200
+    assert names["display"]._stream.frames_published == 200
 
 
 def test_every_file_that_it_names_exists() -> None:

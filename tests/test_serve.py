@@ -71,6 +71,42 @@ def test_ipv6_addresses_stand_in_brackets() -> None:
         viewer.greet()
 
 
+def test_a_wildcard_listener_serves_its_port_for_every_address() -> None:
+    wide = rfb.serve(8, 8, name="wide", host="0.0.0.0", port=0)
+    assert wide.ws_url == f"ws://127.0.0.1:{wide.port}/wide"
+    assert rfb.serve(8, 8, name="narrow", port=wide.port).port == wide.port
+
+
+def test_serve_from_many_threads_gives_each_a_stream_of_its_own() -> None:
+    displays: list[rfb.Display] = []
+    threads = [threading.Thread(target=lambda: displays.append(rfb.serve(8, 8, port=0))) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({display.name for display in displays}) == 12
+    assert len({display.port for display in displays}) == 1
+    assert not any(display.closed for display in displays)
+
+
+def test_a_display_that_was_taken_over_while_it_copied_changes_nothing() -> None:
+    old = rfb.serve(8, 8, name="scene", port=0)
+    new: list[rfb.Display] = []
+
+    put = old._stream._frames.put
+
+    def taken_over_meanwhile(*args: Any, still_wanted: Any, **kwargs: Any) -> bool:
+        old._stream._frames.put = put  # type: ignore[method-assign]
+        new.append(rfb.serve(8, 8, name="scene"))
+        new[0].publish(FRAME)
+        return put(*args, still_wanted=still_wanted, **kwargs)
+
+    old._stream._frames.put = taken_over_meanwhile  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="its cell has run again"):
+        old.publish(np.ones((3, 3), np.uint8))
+    assert (new[0].width, new[0].height) == (8, 8)
+
+
 def test_a_name_that_is_taken_is_taken_over_and_its_viewers_move() -> None:
     old = rfb.serve(8, 8, name="scene", port=0)
     old.publish(FRAME)
@@ -153,7 +189,7 @@ def test_publish_from_many_threads_and_a_coroutine_at_once() -> None:
         in_thread(publish_in_loop)
         for thread in threads:
             thread.join()
-        assert display._stream.version == 500
+        assert display._stream.frames_published == 500
         display.publish(np.full((3, 3), 1, np.uint8))
         while viewer.see()[0]["width"] != 3:
             pass
@@ -224,6 +260,61 @@ def test_a_script_ends_quietly_with_viewers_connected() -> None:
         ended.wait(10)
     """)
     assert out == "1001"
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_script_without_close_ends_quietly_beside_viewers_and_strangers(reads: bool) -> None:
+    out = run_script(f"""
+        import json, socket, threading, numpy as np, pdum_rfb_widget as rfb
+        display = rfb.serve(640, 480, port=0)
+        stranger = socket.create_connection(("127.0.0.1", display.port)).detach()
+        from websockets.sync.client import connect
+        ws = connect(display.ws_url, max_queue=1).__enter__()
+        ws.send(json.dumps({{"type": "hello", "supported": ["image/png"], "token": display.server.token}}))
+        ws.recv()
+        def watch():
+            try:
+                while {reads}:
+                    ws.recv()
+            except Exception:
+                pass
+        threading.Thread(target=watch, daemon=True).start()
+        noise = np.random.default_rng(1).integers(0, 256, (2000, 2000, 3), np.uint8)
+        for _ in range(5):
+            display.publish(noise)
+        print("end", flush=True)
+    """)
+    assert out == "end"
+
+
+def test_an_interrupt_of_the_publishing_cell_leaves_the_hub_alive() -> None:
+    out = run_script("""
+        import json, os, signal, threading, time, numpy as np, pdum_rfb_widget as rfb
+        from websockets.sync.client import connect
+        display, frame = rfb.serve(8, 8, port=0), np.zeros((8, 8), np.uint8)
+        done = threading.Event()
+        def interrupt():
+            while not done.wait(0.002):
+                os.kill(os.getpid(), signal.SIGINT)
+        threading.Thread(target=interrupt, daemon=True).start()
+        interrupts, end = 0, time.monotonic() + 3
+        while time.monotonic() < end:
+            try:
+                while time.monotonic() < end:
+                    display.publish(frame)
+            except KeyboardInterrupt:
+                interrupts += 1
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        done.set()
+        with connect(display.ws_url) as ws:
+            ws.send(json.dumps({"type": "hello", "supported": ["image/png"], "token": display.server.token}))
+            ws.recv()
+            display.publish(np.zeros((5, 5), np.uint8))
+            while '"width":5' not in str(ws.recv(timeout=10))[:300]:
+                pass
+        print(interrupts > 100)
+    """)
+    assert out == "True"
 
 
 def test_a_fork_makes_a_hub_of_its_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -307,7 +308,7 @@ def test_no_hello_is_4408(display: rfb.Display, monkeypatch: pytest.MonkeyPatch)
 def test_a_viewer_that_never_acks_is_4408_and_nobody_else_notices(
     display: rfb.Display, monkeypatch: pytest.MonkeyPatch, reads: bool
 ) -> None:
-    monkeypatch.setattr(session, "ACK_TIMEOUT", 1.0)
+    monkeypatch.setattr(session, "ACK_TIMEOUT", 3.0)
     monkeypatch.setattr("pdum_rfb_widget.broadcast.ACK_TIMEOUT", 0.2)
     noise = np.random.default_rng(1).integers(0, 256, (1080, 1920, 3), np.uint8)
     with RawViewer(display) as good, RawViewer(display, max_queue=1, close_timeout=0.1) as bad:
@@ -317,7 +318,7 @@ def test_a_viewer_that_never_acks_is_4408_and_nobody_else_notices(
             display.publish(noise)
             good.see()
         if reads:
-            assert closed(bad) == (4408, "nothing was acknowledged for 1 s")
+            assert closed(bad) == (4408, "nothing was acknowledged for 3 s")
         wait_for(lambda: display.client_count == 1, "the silent viewer to be dropped")
         display.publish(grey(150))
         while value_of(good.see()[1]) != 150:
@@ -330,7 +331,7 @@ def test_publishing_never_waits_for_a_viewer_that_never_reads(display: rfb.Displ
         stuck.greet()
         for _ in range(500):
             display.publish(noise)
-        assert display._stream.version == 500
+        assert display._stream.frames_published == 500
 
 
 def test_an_encoder_that_fails_is_1011_and_the_cause_is_in_the_log(
@@ -345,6 +346,37 @@ def test_an_encoder_that_fails_is_1011_and_the_cause_is_in_the_log(
         display.publish(grey(1))
         assert closed(viewer)[0] == 1011
     assert "no room" in caplog.text
+
+
+def test_a_frame_that_failed_to_encode_is_tried_again_for_the_next_viewer(
+    display: rfb.Display, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pdum_rfb_widget import broadcast
+
+    encode, failures = broadcast.encode_image, iter([True])
+
+    def sometimes(pixels: Any, selection: Any) -> Any:
+        if next(failures, False):
+            raise MemoryError("just now")
+        return encode(pixels, selection)
+
+    monkeypatch.setattr(broadcast, "encode_image", sometimes)
+    display.publish(grey(9))
+    with RawViewer(display) as first, RawViewer(display) as second:
+        first.greet()
+        assert closed(first)[0] == 1011
+        second.greet()
+        assert value_of(second.see()[1]) == 9
+
+
+def test_sixty_four_may_wait_for_their_hello_and_no_more(display: rfb.Display) -> None:
+    with contextlib.ExitStack() as stack:
+        waiting = [stack.enter_context(RawViewer(display)) for _ in range(64)]
+        assert closed(stack.enter_context(RawViewer(display)))[0] == 4429
+        assert display.client_count == 0
+        waiting[0].greet()
+        stack.enter_context(RawViewer(display)).greet()
+        assert display.client_count == 2
 
 
 def test_no_token_in_the_log(display: rfb.Display, caplog: pytest.LogCaptureFixture) -> None:
@@ -371,6 +403,30 @@ def test_closing_a_display_closes_its_viewers_with_1001_and_leaves_the_other_str
     with pytest.raises(RuntimeError, match="'default' was closed"):
         display.publish(grey(1))
     display.close()
+
+
+def test_a_close_in_the_middle_of_a_payload_is_still_1001(display: rfb.Display) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (2000, 2000, 3), np.uint8)
+    with RawViewer(display, "image/png", max_queue=1) as viewer:
+        viewer.greet()
+        display.publish(noise)
+        wait_for(
+            lambda: next(iter(display._stream.viewers)).session.counters.frames_sent, "the payload to be under way"
+        )
+        closing = threading.Thread(target=display.close)
+        closing.start()
+        assert closed(viewer) == (1001, "the display was closed")
+        closing.join()
+
+
+@pytest.mark.parametrize("path", ["//[", "/%zz", "/?", "*"])
+def test_strange_paths_are_answered_and_not_logged_as_errors(
+    display: rfb.Display, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection(("127.0.0.1", display.port), timeout=5) as asking:
+        asking.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert asking.recv(100).split()[1] in (b"200", b"401")
+    assert not caplog.records
 
 
 def test_closing_the_hub_closes_every_viewer_and_the_next_serve_makes_a_new_one(display: rfb.Display) -> None:

@@ -226,12 +226,18 @@ def test_config_comes_first_and_again_only_with_a_new_size() -> None:
     assert [(text["type"], text["width"], text["height"]) for text in flow.texts] == [("config", 8, 6)]
 
 
-def test_reconfigure_renegotiates_and_sends_again() -> None:
+def test_restart_renegotiates_and_sends_nothing_before_the_next_frame() -> None:
     flow = Flow().open().publish().ack(1)
-    flow.session.reconfigure(StreamOptions(quality=30))
+    flow.session.restart(StreamOptions(quality=30))
     assert flow.session.selection is not None
     assert flow.session.selection.quality == 30
-    assert flow.pump().sent[-1] == (2, 1)
+    assert flow.pump().say(type="request_keyframe").sent == [(1, 1)]
+    assert flow.publish().sent == [(1, 1), (2, 2)]
+
+
+def test_an_ack_of_nothing_new_does_not_renew_the_viewers_time() -> None:
+    flow = Flow().open().publish().ack(1).publish().at(29).ack(1).ack(0)
+    assert flow.session.closes_at == 30
 
 
 def test_stats_come_once_an_interval_and_only_after_something_was_sent() -> None:

@@ -9,16 +9,21 @@ export interface ChromeActions {
   screenshot(): void;
   fullScreen(): void;
   nextFit(): void;
+  zoomBy(factor: number): void;
   resetView(): void;
 }
 
 const ICONS = {
   fit: "M3 5h18v14H3zM8 9h8v6H8z",
   reset: "M4 5v5h5M4.5 10a8 8 0 1 1-.6 4",
+  in: "M12 5v14M5 12h14",
+  out: "M5 12h14",
   stats: "M5 20v-7M12 20V5M19 20v-10",
   screenshot: "M4 8h3l2-3h6l2 3h3v11H4zM12 16.5a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7z",
   full: "M9 4H4v5M15 4h5v5M9 20H4v-5M15 20h5v-5",
 };
+
+const ZOOM_STEP = 1.5;
 
 const WORDS: Record<State, string> = {
   connecting: "Connecting…",
@@ -44,10 +49,13 @@ export class Chrome {
     this.#status.setAttribute("role", "status");
     this.#notice.setAttribute("role", "alert");
     this.#reset = this.#add("reset", "Reset zoom", actions.resetView);
+    this.#reset.title = "Reset zoom (Alt and drag pans)";
+    this.#add("out", "Zoom out", () => actions.zoomBy(1 / ZOOM_STEP)).title = "Zoom out (Control and wheel)";
+    this.#add("in", "Zoom in", () => actions.zoomBy(ZOOM_STEP)).title = "Zoom in (Control and wheel)";
     this.#fit = this.#add("fit", "Fit", actions.nextFit);
     this.#stats = this.#add("stats", "Figures", () => this.showFigures(!!this.#figures.hidden));
     this.#add("screenshot", "Save picture", actions.screenshot);
-    this.#add("full", "Full screen", actions.fullScreen);
+    this.#add("full", "Full screen", actions.fullScreen).hidden = !document.fullscreenEnabled;
     const retry = element("button", "rfb-retry");
     retry.type = "button";
     retry.textContent = "Try again";
@@ -79,13 +87,14 @@ export class Chrome {
     this.#reset.hidden = zoom === 1;
   }
 
-  /** *hasPicture* is whether a frame was ever shown. */
+  /** *hasPicture* is whether this connection has shown a frame. */
   showState(state: State, message: string, hasPicture: boolean): void {
     const words = state === "live" && !hasPicture ? "Waiting for the first frame…" : WORDS[state];
     this.#status.textContent = words;
-    this.#status.hidden = !words;
-    this.#words.textContent = message;
+    this.#status.hidden = !words || !!message;
     this.#notice.hidden = !message;
+    // Written only when it changes: it is read aloud each time.
+    if (this.#words.textContent !== message) this.#words.textContent = message;
   }
 
   showNumbers({ fps, megabitsPerSecond, decodeMs, encodeMs, roundTripMs, format }: Figures, size: string): void {

@@ -37,7 +37,7 @@ export function afterClose(code: number, reason: string, attempt: number, addres
     case 1001:
       return { state: "closed", message: sentence(reason || "The display was closed"), retryIn: 2000 + 3000 * random };
     case 4401:
-      return final("The hub refused this cell's token. It is from an earlier kernel: run the cell again.");
+      return final("The hub refused the token. It is from an earlier kernel: run the cell again.");
     case 4403:
       return final(`${sentence(reason || "This page may not open the stream")} Pass origins=[…] to serve() to allow it.`);
     case 4404:
@@ -45,13 +45,13 @@ export function afterClose(code: number, reason: string, attempt: number, addres
     case 4406:
       return final(`This browser can't show the stream: ${reason}.`);
   }
-  if (attempt < 2) return again("reconnecting", "");
   if (code >= 4400) return again("reconnecting", `The hub closed the connection: ${sentence(reason)}`);
+  if (attempt < 2) return again("reconnecting", "");
   return again("reconnecting", `Nothing answers at ${address}. ${advice(address)}`);
 }
 
 function advice(address: string): string {
-  if (!isLocal(address) || isLocal(location.href)) return "Is the kernel running? If it was restarted, run the cell again.";
+  if (!isLocal(address) || isLocal(location.origin)) return "Is the kernel running? If it was restarted, run the cell again.";
   return "That is this computer, but the notebook comes from another one: forward the port, or pass url= to widget().";
 }
 

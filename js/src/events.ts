@@ -23,6 +23,9 @@ const BROWSER_COMBINATIONS = new Set("rtwnlcvx+-=0");
 const UNTOUCHED = new Set(["Tab", "F5", "F11", "F12", "Process", "Unidentified", "Dead"]);
 const LINE = 100 / 3;
 const PAGE = 800;
+/** Characters in one event, and of one input: a paste is told in pieces, and not without end. */
+const PIECE = 200;
+const LONGEST = 10_000;
 
 /** Listens until the signal that it is given aborts. */
 export class Input {
@@ -30,7 +33,8 @@ export class Input {
   #touches = new Map<number, { x: number; y: number; pressure: number }>();
   #pressed = new Map<number, PointerEvent>();
   #held = new Map<string, string>();
-  #move: InputEvent | null = null;
+  #repeating = false;
+  #moves = new Map<number, InputEvent>();
   #wheel: (InputEvent & { dx: number; dy: number }) | null = null;
   #scheduled = 0;
   #panning: { id: number; x: number; y: number } | null = null;
@@ -42,14 +46,16 @@ export class Input {
     const on = <E extends Event>(target: EventTarget, type: string, listener: (event: E) => void, passive = true) =>
       target.addEventListener(type, listener as EventListener, { signal, passive });
 
-    on<PointerEvent>(stage, "pointerdown", (e) => this.#pointerDown(e), false);
+    on<PointerEvent>(stage, "pointerdown", (e) => this.#pointerDown(e));
     on<PointerEvent>(stage, "pointermove", (e) => this.#pointerMove(e));
     on<PointerEvent>(stage, "pointerup", (e) => this.#pointerUp(e));
     on<PointerEvent>(stage, "pointercancel", (e) => this.#pointerUp(e));
     on<PointerEvent>(stage, "pointerenter", (e) => this.#now({ type: "pointer_enter", ...this.#pointer(e) }));
     on<PointerEvent>(stage, "pointerleave", (e) => this.#now({ type: "pointer_leave", ...this.#pointer(e) }));
+    // Without its default a press neither selects text nor moves the focus, which the keys take instead.
+    on<MouseEvent>(stage, "mousedown", (e) => e.preventDefault(), false);
     on<MouseEvent>(stage, "dblclick", (e) => this.#doubleClick(e));
-    on<MouseEvent>(stage, "contextmenu", (e) => e.preventDefault(), false);
+    on<MouseEvent>(stage, "contextmenu", (e) => this.#noMenu(e), false);
     on<WheelEvent>(stage, "wheel", (e) => this.#turnWheel(e), false);
 
     on<KeyboardEvent>(keys, "keydown", (e) => this.#keyDown(e), false);
@@ -69,11 +75,9 @@ export class Input {
   // Pointers ---------------------------------------------------------------------------------------------------------
 
   #pointerDown(e: PointerEvent): void {
-    // Without the default the browser neither selects text nor moves the focus, which goes to the keys instead.
-    e.preventDefault();
     this.#host.keys.focus({ preventScroll: true });
     this.#host.stage.setPointerCapture(e.pointerId);
-    if (e.altKey && e.button === 0 && this.#host.viewport.zoom > 1) {
+    if (e.altKey && e.button === 0 && this.#host.viewport.overflows) {
       this.#panning = { id: e.pointerId, x: e.clientX, y: e.clientY };
       return;
     }
@@ -91,11 +95,12 @@ export class Input {
     }
     // A second button of the mouse goes down or up in a move, by the rules of pointer events.
     if (e.button >= 0 && this.#pressed.has(e.pointerId)) {
+      this.#pressed.set(e.pointerId, e);
       const isDown = (e.buttons & (1 << bit(e.button))) !== 0;
       return this.#now({ type: isDown ? "pointer_down" : "pointer_up", ...this.#pointer(e), button: button(e.button) });
     }
     if (this.#pressed.has(e.pointerId)) this.#touch(e);
-    this.#move = { type: "pointer_move", ...this.#pointer(e), button: 0 };
+    this.#moves.set(e.pointerId, { type: "pointer_move", ...this.#pointer(e), button: 0 });
     this.#soon();
   }
 
@@ -104,6 +109,11 @@ export class Input {
     if (!this.#pressed.delete(e.pointerId)) return;
     this.#now({ type: "pointer_up", ...this.#pointer(e), button: button(e.button) });
     this.#touches.delete(e.pointerId);
+  }
+
+  #noMenu(e: MouseEvent): void {
+    e.preventDefault();
+    e.stopPropagation(); // notebooks open menus of their own all the same
   }
 
   #doubleClick(e: MouseEvent): void {
@@ -160,15 +170,26 @@ export class Input {
   }
 
   #inStage(e: MouseEvent): { x: number; y: number } {
-    const { left, top } = this.#host.stage.getBoundingClientRect();
-    return { x: e.clientX - left, y: e.clientY - top };
+    const { stage } = this.#host;
+    const { left, top, width, height } = stage.getBoundingClientRect();
+    // The two sizes differ where the page shows the view scaled, as slides do.
+    return { x: ((e.clientX - left) * stage.clientWidth) / width, y: ((e.clientY - top) * stage.clientHeight) / height };
   }
 
-  /** The window lost the focus, or the view did: nothing stays pressed. */
+  /** The window lost the focus: nothing stays pressed. */
   #releaseAll(): void {
-    for (const e of this.#pressed.values()) this.#now({ type: "pointer_up", ...this.#pointer(e), buttons: [], button: button(e.button) });
+    this.#panning = null;
+    for (const [id, e] of this.#pressed) {
+      const held = buttons(e.buttons);
+      const last = { ...this.#pointer(e), timestamp: Date.now() / 1000 };
+      this.#touches.delete(id);
+      for (const released of [...held]) {
+        held.shift();
+        this.#now({ ...last, type: "pointer_up", button: released, buttons: [...held], ntouches: this.#touches.size });
+      }
+      this.#now({ ...last, type: "pointer_leave", buttons: [] });
+    }
     this.#pressed.clear();
-    this.#touches.clear();
     this.#releaseKeys();
   }
 
@@ -176,7 +197,9 @@ export class Input {
 
   #keyDown(e: KeyboardEvent): void {
     e.stopPropagation();
+    this.#bringKeysIntoView();
     if (e.isComposing) return;
+    this.#repeating = e.repeat;
     if (!e.repeat) {
       this.#held.set(e.code, e.key);
       this.#now({ type: "key_down", key: e.key, code: e.code, ...modifiers(e), timestamp: seconds(e) });
@@ -188,11 +211,14 @@ export class Input {
   #keyUp(e: KeyboardEvent): void {
     e.stopPropagation();
     if (this.#held.delete(e.code)) this.#now({ type: "key_up", key: e.key, code: e.code, ...modifiers(e), timestamp: seconds(e) });
+    if (e.key === "Meta") this.#releaseKeys(); // macOS says of no key that it came up while Meta was down
   }
 
   #typed(e: globalThis.InputEvent): void {
     e.stopPropagation();
-    if (e.data) this.#char(e.data, e.inputType, e.isComposing);
+    // After the end of a composition Firefox tells its text once more.
+    const again = !e.isComposing && e.inputType === "insertCompositionText";
+    if (e.data && !again) this.#char(e.data, e.inputType, e.isComposing);
     if (!e.isComposing) this.#host.keys.value = "";
   }
 
@@ -202,12 +228,18 @@ export class Input {
   }
 
   #char(data: string, inputType: string, isComposing: boolean): void {
-    const event = { data, input_type: inputType, is_composing: isComposing, repeat: false };
-    this.#now({ type: "char", ...event, timestamp: Date.now() / 1000 });
+    const event = { input_type: inputType, is_composing: isComposing, repeat: this.#repeating };
+    const characters = [...data].slice(0, LONGEST);
+    for (let i = 0; i < characters.length; i += PIECE) {
+      const piece = characters.slice(i, i + PIECE).join("");
+      this.#now({ type: "char", data: piece, ...event, timestamp: Date.now() / 1000 });
+    }
   }
 
   #focusIn(e: FocusEvent): void {
-    this.#cameFrom = e.relatedTarget instanceof HTMLElement ? e.relatedTarget : null;
+    const from = e.relatedTarget;
+    if (from instanceof HTMLElement && !from.closest(".rfb-root")) this.#cameFrom = from;
+    this.#bringKeysIntoView();
     this.#now({ type: "focus_in", timestamp: seconds(e) });
   }
 
@@ -220,7 +252,14 @@ export class Input {
     this.#releaseKeys();
     this.#host.keys.blur();
     // In a notebook the cell that was active before, so that its shortcuts work again.
-    if (this.#cameFrom?.isConnected) this.#cameFrom.focus({ preventScroll: true });
+    const before = this.#cameFrom?.isConnected ? this.#cameFrom : this.#host.stage.closest<HTMLElement>("[tabindex]");
+    before?.focus({ preventScroll: true });
+  }
+
+  /** A character typed where it can't be seen makes browsers scroll there. */
+  #bringKeysIntoView(): void {
+    const { x, y } = visibleMiddle(this.#host.stage);
+    Object.assign(this.#host.keys.style, { left: `${x}px`, top: `${y}px` });
   }
 
   #releaseKeys(): void {
@@ -243,20 +282,21 @@ export class Input {
   #flush(): void {
     cancelAnimationFrame(this.#scheduled);
     this.#scheduled = 0;
-    const pending = [this.#move, this.#wheel];
-    this.#move = this.#wheel = null;
-    for (const event of pending) if (event) this.#host.emit(event);
+    const pending = [...this.#moves.values(), ...(this.#wheel ? [this.#wheel] : [])];
+    this.#moves.clear();
+    this.#wheel = null;
+    for (const event of pending) this.#host.emit(event);
   }
 }
 
 /** renderview's number of the DOM's `MouseEvent.button`. */
 export function button(dom: number): number {
-  return [1, 3, 2, 4, 5][dom] ?? 0;
+  return [1, 3, 2, 4, 5, 6][dom] ?? 0;
 }
 
 /** renderview's list of the DOM's `MouseEvent.buttons`. */
 export function buttons(dom: number): number[] {
-  return [1, 2, 3, 4, 5].filter((number) => dom & (1 << (number - 1)));
+  return [1, 2, 3, 4, 5, 6].filter((number) => dom & (1 << (number - 1)));
 }
 
 function bit(domButton: number): number {
@@ -270,9 +310,30 @@ function modifiers(e: MouseEvent | KeyboardEvent): Modifiers {
 
 /** Whether the key's default would act on the page: scroll it, or call up the browser's own doings. */
 function isOurs(e: KeyboardEvent): boolean {
-  if (UNTOUCHED.has(e.key)) return false;
+  if (UNTOUCHED.has(e.key) || e.getModifierState("AltGraph")) return false;
   if (e.ctrlKey || e.metaKey) return !BROWSER_COMBINATIONS.has(e.key.toLowerCase());
   return e.key.length > 1; // a character goes on into the text field and comes back as `char`
+}
+
+/** The middle of what can be seen of *element*, from its own corner. */
+function visibleMiddle(element: HTMLElement): { x: number; y: number } {
+  const own = element.getBoundingClientRect();
+  let { left, top, right, bottom } = own;
+  const cut = (by: { left: number; top: number; right: number; bottom: number }) => {
+    left = Math.max(left, by.left);
+    top = Math.max(top, by.top);
+    right = Math.min(right, by.right);
+    bottom = Math.min(bottom, by.bottom);
+  };
+  cut({ left: 0, top: 0, right: innerWidth, bottom: innerHeight });
+  for (let above = parentOf(element); above; above = parentOf(above)) {
+    if (getComputedStyle(above).overflow !== "visible") cut(above.getBoundingClientRect());
+  }
+  return { x: (left + right) / 2 - own.left, y: (top + bottom) / 2 - own.top };
+}
+
+function parentOf(element: Element): Element | null {
+  return element.parentElement ?? (element.getRootNode() as Partial<ShadowRoot>).host ?? null;
 }
 
 function seconds(e: Event): number {

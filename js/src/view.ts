@@ -31,6 +31,7 @@ export interface ViewOptions {
 const FITS: Fit[] = ["contain", "cover", "fill"];
 /** Device pixels a frame's pixel must cover before its edges are shown hard. */
 const CRISP_FROM = 3;
+const MIN_HEIGHT = 48;
 
 export class RemoteFramebufferView {
   #options: ViewOptions;
@@ -38,6 +39,7 @@ export class RemoteFramebufferView {
   #stage = element("div", "rfb-stage");
   #canvas = element("canvas", "rfb-canvas");
   #keys = element("textarea", "rfb-keys");
+  #style = document.createElement("style");
   #viewport = new Viewport();
   #chrome: Chrome;
   #engine: Engine;
@@ -45,6 +47,8 @@ export class RemoteFramebufferView {
   #state: State = "connecting";
   #message = "";
   #pixelRatio = 1;
+  /** The picture is of the hub that is connected now. */
+  #fresh = false;
   #onScreen = true;
   #shown = true;
 
@@ -52,9 +56,10 @@ export class RemoteFramebufferView {
     this.#options = options;
     this.#build(parent);
     this.#chrome = new Chrome(this.#root, {
-      retry: () => this.#engine.post({ type: "retry" }),
+      retry: () => this.#retry(),
       screenshot: () => void this.#saveScreenshot(),
       fullScreen: () => this.#toggleFullScreen(),
+      zoomBy: (factor) => this.#zoomBy(factor),
       nextFit: () => this.setFit(FITS[(FITS.indexOf(this.#viewport.fit) + 1) % FITS.length]!),
       resetView: () => this.resetView(),
     });
@@ -125,8 +130,7 @@ export class RemoteFramebufferView {
   }
 
   #build(parent: HTMLElement): void {
-    const style = document.createElement("style");
-    style.textContent = styles;
+    this.#style.textContent = styles;
     this.#root.dataset.state = this.#state;
     this.#root.setAttribute("role", "group");
     this.#root.setAttribute("aria-label", "Remote picture");
@@ -139,7 +143,7 @@ export class RemoteFramebufferView {
     this.#canvas.setAttribute("role", "img");
     this.#canvas.setAttribute("aria-label", "Remote picture");
     this.#stage.append(this.#canvas, this.#keys);
-    this.#root.append(style, this.#stage);
+    this.#root.append(this.#style, this.#stage);
     parent.append(this.#root);
   }
 
@@ -156,13 +160,14 @@ export class RemoteFramebufferView {
     new Input(host, signal);
     const resized = new ResizeObserver(() => this.#measure());
     resized.observe(this.#stage);
-    const seen = new IntersectionObserver(([entry]) => {
-      this.#onScreen = entry!.isIntersecting;
+    const seen = new IntersectionObserver((entries) => {
+      this.#onScreen = entries.at(-1)!.isIntersecting;
       this.#showOrHide();
     });
     seen.observe(this.#root);
     document.addEventListener("visibilitychange", () => this.#showOrHide(), { signal });
     this.#watchRatio();
+    this.#showOrHide();
     signal.addEventListener("abort", () => {
       resized.disconnect();
       seen.disconnect();
@@ -172,9 +177,11 @@ export class RemoteFramebufferView {
   // What the engine reports ------------------------------------------------------------------------------------------
 
   #take(report: Report): void {
+    if (this.#end.signal.aborted) return;
     switch (report.type) {
       case "state":
         this.#state = report.state;
+        if (report.state !== "live") this.#fresh = false;
         this.#message = report.message;
         this.#showState();
         this.#options.onState?.(report.state, report.message);
@@ -191,21 +198,25 @@ export class RemoteFramebufferView {
   #resizeFrame(width: number, height: number, pixelRatio: number): void {
     this.#pixelRatio = pixelRatio;
     const { frame } = this.#viewport;
+    if (!this.#fresh) {
+      this.#fresh = true;
+      this.#showState();
+    }
     if (frame.width === width && frame.height === height) return;
     this.#viewport.setFrame(width, height);
     this.#canvas.classList.add("rfb-has-picture");
-    this.#showState();
     this.#layOut();
   }
 
   #showState(): void {
-    this.#root.dataset.state = this.#state;
-    this.#chrome.showState(this.#state, this.#message, this.#viewport.frame.width > 0);
+    this.#root.dataset.state = this.#state === "live" && !this.#fresh ? "waiting" : this.#state;
+    this.#chrome.showState(this.#state, this.#message, this.#fresh);
   }
 
   // Size and place ---------------------------------------------------------------------------------------------------
 
   #measure(): void {
+    this.#ensureStyle();
     const { clientWidth: width, clientHeight: height } = this.#stage;
     const ratio = devicePixelRatio;
     const { box } = this.#viewport;
@@ -215,6 +226,15 @@ export class RemoteFramebufferView {
     const size = { width, height, pwidth: Math.round(width * ratio), pheight: Math.round(height * ratio), ratio };
     this.#engine.post({ type: "say", message: { type: "set_viewport", ...size } });
     this.#emit({ type: "resize", ...size, timestamp: Date.now() / 1000 });
+  }
+
+  /** A page whose policy forbids inline styles takes them as an object. */
+  #ensureStyle(): void {
+    if (this.#style.sheet || !this.#style.isConnected) return;
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(styles);
+    this.#style.remove();
+    (this.#root.getRootNode() as Document | ShadowRoot).adoptedStyleSheets.push(sheet);
   }
 
   #watchRatio(): void {
@@ -247,7 +267,19 @@ export class RemoteFramebufferView {
 
   // What the user asks of the view itself ----------------------------------------------------------------------------
 
+  #retry(): void {
+    this.#keys.focus({ preventScroll: true });
+    this.#engine.post({ type: "retry" });
+  }
+
+  #zoomBy(factor: number): void {
+    const { width, height } = this.#viewport.box;
+    this.#viewport.zoomBy(factor, width / 2, height / 2);
+    this.#layOut();
+  }
+
   async #saveScreenshot(): Promise<void> {
+    if (!this.#viewport.frame.width) return;
     const link = document.createElement("a");
     link.href = URL.createObjectURL(await this.screenshot());
     link.download = "picture.png";
@@ -256,8 +288,8 @@ export class RemoteFramebufferView {
   }
 
   #toggleFullScreen(): void {
-    if (document.fullscreenElement) void document.exitFullscreen();
-    else void this.#root.requestFullscreen();
+    const change = document.fullscreenElement ? document.exitFullscreen() : this.#root.requestFullscreen();
+    change.catch((error: Error) => console.warn("rfb: no full screen", error));
   }
 
   #makeHandle(): HTMLElement {
@@ -267,11 +299,13 @@ export class RemoteFramebufferView {
     handle.setAttribute("role", "separator");
     handle.setAttribute("aria-orientation", "horizontal");
     handle.setAttribute("aria-label", "Height of the picture; arrow keys change it");
+    handle.setAttribute("aria-valuemin", String(MIN_HEIGHT));
     const set = (height: number) => {
-      const clamped = Math.max(48, Math.round(height));
+      const clamped = Math.max(MIN_HEIGHT, Math.round(height));
+      handle.setAttribute("aria-valuenow", String(clamped));
       this.setHeight(clamped);
-      this.#options.onHeight?.(clamped);
     };
+    const told = () => this.#options.onHeight?.(this.#root.offsetHeight);
     handle.onpointerdown = (down) => {
       const start = this.#root.offsetHeight - down.clientY;
       handle.setPointerCapture(down.pointerId);
@@ -279,12 +313,14 @@ export class RemoteFramebufferView {
     };
     handle.onpointerup = handle.onpointercancel = () => {
       handle.onpointermove = null;
+      told();
     };
     handle.onkeydown = (e) => {
       const step = { ArrowDown: 16, ArrowUp: -16 }[e.key];
       if (!step) return;
       e.preventDefault();
       set(this.#root.offsetHeight + step);
+      told();
     };
     return handle;
   }

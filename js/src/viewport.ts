@@ -64,6 +64,12 @@ export class Viewport {
     this.#clamp();
   }
 
+  /** Part of the picture lies outside the box. */
+  get overflows(): boolean {
+    const { width, height } = this.#size();
+    return width > this.#box.width + 1 || height > this.#box.height + 1;
+  }
+
   reset(): void {
     this.#zoom = 1;
     this.#centre = { x: 0.5, y: 0.5 };

@@ -28,6 +28,7 @@ const NEW_CONNECTION: (keyof Traits)[] = ["url", "host", "port", "stream", "toke
 const widget: AnyWidget<Traits> = {
   render({ model, el, signal }) {
     let view = makeView(model, el);
+    let ended = false;
     const listeners: [string, () => void][] = [];
     const follow = (names: (keyof Traits)[], heed: () => void) => {
       for (const name of names) {
@@ -35,9 +36,17 @@ const widget: AnyWidget<Traits> = {
         listeners.push([`change:${name}`, heed]);
       }
     };
+    let pending = false;
     follow(NEW_CONNECTION, () => {
-      view.dispose();
-      view = makeView(model, el);
+      if (pending) return;
+      pending = true;
+      // Traits that change together come one after the other.
+      queueMicrotask(() => {
+        pending = false;
+        if (ended) return;
+        view.dispose();
+        view = makeView(model, el);
+      });
     });
     follow(["fit"], () => view.setFit(model.get("fit")));
     follow(["background"], () => view.setBackground(model.get("background")));
@@ -45,7 +54,6 @@ const widget: AnyWidget<Traits> = {
     follow(["show_toolbar"], () => view.setToolbar(model.get("show_toolbar")));
     follow(["show_stats"], () => view.setStats(model.get("show_stats")));
 
-    let ended = false;
     const end = () => {
       if (ended) return;
       ended = true;

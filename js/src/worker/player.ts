@@ -20,6 +20,10 @@ type AnyCanvas = OffscreenCanvas | HTMLCanvasElement;
 type Context = OffscreenCanvasRenderingContext2D | CanvasRenderingContext2D;
 
 const RESET_PAUSE_MS = 1000;
+/** A connection that lasted this long was a good one: the next loss begins with a quick attempt. */
+const STABLE_AFTER_MS = 5000;
+/** Pictures in a row that don't decode before the user is told. */
+const FAILURES_TO_TELL = 3;
 const NO_WEBCODECS = "This page has no WebCodecs to decode it, which browsers have over https and on localhost only";
 
 export class Player {
@@ -29,6 +33,8 @@ export class Player {
   #hub: { url: string; token: string; ratio: number } | null = null;
   #socket: WebSocket | null = null;
   #attempt = 0;
+  #liveSince: number | null = null;
+  #failures = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #drawn: Promise<void> = Promise.resolve();
   #queued = 0;
@@ -43,6 +49,9 @@ export class Player {
     this.#context = canvas.getContext("2d", { alpha: false }) as Context;
     this.#report = report;
     this.#beat = setInterval(() => this.#reportFigures(), 1000);
+    canvas.addEventListener("contextrestored", () =>
+      this.#say(this.#socket, { type: "request_keyframe", reason: "the canvas was lost" }),
+    );
   }
 
   handle(command: Command): void {
@@ -77,6 +86,9 @@ export class Player {
 
   #drop(): void {
     clearTimeout(this.#timer);
+    this.#liveSince = null;
+    this.#drawn = Promise.resolve();
+    this.#queued = this.#failures = 0;
     const socket = this.#socket;
     this.#socket = null;
     socket?.close(1000);
@@ -99,7 +111,7 @@ export class Player {
     this.#socket = socket;
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
-      this.#say(socket, { type: "hello", supported: SUPPORTED, device_pixel_ratio: ratio, token });
+      this.#say(socket, { type: "hello", supported: SUPPORTED, device_pixel_ratio: this.#ratio ?? ratio, token });
       for (const message of this.#size) this.#say(socket, message);
       if (this.#hidden) this.#say(socket, { type: "event", event: { type: "hide", timestamp: Date.now() / 1000 } });
     };
@@ -111,8 +123,14 @@ export class Player {
     };
   }
 
+  get #ratio(): number | undefined {
+    const [viewport] = this.#size;
+    return viewport?.type === "set_viewport" ? viewport.ratio : undefined;
+  }
+
   #lost(code: number, reason: string, url: string): void {
-    this.#socket = null;
+    if (this.#liveSince !== null && performance.now() - this.#liveSince > STABLE_AFTER_MS) this.#attempt = 0;
+    this.#drop();
     const verdict = afterClose(code, reason, this.#attempt++, url, Math.random());
     this.#report({ type: "state", state: verdict.state, message: verdict.message });
     if (verdict.retryIn !== null) this.#timer = setTimeout(() => this.#connect(), verdict.retryIn);
@@ -133,9 +151,13 @@ export class Player {
   // What the hub says ------------------------------------------------------------------------------------------------
 
   #receive(socket: WebSocket, data: string | ArrayBuffer): void {
-    if (typeof data === "string") return this.#heed(parse(data));
-    const [header, payload] = unpack(data);
-    if (isImage(header)) this.#show(socket, header, payload);
+    try {
+      if (typeof data === "string") return this.#heed(parse(data));
+      const [header, payload] = unpack(data);
+      if (isImage(header)) this.#show(socket, header, payload);
+    } catch (error) {
+      this.#fail(socket, error);
+    }
   }
 
   #heed(message: HubMessage): void {
@@ -150,7 +172,8 @@ export class Player {
       this.#report({ type: "state", state: "failed", message: `The hub sends ${config.transport}. ${why}.` });
       return;
     }
-    this.#attempt = 0;
+    if (this.#liveSince !== null) return;
+    this.#liveSince = performance.now();
     this.#report({ type: "state", state: "live", message: "" });
   }
 
@@ -163,26 +186,41 @@ export class Player {
     this.#drawn = this.#drawn.then(async () => {
       try {
         const picture = await decoding;
+        if (socket !== this.#socket) return picture.close();
         this.#queued--;
         this.#meter.decoded(performance.now() - started, payload.byteLength, header.mime);
         this.#draw(picture, header);
         this.#say(socket, { type: "ack", seq: header.seq, decode_queue_size: this.#queued, displayed: true });
       } catch (error) {
         this.#queued--;
-        console.error("rfb: a picture could not be shown", error);
-        setTimeout(() => this.#say(socket, { type: "decoder_reset" }), RESET_PAUSE_MS);
+        this.#fail(socket, error);
       }
     });
   }
 
   #draw(picture: Drawable, { width, height, pixel_ratio }: ImageHeader): void {
-    if (this.#canvas.width !== width || this.#canvas.height !== height) {
-      this.#canvas.width = width;
-      this.#canvas.height = height;
+    try {
+      if (this.#canvas.width !== width || this.#canvas.height !== height) {
+        this.#canvas.width = width;
+        this.#canvas.height = height;
+      }
+      this.#context.drawImage(picture, 0, 0, width, height);
+    } finally {
+      picture.close();
     }
-    this.#context.drawImage(picture, 0, 0, width, height);
-    picture.close();
+    if (this.#failures >= FAILURES_TO_TELL) this.#report({ type: "state", state: "live", message: "" });
+    this.#failures = 0;
     this.#report({ type: "frame", width, height, pixelRatio: pixel_ratio ?? 1 });
+  }
+
+  #fail(socket: WebSocket, error: unknown): void {
+    if (socket !== this.#socket) return;
+    console.warn("rfb: a picture could not be shown", error);
+    if (++this.#failures === FAILURES_TO_TELL) {
+      const message = `The pictures that the hub sends can't be shown: ${(error as Error).message}`;
+      this.#report({ type: "state", state: "failed", message });
+    }
+    setTimeout(() => this.#say(socket, { type: "decoder_reset" }), RESET_PAUSE_MS);
   }
 
   #reportFigures(): void {
