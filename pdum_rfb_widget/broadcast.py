@@ -229,22 +229,24 @@ class Viewer:
             event = self.session.receive(message, self._clock())
             if self._stream and not was_open:
                 self._stream.admit(self)
-                await self._send(self.session.open_messages(*self._stream.size))
             if self._stream and event:
                 self._stream.deliver(InputEvent(self.id, event, now_us()))
             self._something_new.set()
 
     async def _write(self) -> None:
+        # The only task that sends, so that a config stands before the frames that it is for.
+        await self._something_new.wait()
+        assert self._stream, "a hello is accepted for a stream only"
+        await self._send(self.session.greet(*self._stream.size))
         while True:
             self._something_new.clear()
             now = self._clock()
             await self._send(self.session.stats(now))
-            if self._stream and self.session.selection and self.session.wants_frame(now):
+            if self.session.selection and self.session.wants_frame(now):
                 payload = await self._stream.encoded(self.session.selection)
                 await self._send(self.session.send(payload, self._clock()))
             else:
-                if self._stream:
-                    self._stream.update_readiness()
+                self._stream.update_readiness()
                 await self._wait_until(self.session.next_look)
 
     async def _watch(self) -> None:

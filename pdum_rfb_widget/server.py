@@ -220,7 +220,7 @@ class Server:
         def authorize(hello: Hello) -> None:
             if not same_token(hello.token, self.token):
                 raise ProtocolError(CloseCode.BAD_CREDENTIAL, "the token is not this hub's")
-            if stream is None:
+            if stream is None or self._streams.get(name) is not stream:  # closed since it connected
                 raise ProtocolError(CloseCode.NO_STREAM, f"there is no stream {name[:64]!r}")
             self._strangers.discard(viewer)
 

@@ -176,7 +176,7 @@ class Session:
         over = len(self._in_flight) - self.options.max_inflight
         return over < 0 or (over == 0 and now >= self._probe_at)
 
-    def open_messages(self, width: int, height: int) -> list[Message]:
+    def greet(self, width: int, height: int) -> list[Message]:
         """The answer to hello: the config of a stream that is *width* by *height* now."""
         return self._config_if_new(width, height)
 

@@ -214,6 +214,13 @@ def test_an_unknown_stream_is_4404_but_only_for_those_with_the_token(display: rf
             assert closed(viewer)[0] == code
 
 
+def test_a_hello_to_a_display_that_was_closed_meanwhile_is_4404(display: rfb.Display) -> None:
+    with RawViewer(display) as viewer:
+        display.close()
+        viewer.say(**viewer.hello)
+        assert closed(viewer)[0] == 4404
+
+
 def test_no_common_format_is_4406(display: rfb.Display) -> None:
     with RawViewer(display, "webcodecs/h264-annexb") as viewer:
         viewer.say(**viewer.hello)
@@ -332,6 +339,26 @@ def test_publishing_never_waits_for_a_viewer_that_never_reads(display: rfb.Displ
         for _ in range(500):
             display.publish(noise)
         assert display._stream.frames_published == 500
+
+
+def test_publishing_copies_once_and_encodes_elsewhere(display: rfb.Display, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pdum_rfb_widget import broadcast, frames
+
+    copies: list[int] = []
+    threads: list[int] = []
+    copy, encode = np.copyto, broadcast.encode_image
+    monkeypatch.setattr(frames.np, "copyto", lambda *args: (copies.append(args[1].nbytes), copy(*args))[1])
+    monkeypatch.setattr(
+        broadcast, "encode_image", lambda p, s: (threads.append(threading.get_ident()), encode(p, s))[1]
+    )
+    with RawViewer(display) as viewer:
+        viewer.greet()
+        frame = grey(3)
+        display.publish(frame)
+        viewer.see()
+    assert copies == [frame.nbytes]
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
 
 
 def test_an_encoder_that_fails_is_1011_and_the_cause_is_in_the_log(

@@ -218,7 +218,7 @@ def test_ready_is_open_visible_up_to_date_and_with_room() -> None:
 def test_config_comes_first_and_again_only_with_a_new_size() -> None:
     flow = Flow(max_inflight=9).open()
     flow.version = 1
-    assert [type(m) for m in flow.session.open_messages(4, 3)] == [str]
+    assert [type(m) for m in flow.session.greet(4, 3)] == [str]
     flow.publish().publish()
     assert flow.texts == []
     flow.session.published(flow.version + 1)
