@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import threading
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import TypeVar
 
 import pytest
 from hosts import chromium
+from pages import show, texture, wait_for_events
 from playwright.sync_api import Browser, Page
-from websockets.sync.client import connect
 
 import pdum_rfb_widget as rfb
 from pdum_rfb_widget import server
-from pdum_rfb_widget.protocol import unpack_binary_message
 
 T = TypeVar("T")
 
@@ -56,73 +51,17 @@ def page(browser: Browser) -> Iterator[Page]:
     assert not errors
 
 
-class RawViewer:
-    """A viewer made of a WebSocket and `wire.md`. A context manager that leaves."""
-
-    def __init__(self, display: rfb.Display, *supported: str, token: str | None = None, **connection: Any) -> None:
-        self._connections = ExitStack()
-        self._connection = {"compression": None, "max_size": None} | connection
-        self.connect(display.ws_url)
-        self.hello = {
-            "type": "hello",
-            "supported": supported or ("image/jpeg",),
-            "device_pixel_ratio": 1.0,
-            "token": display.server.token if token is None else token,
-        }
-
-    def __enter__(self) -> RawViewer:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._connections.close()
-
-    def connect(self, url: str, **connection: Any) -> None:
-        """Connect to *url*, instead of the display's own."""
-        self._connections.close()
-        self.socket = self._connections.enter_context(connect(url, **self._connection | connection))
-
-    def say(self, **message: Any) -> None:
-        self.socket.send(json.dumps(message))
-
-    def greet(self) -> dict[str, Any]:
-        """Say hello; the config that answers."""
-        self.say(**self.hello)
-        return self.hear("config")
-
-    def hear(self, kind: str) -> dict[str, Any]:
-        """The next text message of this *kind*; any other is skipped."""
-        while True:
-            message = self.socket.recv(timeout=10)
-            if isinstance(message, str) and (parsed := json.loads(message))["type"] == kind:
-                return dict(parsed)
-
-    def see(self, *, ack: bool = True, timeout: float = 10) -> tuple[dict[str, Any], bytes]:
-        """Header and bytes of the next payload, acknowledged at once."""
-        while isinstance(message := self.socket.recv(timeout=timeout), str):
-            pass
-        header, payload = unpack_binary_message(message)
-        if ack:
-            self.ack(header["seq"])
-        return header, payload
-
-    def ack(self, seq: int) -> None:
-        self.say(type="ack", seq=seq, decode_queue_size=0, displayed=True)
+@pytest.fixture
+def stage(page: Page) -> tuple[Page, rfb.Display, dict[str, float]]:
+    """A view with a frame of 100x100, of which a pixel is 4 CSS pixels wide; the canvas's box."""
+    display = rfb.serve(100, 100, port=0)
+    display.publish(texture(100, 100, 3))
+    canvas = show(page, display)
+    page.locator(".rfb-has-picture").wait_for()
+    box = canvas.bounding_box()
+    assert box is not None
+    wait_for_events(display, "resize")
+    return page, display, dict(box)
 
 
-def in_thread(coroutine: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run *coroutine* in an event loop of its own; the browser's driver has one in this thread."""
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(asyncio.run(coroutine()))
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(60)
-    if errors:
-        raise errors[0]
-    return results[0]
+Stage = tuple[Page, rfb.Display, dict[str, float]]

@@ -14,12 +14,14 @@ import sys
 import threading
 import time
 import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -121,7 +123,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class HostProcess:
+class HostProcess(ABC):
     """A notebook server as a process of its own, with a home of its own. A context manager that ends it."""
 
     def __init__(self, home: Path) -> None:
@@ -131,16 +133,19 @@ class HostProcess:
         self.log = home / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError("a host names its command")
+        """What starts it."""
 
+    @abstractmethod
     def ready_url(self) -> str:
-        raise NotImplementedError("a host names an address that answers once it is up")
+        """An address that answers once it is up."""
 
+    @abstractmethod
     def environment(self) -> dict[str, str]:
-        return {}
+        """What it finds its own settings by."""
 
-    def __enter__(self) -> HostProcess:
+    def __enter__(self) -> Self:
         folder = self.home / "notebooks"
         folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:

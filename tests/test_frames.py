@@ -132,17 +132,17 @@ def test_versions_go_on_after_clear() -> None:
 )
 def test_bad_options_are_refused_at_the_call(option: str, value: object, error: str) -> None:
     with pytest.raises((TypeError, ValueError), match=error):
-        rfb.serve(8, 8, port=0, **{option: value})  # type: ignore[arg-type]
+        rfb.serve(8, 8, port=0, **{option: value})
 
 
 @pytest.mark.parametrize(("width", "height"), [(0, 8), (8, 16385), ("8", 8), (8, 1.5)])
 def test_bad_sizes_are_refused_at_the_call(width: object, height: object) -> None:
     with pytest.raises((TypeError, ValueError), match=r"width|height"):
-        rfb.serve(width, height, port=0)  # type: ignore[arg-type]
+        rfb.serve(width, height, port=0)
 
 
 def test_numpys_whole_numbers_are_whole_numbers() -> None:
-    display = rfb.serve(np.int64(8), np.uint8(6), port=0, fps=np.int16(25), event_queue_size=np.int64(9))  # type: ignore[arg-type]
+    display = rfb.serve(np.int64(8), np.uint8(6), port=0, fps=np.int16(25), event_queue_size=np.int64(9))
     assert (display.width, display.height) == (8, 6)
     assert type(display.width) is int
     assert display.server.stream().name == "default"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from hosts import ARTIFACTS, NUMBERED, Lab, error_of, numbers_seen, wait_for, watch_numbers
+from pages import numbered
 from playwright.sync_api import Locator, Page
-from test_browser import numbered
 
 SERVE = f"""{NUMBERED}
 import time

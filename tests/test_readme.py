@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import RawViewer
+from viewers import RawViewer
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import RawViewer, in_thread
 from hosts import wait_for
+from viewers import RawViewer, in_thread
 
 import pdum_rfb_widget as rfb
 from pdum_rfb_widget import cells
@@ -96,12 +96,12 @@ def test_a_display_that_was_taken_over_while_it_copied_changes_nothing() -> None
     put = old._stream._frames.put
 
     def taken_over_meanwhile(*args: Any, still_wanted: Any, **kwargs: Any) -> bool:
-        old._stream._frames.put = put  # type: ignore[method-assign]
+        old._stream._frames.put = put
         new.append(rfb.serve(8, 8, name="scene"))
         new[0].publish(FRAME)
         return put(*args, still_wanted=still_wanted, **kwargs)
 
-    old._stream._frames.put = taken_over_meanwhile  # type: ignore[method-assign]
+    old._stream._frames.put = taken_over_meanwhile
     with pytest.raises(RuntimeError, match="its cell has run again"):
         old.publish(np.ones((3, 3), np.uint8))
     assert (new[0].width, new[0].height) == (8, 8)
@@ -200,7 +200,7 @@ def test_publish_loop_feeds_who_can_see_and_ends_with_the_display() -> None:
     calls: list[int] = []
     asked: list[float | None] = []
     wait_ready = display.wait_ready
-    display.wait_ready = lambda timeout=None: (asked.append(timeout), wait_ready(timeout))[1]  # type: ignore[method-assign]
+    display.wait_ready = lambda timeout=None: (asked.append(timeout), wait_ready(timeout))[1]
 
     async def render() -> Any:
         calls.append(len(calls))
