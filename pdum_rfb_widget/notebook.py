@@ -19,7 +19,10 @@ from .display import Display
 
 
 class RfbCanvas(anywidget.AnyWidget):
-    """The bare picture. `Display.widget` makes it."""
+    """The bare picture. `Display.widget` makes it.
+
+    Raises `TypeError` for a trait that there isn't, `TraitError` for a value that a trait can't have.
+    """
 
     _esm = page.bundle()
 
@@ -38,6 +41,12 @@ class RfbCanvas(anywidget.AnyWidget):
 
     state = traitlets.Unicode("connecting", help="connecting, live, reconnecting, failed or closed").tag(sync=True)
     last_error = traitlets.Unicode("", help="what is wrong, in words").tag(sync=True)
+
+    def __init__(self, **traits: Any) -> None:
+        if unknown := sorted(set(traits) - set(self.trait_names())):
+            known = ", ".join(RfbCanvas.class_own_traits())
+            raise TypeError(f"a widget has no trait {', '.join(unknown)}; it has {known}")
+        super().__init__(**traits)
 
 
 class RfbViewer(RfbCanvas):

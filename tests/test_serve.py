@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hosts import wait_for
+from traitlets import TraitError
 from viewers import RawViewer, in_thread
 
 import pdum_rfb_widget as rfb
@@ -364,6 +365,16 @@ def test_streams_of_a_cell_are_named_after_it_and_counted_within_one_run() -> No
     assert cells.Cell("cell-a", "run 2").next_stream_name() == "cell-a"
     assert cells.Cell("cell-b", "run 3").next_stream_name() == "cell-b"
     assert cells.current_cell() is None
+
+
+def test_traits_that_there_are_not_and_values_that_they_cannot_have_are_refused() -> None:
+    display = rfb.serve(8, 8, port=0)
+    with pytest.raises(TypeError, match=r"no trait heigth; it has .*\bheight\b"):
+        display.widget(heigth=300)
+    with pytest.raises(TraitError, match="height"):
+        display.widget(height=3)
+    with pytest.raises(TraitError, match="contain"):
+        display.widget(fit="stretch")
 
 
 def test_widgets_carry_where_the_hub_is_and_no_pixels() -> None:
