@@ -306,12 +306,15 @@ def test_an_interrupt_of_the_publishing_cell_leaves_the_hub_alive() -> None:
                 os.kill(os.getpid(), signal.SIGINT)
         threading.Thread(target=interrupt, daemon=True).start()
         interrupts, end = 0, time.monotonic() + 3
+        def publish_until_the_end():
+            global armed
+            armed = True
+            while time.monotonic() < end:
+                display.publish(frame)
+            armed = False
         while time.monotonic() < end:
             try:
-                armed = True
-                while time.monotonic() < end:
-                    display.publish(frame)
-                armed = False
+                publish_until_the_end()
             except KeyboardInterrupt:
                 interrupts += 1
         done.set()
