@@ -36,8 +36,8 @@ def check_first_light(canvas: Locator) -> None:
     wait_for(lambda: error_of(canvas, wanted) < JPEG_ERROR, "the first light", 60)
 
 
-def check_drag(page: Page, canvas: Locator) -> None:
-    """Drag over the canvas, and wait until its pixels are those of the light that the drag must give."""
+def check_drag(page: Page, canvas: Locator) -> Terrain:
+    """Drag over the canvas, and wait until its pixels are those of the light that the drag must give; that terrain."""
     box = canvas.bounding_box()
     assert box is not None
     x, y = box["x"] + 0.72 * box["width"], box["y"] + 0.71 * box["height"]
@@ -61,6 +61,7 @@ def check_drag(page: Page, canvas: Locator) -> None:
         assert other > 1.2 * error, f"light turned by {turned}° fits as well: {other:.2f} against {error:.2f}"
         after.azimuth -= turned
     print(f"light from {after.azimuth:.1f}° at {after.altitude:.1f}°: the pixels differ by {error:.2f} of 255")
+    return after
 
 
 def main() -> None:

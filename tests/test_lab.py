@@ -104,10 +104,11 @@ def test_a_cell_that_runs_again_keeps_its_viewers_and_another_cell_has_its_own(l
     assert error_of(other, numbered(700)) < 6
 
 
-def test_two_widgets_of_one_stream_and_none_after_their_outputs_are_cleared(lab: Lab, page: Page) -> None:
+def test_two_widgets_one_shown_twice_and_nothing_after_their_outputs_are_cleared(lab: Lab, page: Page) -> None:
     count = "print('viewers', display.client_count)"
-    bare = "display.widget(batteries=False, height=200)"
-    lab.write("two.ipynb", [SERVE, "display.widget(height=200)", bare, "display.publish(numbered(5))", count])
+    bare = "w = display.widget(batteries=False, height=200); w"
+    lab.write("two.ipynb", [SERVE, "display.widget(height=200)", bare, "display.publish(numbered(5))", count, "w"])
+    page.set_viewport_size({"width": 1280, "height": 2400})  # a picture that can't be seen is not fed
     lab.open(page, "two.ipynb")
     run(lab, page, 0, "served")
     first, second = show(lab, page, 1), show(lab, page, 2)
@@ -116,6 +117,9 @@ def test_two_widgets_of_one_stream_and_none_after_their_outputs_are_cleared(lab:
     toolbars = page.locator(".rfb-toolbar:not([hidden])")
     assert toolbars.count() == 1, "the bare canvas has none"
     assert "viewers 2" in run(lab, page, 4, "viewers")
+    third = show(lab, page, 5)
+    wait_for(lambda: error_of(third, numbered(5)) < 6, "the frame in the second view of one widget")
+    assert "viewers 3" in run(lab, page, 4, "viewers 3")
     page.evaluate("jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
     assert "viewers 0" in run(lab, page, 4, "viewers 0")
     wait_for(lambda: page.locator(".rfb-root").count() == 0, "no view")
