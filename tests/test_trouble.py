@@ -94,14 +94,16 @@ def test_a_closed_display_is_said_and_comes_back_when_it_is_served_again(page: P
 
 
 @contextmanager
-def strange_hub(*messages: str | bytes, close: tuple[int, str] | None = None) -> Iterator[tuple[str, list[str]]]:
+def strange_hub(
+    *messages: str | bytes, close: tuple[int, str] | None = None
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """A hub of a stranger's making that answers every hello with *messages*; its address, and what it was told."""
-    heard: list[str] = []
+    heard: list[dict[str, Any]] = []
 
     def welcome(socket: ServerConnection) -> None:
         for text in socket:
-            heard.append(json.loads(text)["type"])
-            if heard[-1] in ("hello", "decoder_reset"):
+            heard.append(json.loads(text))
+            if heard[-1]["type"] in ("hello", "decoder_reset"):
                 for message in messages:
                     socket.send(message)
                 if close:
@@ -118,11 +120,13 @@ def strange_hub(*messages: str | bytes, close: tuple[int, str] | None = None) ->
 CONFIG = json.dumps({"type": "config", "transport": "image", "width": 8, "height": 6, "coords": "frame-pixels"})
 
 
-def image_message(data: bytes, **header: Any) -> bytes:
-    return pack_binary_message(
-        {"type": "image_frame", "seq": 1, "width": 8, "height": 6, "mime": "image/png", "timestamp_us": 0} | header,
-        data,
-    )
+def image_message(data: bytes, **other: Any) -> bytes:
+    header = {"type": "image_frame", "seq": 1, "timestamp_us": 0, "width": 8, "height": 6, "mime": "image/png"}
+    return pack_binary_message(header | other, data)
+
+
+def count(heard: list[dict[str, Any]], kind: str) -> int:
+    return sum(message["type"] == kind for message in heard)
 
 
 def test_a_strangers_hub_that_knows_only_the_base_protocol_is_shown(page: Page, display: rfb.Display) -> None:
@@ -131,7 +135,18 @@ def test_a_strangers_hub_that_knows_only_the_base_protocol_is_shown(page: Page, 
     with strange_hub(CONFIG, *future, image_message(encode_png(pixels))) as (url, heard):
         canvas = show(page, display, url=url, token="")
         wait_for(lambda: error_of(canvas, pixels) == 0, "the picture")
-        wait_for(lambda: "ack" in heard, "the ack")
+        wait_for(lambda: count(heard, "ack"), "the ack")
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_the_queue_right_for_the_next(page: Page, display: rfb.Display) -> None:
+    pixels = texture(6, 8, 3)
+    bad, good = image_message(encode_png(pixels), width=-1), image_message(encode_png(pixels), seq=2)
+    with strange_hub(CONFIG, bad, good) as (url, heard):
+        canvas = show(page, display, url=url, token="")
+        wait_for(lambda: error_of(canvas, pixels) == 0, "the picture")
+        wait_for(lambda: count(heard, "ack"), "the ack")
+    ack = next(message for message in heard if message["type"] == "ack")
+    assert (ack["seq"], ack["decode_queue_size"]) == (2, 0)
 
 
 @pytest.mark.parametrize("message", [image_message(b"no picture"), b"\xff\xff\x00\x00{}"])
@@ -139,8 +154,8 @@ def test_pictures_that_never_decode_are_said(page: Page, display: rfb.Display, m
     with strange_hub(CONFIG, message) as (url, heard):
         show(page, display, url=url)
         assert "can't be shown" in notice(page)
-        assert heard.count("decoder_reset") >= 2
-        assert "ack" not in heard
+        assert count(heard, "decoder_reset") >= 2
+        assert count(heard, "ack") == 0
 
 
 def test_a_hub_that_closes_again_and_again_is_said_and_not_hammered(page: Page, display: rfb.Display) -> None:
@@ -148,7 +163,7 @@ def test_a_hub_that_closes_again_and_again_is_said_and_not_hammered(page: Page, 
         show(page, display, url=url)
         assert "Too many viewers." in wait_until_notice(page, "many viewers")
         page.wait_for_timeout(4000)
-        assert heard.count("hello") <= 6, "a quarter of a second, then half of one, then one ..."
+        assert count(heard, "hello") <= 6, "a quarter of a second, then half of one, then one ..."
 
 
 def test_a_hub_without_a_frame_yet_is_waited_for_and_not_shown_as_live(page: Page, display: rfb.Display) -> None:

@@ -187,14 +187,15 @@ export class Player {
       try {
         const picture = await decoding;
         if (socket !== this.#socket) return picture.close();
-        this.#queued--;
         this.#meter.decoded(performance.now() - started, payload.byteLength, header.mime);
         this.#draw(picture, header);
-        this.#say(socket, { type: "ack", seq: header.seq, decode_queue_size: this.#queued, displayed: true });
       } catch (error) {
-        this.#queued--;
-        this.#fail(socket, error);
+        return this.#fail(socket, error);
+      } finally {
+        // The count is the connection's: what was left of an earlier one is not in it.
+        if (socket === this.#socket) this.#queued--;
       }
+      this.#say(socket, { type: "ack", seq: header.seq, decode_queue_size: this.#queued, displayed: true });
     });
   }
 
