@@ -61,6 +61,14 @@ def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str
     return is_loopback(name) or (parts.netloc == host and _is_address(name))
 
 
+def is_local(origin: str | None, peer: str) -> bool:
+    """Whether a page from *origin* and the *peer* that it connects from are of this machine.
+
+    A forwarded port looks the same from here: its rate has to tell.
+    """
+    return is_loopback(peer) and (origin is None or is_loopback(urlsplit(origin).hostname or ""))
+
+
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)

@@ -8,21 +8,24 @@ frames while a cell computes in pure Python.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
-from .encoders.image import encode_image
-from .frames import Frame, FrameStore
+from .damage import Mask
+from .encoding import Encoding
+from .frames import Frame, FrameStore, Outcome
 from .protocol import CloseCode, ProtocolError
-from .session import ACK_TIMEOUT, Message, Session
+from .session import ACK_TIMEOUT, Message, Plan, Scene, Session
 from .transport import Transport, TransportClosed
-from .types import EncodedPayload, InputEvent, Pixels, Selection, StreamOptions
+from .types import Encoded, Fidelity, InputEvent, Pixels, Rect, StreamOptions
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,19 @@ class Publisher(Protocol):
 
 _client_ids = count(1)
 
+_MAX_ENCODINGS = 64
+"""Encodings that are kept for viewers to share."""
+_KEPT_FRAMES = 2
+"""An encoding that was not asked for while so many frames came is dropped."""
+
+
+@dataclass(slots=True)
+class _Shared:
+    """An encoding, on its way or done, and the newest version when it was last asked for."""
+
+    future: asyncio.Future[Encoded]
+    used: int
+
 
 def now_us() -> int:
     return time.monotonic_ns() // 1000
@@ -44,23 +60,31 @@ class Broadcast:
     """A named stream of the hub. It outlives the displays that publish into it, one after the other."""
 
     def __init__(
-        self, name: str, size: tuple[int, int], options: StreamOptions, loop: asyncio.AbstractEventLoop, pool: Executor
+        self,
+        name: str,
+        size: tuple[int, int],
+        options: StreamOptions,
+        loop: asyncio.AbstractEventLoop,
+        pool: Executor,
+        threads: int,
     ) -> None:
         self.name = name
         self.size = size
         """Width and height of the newest frame, or what was asked for before the first."""
-        self.options = options
+        self.scene = Scene(options)
         self.viewers: set[Viewer] = set()
         self._loop = loop
         self._pool = pool
+        self._threads = threads
         self._frames = FrameStore()
-        self._encodings: dict[Selection, tuple[int, asyncio.Future[EncodedPayload]]] = {}
+        self._encodings: dict[tuple[Fidelity, tuple[Rect, ...], int], _Shared] = {}
         self._publisher: Publisher | None = None
         # A plain lock, entered and left in C: an interrupt of the publisher's cell can't leave it locked.
         self._lock = threading.Lock()
         self._readiness = threading.Condition(self._lock)
         self._wake_pending = False
         self._is_ready = False
+        self._rests_until = 0.0
 
     # Any thread -------------------------------------------------------------------------------------------------------
 
@@ -68,27 +92,44 @@ class Broadcast:
     def frames_published(self) -> int:
         return self._frames.count
 
-    def publish(self, publisher: Publisher, pixels: Pixels) -> bool:
+    @property
+    def options(self) -> StreamOptions:
+        return self.scene.options
+
+    def publish(self, publisher: Publisher, pixels: Pixels, damage: Mask | None) -> bool:
         """Make *pixels* what every viewer is owed; False once another publisher has taken the stream over.
 
         Never waits for a viewer. Raises `RuntimeError` when the hub was closed.
         """
-        own_frames = self.options.own_frames
-        if not self._frames.put(pixels, now_us(), copy=own_frames, still_wanted=lambda: self._publisher is publisher):
-            return False
-        self.size = pixels.shape[1], pixels.shape[0]
-        with self._lock:
-            self._is_ready = False
-            if not self._wake_pending:
-                # In this order: an interrupt between the two costs a needless wake-up, never a missing one.
-                self._call_hub(self._wake)
-                self._wake_pending = True
-        return True
+        outcome = self._frames.put(
+            pixels,
+            now_us(),
+            copy=self.options.own_frames,
+            damage=damage,
+            still_wanted=lambda: self._publisher is publisher,
+        )
+        if outcome is Outcome.STORED:
+            self.size = pixels.shape[1], pixels.shape[0]
+            with self._lock:
+                self._is_ready = False
+                if not self._wake_pending:
+                    # In this order: an interrupt between the two costs a needless wake-up, never a missing one.
+                    self._call_hub(self._wake)
+                    self._wake_pending = True
+        elif outcome is Outcome.UNCHANGED:
+            # No viewer will slow down who publishes whenever one is ready.
+            self._rests_until = time.monotonic() + 0.5 / self.options.fps
+        return outcome is not Outcome.REFUSED
 
     def wait_ready(self, timeout: float | None, given_up: Callable[[], bool]) -> bool:
         """Wait until a visible viewer can take a frame; False when *timeout* seconds pass or *given_up* first."""
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         with self._lock:
-            self._readiness.wait_for(lambda: self._is_ready or given_up(), timeout)
+            rest = self._rests_until - time.monotonic()
+            if rest > 0:
+                self._readiness.wait_for(given_up, min(rest, deadline - time.monotonic()))
+            left = None if timeout is None else deadline - time.monotonic()
+            self._readiness.wait_for(lambda: self._is_ready or given_up(), left)
             return self._is_ready and not given_up()
 
     def wake_waiters(self) -> None:
@@ -109,14 +150,14 @@ class Broadcast:
         self._publisher = publisher
         self._frames.clear()
         self._encodings.clear()
-        self.size, self.options = size, options
+        self.size = size
+        self.scene.restart(options)
         for viewer in self.viewers:
-            viewer.session.restart(options)
+            viewer.session.restarted()
 
     def admit(self, viewer: Viewer) -> None:
         """Feed *viewer* from now on."""
         self.viewers.add(viewer)
-        viewer.session.published(self._frames.version)
 
     def dismiss(self, viewer: Viewer) -> None:
         self.viewers.discard(viewer)
@@ -126,20 +167,55 @@ class Broadcast:
         """Close every viewer with 1001 and *reason*."""
         await asyncio.gather(*(viewer.close(CloseCode.GOING_AWAY, reason) for viewer in self.viewers))
 
-    async def encoded(self, selection: Selection) -> EncodedPayload:
-        """The newest frame in *selection*, encoded once for all viewers that ask."""
-        version, future = self._encodings.get(selection, (0, None))
-        failed = future is not None and future.done() and (future.cancelled() or future.exception() is not None)
-        if future is None or failed or version != self._frames.version:
-            frame = self._frames.hold()
-            assert frame is not None, "an encoding is asked for once a frame exists"
-            try:
-                future = self._loop.run_in_executor(self._pool, self._encode, frame, selection)
-            except RuntimeError:
-                raise TransportClosed("the process is ending") from None
-            self._encodings[selection] = (frame.version, future)
+    def hold(self) -> Frame | None:
+        """The newest frame, which the sessions know from now on. It must be given to `encoded` or `release`."""
+        if frame := self._frames.hold():
+            self.scene.published(frame.tiles)
+        return frame
+
+    def release(self, frame: Frame) -> None:
+        self._frames.release(frame)
+
+    async def encoded(self, frame: Frame, plan: Plan) -> Encoded:
+        """What is planned of *frame*, which is released. Encoded once for all viewers that ask for the same."""
+        key = plan.fidelity, plan.region.rects, plan.region.stamp
+        shared = self._encodings.pop(key, None)
+        if shared and shared.future.done() and (shared.future.cancelled() or shared.future.exception()):
+            shared = None
+        if shared:
+            self._frames.release(frame)
+            shared.used = frame.tiles.version
+        else:
+            shared = _Shared(self._encode(frame, plan), frame.tiles.version)
+        self._encodings[key] = shared  # as the last, which goes last
         # A viewer that goes must not cancel what the others wait for.
-        return await asyncio.shield(future)
+        return await asyncio.shield(shared.future)
+
+    def _encode(self, frame: Frame, plan: Plan) -> asyncio.Future[Encoded]:
+        future: asyncio.Future[Encoded] = self._loop.create_future()
+
+        def encoded(outcome: Encoded | BaseException) -> None:  # in a thread of the pool
+            self._frames.release(frame)
+            with contextlib.suppress(RuntimeError):  # the hub was closed meanwhile
+                self._loop.call_soon_threadsafe(settle, outcome)
+
+        def settle(outcome: Encoded | BaseException) -> None:
+            if isinstance(outcome, BaseException):
+                future.set_exception(outcome)
+                return
+            self.scene.learn(plan, outcome)
+            future.set_result(outcome)
+
+        try:
+            Encoding(frame, plan.region.rects, plan.fidelity, encoded).start(self._pool, self._threads)
+        except RuntimeError:
+            raise TransportClosed("the process is ending") from None
+        return future
+
+    def _forget_encodings(self, version: int) -> None:
+        """Drop what nobody will ask for again."""
+        kept = list(self._encodings.items())[-_MAX_ENCODINGS:]
+        self._encodings = {key: shared for key, shared in kept if shared.used >= version - _KEPT_FRAMES}
 
     def deliver(self, event: InputEvent) -> None:
         if self._publisher:
@@ -157,20 +233,13 @@ class Broadcast:
     def _wake(self) -> None:
         with self._lock:
             self._wake_pending = False
-        version = self._frames.version
+        newest = self._frames.newest
+        if newest:
+            self.scene.published(newest)
+            self._forget_encodings(newest.version)
         for viewer in self.viewers:
-            viewer.published(version)
+            viewer.wake()
         self.update_readiness()
-
-    def _encode(self, frame: Frame, selection: Selection) -> EncodedPayload:
-        try:
-            started = time.perf_counter()
-            data, mime = encode_image(frame.pixels, selection)
-            encode_ms = (time.perf_counter() - started) * 1000
-            height, width = frame.pixels.shape[:2]
-            return EncodedPayload(data, mime, width, height, frame.version, frame.timestamp_us, encode_ms)
-        finally:
-            self._frames.release(frame)
 
 
 class Viewer:
@@ -185,8 +254,8 @@ class Viewer:
         self._writing: asyncio.Task[None] | None = None
         self._clock = asyncio.get_running_loop().time
 
-    def published(self, version: int) -> None:
-        self.session.published(version)
+    def wake(self) -> None:
+        """There may be something new to send."""
         self._something_new.set()
 
     async def close(self, code: CloseCode, reason: str) -> None:
@@ -226,6 +295,8 @@ class Viewer:
         while True:
             message = await self._transport.receive()
             was_open = self.session.selection is not None
+            if latency := self._transport.latency:
+                self.session.link.latency = min(latency, self.session.link.latency)
             event = self.session.receive(message, self._clock())
             if self._stream and not was_open:
                 self._stream.admit(self)
@@ -242,12 +313,22 @@ class Viewer:
             self._something_new.clear()
             now = self._clock()
             await self._send(self.session.stats(now))
-            if self.session.selection and self.session.wants_frame(now):
-                payload = await self._stream.encoded(self.session.selection)
-                await self._send(self.session.send(payload, self._clock()))
-            else:
+            if not await self._send_next(now):
                 self._stream.update_readiness()
                 await self._wait_until(self.session.next_look)
+
+    async def _send_next(self, now: float) -> bool:
+        """Encode and send what the session plans; False when that is nothing."""
+        assert self._stream
+        if (frame := self._stream.hold()) is None:
+            return False
+        if (plan := self.session.plan(now)) is None:
+            self._stream.release(frame)
+            return False
+        encoded = await self._stream.encoded(frame, plan)
+        if not plan.still or self.session.still_wanted(plan):
+            await self._send(self.session.send(plan, encoded, self._clock()))
+        return True
 
     async def _watch(self) -> None:
         # Apart from the writer, which is stuck when the peer doesn't read.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from .broadcast import Broadcast
+from .damage import as_damage
 from .frames import as_pixels
 from .types import InputEvent
 
@@ -37,17 +38,23 @@ class Display:
 
     # Pixels -----------------------------------------------------------------------------------------------------------
 
-    def publish(self, frame: object) -> None:
+    def publish(self, frame: object, *, damage: Iterable[Sequence[int]] | None = None) -> None:
         """Make *frame* what every viewer sees next. Never waits for a viewer: one that is behind skips to the newest.
 
         *frame* is a uint8 array, or anything numpy can view as one, of shape ``(H, W)`` (grey), ``(H, W, 3)`` (RGB) or
         ``(H, W, 4)`` (RGBA, shown opaque), 1 to 16384 pixels a side, contiguous or not. Its size may change from frame
         to frame. It is copied, unless the stream was made with ``own_frames=False``: then never change it again.
 
-        Raises `TypeError` for another dtype, `ValueError` for another shape, `RuntimeError` once the display is closed.
+        What differs from the frame before is found out, and only that is sent: the same picture again costs viewers
+        nothing. *damage* names it, as rectangles ``(x, y, width, height)`` in whole pixels, and is believed: what
+        changed elsewhere may or may not be seen. It has no meaning for a first frame, or one of another size.
+
+        Raises `TypeError` for another dtype, `ValueError` for another shape, both for *damage* that is no list of
+        rectangles, and `RuntimeError` once the display is closed.
         """
         pixels = as_pixels(frame)
-        if self.closed or not self._stream.publish(self, pixels):
+        mask = None if damage is None else as_damage(damage, pixels.shape[1], pixels.shape[0])
+        if self.closed or not self._stream.publish(self, pixels, mask):
             raise RuntimeError(f"the display {self.name!r} was closed, or its cell has run again")
 
     def wait_ready(self, timeout: float | None = None) -> bool:

@@ -1,7 +1,8 @@
 """What `publish` takes, and the buffers it is copied into.
 
 A stream holds its newest frame; encoders hold the frames they read. A buffer goes back to the free list when nobody
-holds its frame any more, because page faults of a fresh buffer cost several times the copy itself.
+holds its frame any more, because page faults of a fresh buffer cost several times the copy itself, and keeps what it
+holds: only the rows that changed since are copied into it.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 
+from .damage import TILE, Mask, TileMap, stripes_that_differ, tiles_that_differ
 from .types import Pixels
 
 MAX_SIDE = 16384
@@ -44,34 +47,58 @@ class Frame:
     """One published frame. `holders` belongs to the store's lock; the rest never changes."""
 
     pixels: Pixels
-    version: int
-    timestamp_us: int
+    tiles: TileMap
     owned: bool
     holders: int = 1
 
 
+class Outcome(Enum):
+    """What became of a frame that was put."""
+
+    STORED = "stored"
+    UNCHANGED = "unchanged"
+    REFUSED = "refused"
+
+
 class FrameStore:
-    """The newest frame of a stream. Every method may be called from any thread."""
+    """The newest frame of a stream, and what changed in it. Every method may be called from any thread."""
 
     def __init__(self) -> None:
+        # Publishers stand in line at the first lock while they compare and copy; the hub only ever takes the second.
+        self._putting = threading.Lock()
         self._lock = threading.Lock()
         self._newest: Frame | None = None
-        self._spare: list[Pixels] = []
+        self._version = 0
+        self._spare: list[Frame] = []
         self.count = 0
         """How many frames were put."""
 
-    def put(self, pixels: Pixels, timestamp_us: int, *, copy: bool, still_wanted: Callable[[], bool]) -> bool:
-        """Make *pixels* the newest frame; False when, after the copy, it is *still_wanted* no more."""
-        if copy:
-            buffer = self._buffer(pixels.shape)
-            np.copyto(buffer, pixels)
-            pixels = buffer
-        with self._lock:
-            if not still_wanted():
-                return False
-            self.count += 1
-            self._replace(Frame(pixels, self.count, timestamp_us, owned=copy))
-            return True
+    def put(
+        self, pixels: Pixels, timestamp_us: int, *, copy: bool, damage: Mask | None, still_wanted: Callable[[], bool]
+    ) -> Outcome:
+        """Make *pixels* the newest frame, unless it is the same picture, or not *still_wanted* once it is copied.
+
+        *damage* names the tiles that differ from the frame before; without it they are looked for.
+        """
+        with self._putting:
+            newest, spare = self._newest, None
+            if copy and not pixels.flags.c_contiguous:
+                spare = self._spare_for(pixels)
+                np.copyto(spare.pixels, pixels)
+                pixels = spare.pixels
+            tiles = self._compare(newest, pixels, damage, timestamp_us)
+            if copy and tiles and spare is None:
+                spare = self._spare_for(pixels)
+                _copy_newer(spare, pixels, tiles)
+            with self._lock:
+                if not still_wanted():
+                    return Outcome.REFUSED
+                self.count += 1
+                if tiles is None:
+                    return Outcome.UNCHANGED
+                self._version = tiles.version
+                self._replace(Frame(spare.pixels if spare else pixels, tiles, owned=copy))
+            return Outcome.STORED
 
     def clear(self) -> None:
         """Forget the newest frame; the next one's version is higher all the same."""
@@ -79,10 +106,10 @@ class FrameStore:
             self._replace(None)
 
     @property
-    def version(self) -> int:
-        """The newest frame's version, 0 while there is none."""
+    def newest(self) -> TileMap | None:
+        """The newest frame's map, None while there is no frame."""
         newest = self._newest
-        return newest.version if newest else 0
+        return newest.tiles if newest else None
 
     def hold(self) -> Frame | None:
         """The newest frame, which stays as it is until `release`."""
@@ -95,6 +122,19 @@ class FrameStore:
         with self._lock:
             self._drop(frame)
 
+    def _compare(self, newest: Frame | None, pixels: Pixels, damage: Mask | None, timestamp_us: int) -> TileMap | None:
+        """The map of the frame that follows *newest*; None when it is the same picture."""
+        height, width = pixels.shape[:2]
+        if newest is None or newest.pixels.shape != pixels.shape:
+            return TileMap.whole(width, height, self._version + 1, timestamp_us)
+        if damage is None:
+            if np.may_share_memory(newest.pixels, pixels):  # borrowed twice: there is nothing to compare it with
+                return TileMap.whole(width, height, self._version + 1, timestamp_us)
+            old, new = np.ascontiguousarray(newest.pixels), np.ascontiguousarray(pixels)
+            stripes = stripes_that_differ(old, new)
+            damage = tiles_that_differ(old, new, stripes)
+        return newest.tiles.after(damage, timestamp_us) if damage.any() else None
+
     def _replace(self, frame: Frame | None) -> None:
         old, self._newest = self._newest, frame
         if old:
@@ -103,11 +143,21 @@ class FrameStore:
     def _drop(self, frame: Frame) -> None:
         frame.holders -= 1
         if frame.holders == 0 and frame.owned and len(self._spare) < _SPARE_BUFFERS:
-            self._spare.append(frame.pixels)
+            self._spare.append(frame)
 
-    def _buffer(self, shape: tuple[int, ...]) -> Pixels:
+    def _spare_for(self, pixels: Pixels) -> Frame:
+        """A buffer of the shape of *pixels*, with what it holds: the most recent one that nobody reads any more."""
         with self._lock:
             while self._spare:
-                if (spare := self._spare.pop()).shape == shape:
+                if (spare := self._spare.pop()).pixels.shape == pixels.shape:
                     return spare
-        return np.empty(shape, np.uint8)
+        height, width = pixels.shape[:2]
+        return Frame(np.empty(pixels.shape, np.uint8), TileMap.whole(width, height, 0), owned=True)
+
+
+def _copy_newer(spare: Frame, pixels: Pixels, tiles: TileMap) -> None:
+    """Copy *pixels* into the spare buffer, but for the stripes that have not changed since it was the newest."""
+    stale = tiles.changed.max(axis=1) > spare.tiles.version
+    edges = np.flatnonzero(np.diff(stale, prepend=False, append=False)) * TILE
+    for top, bottom in zip(edges[::2], edges[1::2], strict=True):
+        np.copyto(spare.pixels[top:bottom], pixels[top:bottom])

@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NoReturn, TypeAlias
 
+from .damage import TileMap
 from .events import is_number, validate
-from .types import EncodedPayload, EventDict, Selection, StreamOptions
+from .types import Encoded, EventDict, Selection, StreamOptions
+
+TILES = "rfb/tiles"
+"""The capability of viewers that take several rectangles in a message."""
 
 MIMES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
@@ -68,6 +72,8 @@ class SetViewport:
 class Ack:
     seq: int
     decode_queue_size: int
+    draw_ms: float | None
+    """From the payload's arrival to its picture on the canvas; viewers of `rfb/tiles` say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +130,10 @@ def _set_viewport(fields: dict[str, Any]) -> SetViewport:
 
 
 def _ack(fields: dict[str, Any]) -> Ack:
-    return Ack(_count(fields, "seq"), _count(fields, "decode_queue_size", 0))
+    draw_ms = _number(fields, "draw_ms") if "draw_ms" in fields else None
+    if draw_ms is not None and draw_ms < 0:
+        _malformed("ack.draw_ms is a time, and negative")
+    return Ack(_count(fields, "seq"), _count(fields, "decode_queue_size", 0), draw_ms)
 
 
 def _request_keyframe(fields: dict[str, Any]) -> RequestKeyframe:
@@ -178,10 +187,11 @@ def _malformed(reason: str) -> NoReturn:
 # To a viewer ----------------------------------------------------------------------------------------------------------
 
 
-def config_message(width: int, height: int) -> str:
+def config_message(width: int, height: int, selection: Selection, alpha: bool) -> str:
     return _json(
         {"type": "config", "transport": "image", "width": width, "height": height, "coords": "frame-pixels"}
-        | {"features": []}
+        | {"features": [TILES] if selection.tiles else []}
+        | ({"alpha": True} if alpha else {})
     )
 
 
@@ -189,15 +199,22 @@ def stats_message(**figures: float) -> str:
     return _json({"type": "stats", **{name: round(value, 3) for name, value in figures.items()}})
 
 
-def image_header(seq: int, payload: EncodedPayload) -> dict[str, Any]:
-    return {
-        "type": "image_frame",
-        "seq": seq,
-        "timestamp_us": payload.timestamp_us,
-        "width": payload.width,
-        "height": payload.height,
-        "mime": payload.mime,
-    }
+def image_header(seq: int, tiles: TileMap, encoded: Encoded) -> dict[str, Any]:
+    """The header of a whole picture, for base viewers."""
+    return _header("image_frame", seq, tiles) | {"mime": encoded.parts[0].mime}
+
+
+def tiles_header(seq: int, tiles: TileMap, encoded: Encoded) -> dict[str, Any]:
+    """The header of `rfb/tiles`: rectangles to draw together, ``[x, y, width, height, mime, bytes]`` each, one after
+    the other in the payload. What they leave out stays as it is; a first message, or one of a new size, leaves out
+    nothing."""
+    parts = [[*part.rect, part.mime, len(part.data)] for part in encoded.parts]
+    return _header("tiles", seq, tiles) | {"parts": parts}
+
+
+def _header(kind: str, seq: int, tiles: TileMap) -> dict[str, Any]:
+    size = {"width": tiles.width, "height": tiles.height}
+    return {"type": kind, "seq": seq, "timestamp_us": tiles.timestamp_us} | size
 
 
 def pack_header(header: dict[str, Any]) -> bytes:
@@ -229,12 +246,16 @@ def _json(fields: dict[str, Any]) -> str:
 
 
 def negotiate(supported: Iterable[str], options: StreamOptions) -> Selection:
-    """The format for a viewer: the stream's own where the viewer takes it, else JPEG, WebP or PNG, in this order.
+    """The formats for a viewer: lossy ones in the stream's own format where the viewer takes it, else in JPEG or WebP,
+    exact ones in PNG.
 
     Raises `ProtocolError` with 4406 when the viewer takes none of them.
     """
     offered = set(supported)
-    for mode in (options.image_mode, "jpeg", "webp", "png"):
-        if MIMES[mode] in offered:
-            return Selection(MIMES[mode], options.quality)
-    raise ProtocolError(CloseCode.NO_FORMAT, f"the viewer takes none of {', '.join(MIMES.values())}")
+    lossy = next((MIMES[mode] for mode in (options.image_mode, "jpeg", "webp") if MIMES[mode] in offered), None)
+    exact = MIMES["png"] if MIMES["png"] in offered else None
+    if exact and (options.quality == "lossless" or options.image_mode == "png" or options.alpha):
+        lossy = None
+    if not lossy and not exact:
+        raise ProtocolError(CloseCode.NO_FORMAT, f"the viewer takes none of {', '.join(MIMES.values())}")
+    return Selection(lossy if lossy != exact else None, exact, TILES in offered)

@@ -25,13 +25,13 @@ from websockets.asyncio.server import serve as listen
 from websockets.http11 import Request, Response
 
 from . import page
-from .auth import check_origin, new_token, origin_allowed, same_token
+from .auth import check_origin, is_local, new_token, origin_allowed, same_token
 from .broadcast import Broadcast, Viewer
 from .cells import current_cell
 from .display import Display
 from .frames import MAX_SIDE
 from .protocol import CloseCode, Hello, ProtocolError
-from .session import HELLO_TIMEOUT, Session
+from .session import HELLO_TIMEOUT, Scene, Session
 from .transport import MAX_MESSAGE, LimitedConnection, WebSocketTransport
 from .types import StreamOptions, check_int
 
@@ -67,7 +67,8 @@ class Server:
         self._listeners: dict[tuple[str, int], Listener] = {}
         self._listening = asyncio.Lock()
         self._strangers: set[Viewer] = set()
-        self._pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "rfb-encoder")
+        self._threads = max(2, os.cpu_count() or 2)
+        self._pool = ThreadPoolExecutor(self._threads, "rfb-encoder")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rfb-hub", daemon=True)
         self._thread.start()
@@ -119,7 +120,7 @@ class Server:
             raise ValueError(f"there is a stream {name!r} already")
         checked = StreamOptions.of(options)
         size = check_int("width", width, 1, MAX_SIDE), check_int("height", height, 1, MAX_SIDE)
-        stream = self._streams.get(name) or Broadcast(name, size, checked, self._loop, self._pool)
+        stream = self._streams.get(name) or Broadcast(name, size, checked, self._loop, self._pool, self._threads)
         if name in self._displays:
             self._displays[name].retire()
         display = Display(self, stream, checked.event_queue_size)
@@ -227,8 +228,9 @@ class Server:
         if len(self._strangers) >= _MAX_STRANGERS:
             await transport.close(CloseCode.OVER_LIMIT, f"{_MAX_STRANGERS} connections have not said hello yet")
             return
-        options = stream.options if stream else StreamOptions()
-        viewer = Viewer(Session(options, authorize, self._loop.time()), transport, stream)
+        scene = stream.scene if stream else Scene(StreamOptions())
+        local = is_local(origin, socket.remote_address[0])
+        viewer = Viewer(Session(scene, authorize, self._loop.time(), local), transport, stream)
         self._strangers.add(viewer)
         try:
             await viewer.run()

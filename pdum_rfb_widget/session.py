@@ -1,20 +1,25 @@
 """One viewer's state machine. It does no I/O and reads no clock: every call is given the time in seconds.
 
-What it is told: messages, the newest frame's version, payloads that were encoded. What it answers: whether a frame is
-wanted, what to send, when to look again. Everything that affects the flow of one viewer lives here:
+What it is told: messages, the newest frame's map, what was encoded. What it answers: what to encode next, what to send,
+when to look again. Everything that affects the flow of one viewer lives here:
 
 - a viewer is *stale* while a newer frame exists than it was sent, and *ready* when its window has room;
-- it is sent the newest frame as soon as it is both, so frames are skipped before encoding and the last is never lost;
+- it is sent what changed as soon as it is both, so frames are skipped before encoding and the last is never lost;
 - a payload is in flight until it, or a later one, is acknowledged: a viewer never draws a smaller seq after a larger;
-- without any acknowledgement for long, one probe goes beyond the window; without one for `ACK_TIMEOUT`, it is closed.
+- without any acknowledgement for long, one probe goes beyond the window; without one for `ACK_TIMEOUT`, it is closed;
+- what stands lossy and has come to rest is sent again exactly, in pieces that leave room for a new frame.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
+from .adaptive import COARSEST, EXACT, FRAME_LATENCY, QUALITIES, Costs, Ladder, Link, Pace
+from .damage import TileMap
+from .picture import Picture, Region, piece, whole
 from .protocol import (
     Ack,
     CloseCode,
@@ -30,8 +35,9 @@ from .protocol import (
     pack_header,
     parse,
     stats_message,
+    tiles_header,
 )
-from .types import EncodedPayload, EventDict, Selection, StreamOptions
+from .types import Encoded, EventDict, Fidelity, Selection, StreamOptions
 
 HELLO_TIMEOUT = 10.0
 """Seconds for the first message: ten round trips of a bad satellite link."""
@@ -39,9 +45,25 @@ PROBE_AFTER = 2.0
 """Seconds without an acknowledgement after which one payload may go beyond the window (or four round trips)."""
 ACK_TIMEOUT = 30.0
 """Seconds without an acknowledgement after which the viewer is closed."""
+STILL_SECONDS = 0.01
+"""What a piece of a still may take on its way to the canvas: so long a new frame may have to wait for it."""
+_GUESSED_DRAWING = 8e-9
+"""Seconds to draw a pixel of a PNG, until the viewer has said it."""
 
 Message = str | tuple[bytes, bytes]
 """Something to send: a text, or a binary message as its header and its payload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be encoded for a viewer next."""
+
+    region: Region
+    fidelity: Fidelity
+    rung: int | None
+    """Of the ladder; None for a quality that isn't on it."""
+    still: bool
+    """Nothing new, but exact."""
 
 
 @dataclass(slots=True)
@@ -61,6 +83,10 @@ class Counters:
 class _Sent:
     seq: int
     at: float
+    nbytes: int
+    pixels: int
+    exact: bool
+    still: bool
 
 
 @dataclass(slots=True)
@@ -74,32 +100,69 @@ class _Mark:
 
 
 @dataclass(slots=True)
+class Scene:
+    """What the viewers of a stream know in common. Owned by the hub's thread."""
+
+    options: StreamOptions
+    newest: TileMap | None = None
+    costs: Costs = field(default_factory=Costs)
+    pace: Pace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pace = Pace(self.options.still_after)
+
+    def published(self, newest: TileMap) -> None:
+        """This frame is now the newest."""
+        self.newest = newest
+        self.pace.published(newest.version, newest.timestamp_us / 1e6)
+
+    def learn(self, plan: Plan, encoded: Encoded) -> None:
+        """What was planned for some viewer was *encoded*."""
+        pixels, nbytes, seconds = plan.region.pixels, len(encoded.payload), encoded.encode_ms / 1000
+        rung = plan.rung if plan.rung is not None else _nearest_rung(plan.fidelity.quality or 0)
+        self.costs.learn(rung, pixels, nbytes, seconds)
+        if rung != EXACT and all(part.exact for part in encoded.parts):
+            self.costs.learn(EXACT, pixels, nbytes, seconds)
+
+    def restart(self, options: StreamOptions) -> None:
+        """The stream has new options and no frame."""
+        self.options, self.newest, self.pace = options, None, Pace(options.still_after)
+
+
+@dataclass(slots=True)
 class Session:
     """The state of one viewer. Owned by the hub's thread.
 
-    `authorize` is called with the first message and raises `ProtocolError` to refuse it.
+    `authorize` is called with the first message and raises `ProtocolError` to refuse it. *local*: the viewer's page
+    comes from this machine.
     """
 
-    options: StreamOptions
+    scene: Scene
     authorize: Callable[[Hello], None]
     started: float
+    local: bool = False
     selection: Selection | None = None
     viewport: SetViewport | None = None
     visible: bool = True
     counters: Counters = field(default_factory=Counters)
+    link: Link = field(init=False)
     _supported: tuple[str, ...] = ()
-    _newest: int = 0
-    _sent_version: int = 0
+    _picture: Picture = field(default_factory=Picture)
+    _ladder: Ladder = field(default_factory=Ladder)
+    _pixels: float = 0.0
+    _pointer: tuple[float, float] | None = None
     _send_again: bool = False
     _config: str = ""
     _seq: int = 0
     _in_flight: deque[_Sent] = field(default_factory=deque)
+    _look: float = math.inf
     _last_ack: float = 0.0
     _rtt: float = 0.0
     _mark: _Mark = field(init=False)
 
     def __post_init__(self) -> None:
         self._mark = _Mark(self.started)
+        self.link = Link(self.local, self.options.bitrate)
 
     # What it is told --------------------------------------------------------------------------------------------------
 
@@ -122,25 +185,25 @@ class Session:
                 self._in_flight.clear()
                 self._send_again = True
             case Event(event):
-                if event["type"] in ("show", "hide"):
-                    self.visible = event["type"] == "show"
+                self._notice(event)
                 return event
         return None
 
-    def published(self, version: int) -> None:
-        """A frame of this *version* is now the newest."""
-        self._newest = version
-
-    def restart(self, options: StreamOptions) -> None:
+    def restarted(self) -> None:
         """The stream has new options and no frame yet; the viewer keeps its picture until there is one."""
-        self.options = options
-        self._newest = 0
-        self.selection = negotiate(self._supported, options)
+        self.selection = negotiate(self._supported, self.options)
+        self.link.bitrate = self.options.bitrate
 
     def _open(self, hello: Hello) -> None:
         self.authorize(hello)
         self._supported = hello.supported
         self.selection = negotiate(hello.supported, self.options)
+
+    def _notice(self, event: EventDict) -> None:
+        if event["type"] in ("show", "hide"):
+            self.visible = event["type"] == "show"
+        elif event["type"] in ("pointer_move", "pointer_down", "wheel"):
+            self._pointer = event["x"], event["y"]
 
     def _acknowledge(self, ack: Ack, now: float) -> None:
         if ack.seq > self._seq:
@@ -149,51 +212,161 @@ class Session:
         while self._in_flight and self._in_flight[0].seq <= ack.seq:
             self._last_ack = now
             sent = self._in_flight.popleft()
-            self.counters.frames_acked += 1
+            self.counters.frames_acked += not sent.still
             if sent.seq == ack.seq:
-                self._measure(now - sent.at)
+                self._measure(sent, ack, now)
 
-    def _measure(self, rtt: float) -> None:
+    def _measure(self, sent: _Sent, ack: Ack, now: float) -> None:
+        rtt = now - sent.at
         self._rtt = rtt if self._rtt == 0 else 0.8 * self._rtt + 0.2 * rtt
         self.counters.rtt_ms = self._rtt * 1000
+        drawing = None if ack.draw_ms is None else ack.draw_ms / 1000
+        self.link.acknowledged(sent.nbytes, sent.pixels, sent.exact, rtt, drawing, now)
 
     # What it answers --------------------------------------------------------------------------------------------------
 
     @property
     def stale(self) -> bool:
         """A newer frame exists than the viewer was sent, or it has to be sent the newest again."""
-        return self._newest > self._sent_version or (self._send_again and self._newest > 0)
+        newest = self.scene.newest
+        return newest is not None and (newest.version > self._picture.version or self._send_again)
 
     @property
     def ready(self) -> bool:
         """Somebody would see the next frame at once: open, visible, up to date, with room in the window."""
         return self._may_be_fed and not self.stale and len(self._in_flight) < self.options.max_inflight
 
-    def wants_frame(self, now: float) -> bool:
-        """The newest frame shall be encoded for this viewer now."""
-        if not self._may_be_fed or not self.stale:
-            return False
-        over = len(self._in_flight) - self.options.max_inflight
-        return over < 0 or (over == 0 and now >= self._probe_at)
+    def plan(self, now: float) -> Plan | None:
+        """What shall be encoded for this viewer now, of the newest frame; if nothing, `next_look` says when to ask."""
+        newest, selection = self.scene.newest, self.selection
+        self._look = math.inf
+        if newest is None or selection is None or not self.visible:
+            return None
+        if self.stale:
+            return self._plan_frame(newest, selection, now) if self._has_room(now) else None
+        return self._plan_still(newest, selection, now)
+
+    def still_wanted(self, plan: Plan) -> bool:
+        """Nothing of the still that was planned has changed meanwhile."""
+        newest, tiles = self.scene.newest, plan.region.tiles
+        return newest is tiles or (
+            newest is not None
+            and newest.changed.shape == tiles.changed.shape
+            and not (newest.changed[plan.region.mask] > tiles.version).any()
+        )
 
     def greet(self, width: int, height: int) -> list[Message]:
         """The answer to hello: the config of a stream that is *width* by *height* now."""
         return self._config_if_new(width, height)
 
-    def send(self, payload: EncodedPayload, now: float) -> list[Message]:
-        """*payload* as messages to send now, in this order; it is in flight from here on."""
-        messages = self._config_if_new(payload.width, payload.height)
+    def send(self, plan: Plan, encoded: Encoded, now: float) -> list[Message]:
+        """The planned region as messages to send now, in this order; it is in flight from here on."""
+        tiles = plan.region.tiles
+        messages = self._config_if_new(tiles.width, tiles.height)
         self._seq += 1
-        self.counters.dropped += max(0, payload.version - self._sent_version - 1) if self._sent_version else 0
-        self._sent_version = payload.version
-        self._send_again = False
-        self._in_flight.append(_Sent(self._seq, now))
-        header = pack_header(image_header(self._seq, payload))
-        messages.append((header, payload.data))
-        self.counters.frames_sent += 1
-        self.counters.bytes_sent += len(header) + len(payload.data)
-        self.counters.encode_ms = payload.encode_ms
+        header = self._header(tiles, encoded)
+        messages.append((header, encoded.payload))
+        nbytes = len(header) + len(encoded.payload)
+        self._picture.drawn(plan.region, encoded.parts)
+        if not plan.still:
+            self._account_frame(plan, encoded)
+        self.link.sent(nbytes, now)
+        exact = all(part.exact for part in encoded.parts)
+        self._in_flight.append(_Sent(self._seq, now, nbytes, plan.region.pixels, exact, plan.still))
+        self.counters.bytes_sent += nbytes
         return messages
+
+    def _header(self, tiles: TileMap, encoded: Encoded) -> bytes:
+        assert self.selection
+        return pack_header((tiles_header if self.selection.tiles else image_header)(self._seq, tiles, encoded))
+
+    def _account_frame(self, plan: Plan, encoded: Encoded) -> None:
+        version, shown = plan.region.tiles.version, self._picture.version
+        self.counters.dropped += max(0, version - shown - 1) if shown else 0
+        self.counters.frames_sent += 1
+        self.counters.encode_ms = encoded.encode_ms
+        self._picture.version = version
+        if plan.region.whole:
+            self._send_again = False
+
+    # Frames and stills ------------------------------------------------------------------------------------------------
+
+    def _has_room(self, now: float) -> bool:
+        over = len(self._in_flight) - self.options.max_inflight
+        if over > 0:
+            return False
+        self._look = max(self.link.next_send(now), self._probe_at if over == 0 else now)
+        return self._look <= now
+
+    def _plan_frame(self, newest: TileMap, selection: Selection, now: float) -> Plan:
+        everything = self._send_again or not selection.tiles
+        region = whole(newest) if everything else self._picture.behind(newest)
+        self._pixels = region.pixels if self._pixels == 0 else 0.8 * self._pixels + 0.2 * region.pixels
+        rung = self._rung(region.pixels, selection, now)
+        return Plan(region, self._fidelity(selection, rung), rung, still=False)
+
+    def _rung(self, pixels: int, selection: Selection, now: float) -> int | None:
+        """The rung for a frame of which so many *pixels* changed."""
+        quality, costs, fps = self.options.quality, self.scene.costs, self.scene.pace.fps
+        if selection.lossy is None:
+            rung = EXACT
+        elif isinstance(quality, int):
+            self.link.need(fps * costs.nbytes(_nearest_rung(quality), self._pixels))
+            return None
+        else:
+            best = EXACT if quality == "auto" and selection.exact else EXACT + 1
+            rung = max(best, self._ladder.judge(self._pixels, costs, self.link, fps, now))
+        self.link.need(fps * costs.nbytes(rung, self._pixels))
+        most = self.link.budget * FRAME_LATENCY
+        while selection.lossy and rung < COARSEST and costs.nbytes(rung, pixels) > most:
+            rung += 1
+        return rung
+
+    def _fidelity(self, selection: Selection, rung: int | None) -> Fidelity:
+        options = self.options
+        if rung == EXACT:
+            assert selection.exact
+            return Fidelity(selection.exact, None, selection.tiles, alpha=options.alpha)
+        assert selection.lossy
+        if rung is None:
+            assert isinstance(options.quality, int)
+            return Fidelity(selection.lossy, options.quality, selection.tiles)
+        return Fidelity(selection.lossy, QUALITIES[rung - 1], selection.tiles, or_exact=selection.exact)
+
+    def _plan_still(self, newest: TileMap, selection: Selection, now: float) -> Plan | None:
+        # The last place in the window is a new frame's.
+        if not self._can_settle or len(self._in_flight) >= max(1, self.options.max_inflight - 1):
+            return None
+        pace, first = self.scene.pace, self._picture.first_lossy()
+        if first is None:
+            return None
+        self._look = pace.rests_at(first if selection.tiles else newest.version)
+        if self._look > now:
+            return None
+        region = self._still_region(newest, selection, now)
+        self._look = self.link.next_send(now, self.scene.costs.nbytes(EXACT, region.pixels))
+        return Plan(region, self._fidelity(selection, EXACT), EXACT, still=True) if self._look <= now else None
+
+    def _still_region(self, newest: TileMap, selection: Selection, now: float) -> Region:
+        if not selection.tiles:
+            return whole(newest)
+        mask = self._picture.at_rest(self.scene.pace.at_rest(now))
+        focus = self._pointer or (newest.width / 2, newest.height / 2)
+        return piece(newest, mask, STILL_SECONDS / self._still_pixel_seconds, focus)
+
+    @property
+    def _can_settle(self) -> bool:
+        return bool(self.selection and self.selection.exact and self.selection.lossy)
+
+    @property
+    def _still_pixel_seconds(self) -> float:
+        """What a pixel of a still takes on its way to the canvas."""
+        costs, link = self.scene.costs, self.link
+        rate = link.rate or self.options.bitrate / 8
+        drawing = link.draw_seconds.get(True, _GUESSED_DRAWING)
+        return costs.seconds(EXACT, 1) + drawing + costs.nbytes(EXACT, 1) / rate
+
+    # Figures and times ------------------------------------------------------------------------------------------------
 
     def stats(self, now: float) -> list[Message]:
         """A stats message when one is due and something was sent since the last; a viewer at rest costs nothing."""
@@ -201,6 +374,7 @@ class Session:
         if interval is None or now < mark.at + interval or counters.frames_sent == mark.sent:
             return []
         seconds = now - mark.at
+        budget = {"target_bitrate": 8 * self.link.budget} if math.isfinite(self.link.budget) else {}
         self._mark = _Mark(now, counters.frames_sent, counters.frames_acked, counters.bytes_sent)
         return [
             stats_message(
@@ -212,12 +386,18 @@ class Session:
                 encode_ms=counters.encode_ms,
                 decode_queue_size=counters.decode_queue_size,
                 dropped=counters.dropped,
+                **budget,
             )
         ]
 
     def metrics(self) -> dict[str, float]:
         """The counters, with what is in flight."""
-        return asdict(self.counters) | {"inflight": len(self._in_flight), "visible": self.visible}
+        return asdict(self.counters) | {
+            "inflight": len(self._in_flight),
+            "visible": self.visible,
+            "lossy_tiles": self._picture.lossy_tiles,
+            "link_bps": 8 * self.link.rate,
+        }
 
     def check(self, now: float) -> None:
         """Raise `ProtocolError` with 4408 once the viewer's time for hello or for an acknowledgement is over."""
@@ -229,13 +409,15 @@ class Session:
 
     @property
     def next_look(self) -> float:
-        """When to ask `wants_frame` and `stats` again though nothing came; infinity when nothing is pending."""
-        look = float("inf")
-        if self._may_be_fed and self.stale and len(self._in_flight) == self.options.max_inflight:
-            look = min(look, self._probe_at)
+        """When to ask `plan` and `stats` again though nothing came; infinity when nothing is pending."""
+        look = self._look
         if self.options.stats_interval and self.counters.frames_sent > self._mark.sent:
             look = min(look, self._mark.at + self.options.stats_interval)
         return look
+
+    @property
+    def options(self) -> StreamOptions:
+        return self.scene.options
 
     @property
     def _may_be_fed(self) -> bool:
@@ -250,15 +432,20 @@ class Session:
         """When `check` will close the viewer unless it says something; infinity when nothing is expected of it."""
         if self.selection is None:
             return self.started + HELLO_TIMEOUT
-        return self._waiting_since + ACK_TIMEOUT if self._in_flight else float("inf")
+        return self._waiting_since + ACK_TIMEOUT if self._in_flight else math.inf
 
     @property
     def _waiting_since(self) -> float:
         return max(self._last_ack, self._in_flight[0].at)
 
     def _config_if_new(self, width: int, height: int) -> list[Message]:
-        config = config_message(width, height)
+        assert self.selection
+        config = config_message(width, height, self.selection, self.options.alpha)
         if config == self._config:
             return []
         self._config = config
         return [config]
+
+
+def _nearest_rung(quality: int) -> int:
+    return min(range(COARSEST), key=lambda n: abs(QUALITIES[n] - quality)) + 1

@@ -31,6 +31,10 @@ class TransportClosed(Exception):
 class Transport(Protocol):
     """One viewer's two-way channel. All methods are called on the hub's loop."""
 
+    @property
+    def latency(self) -> float:
+        """Seconds there and back for a ping, 0 while unknown."""
+
     async def receive(self) -> str | bytes:
         """The next message. Raises `TransportClosed` once there is none."""
 
@@ -71,10 +75,20 @@ class WebSocketTransport:
 
     def __init__(self, socket: ServerConnection) -> None:
         self._socket = socket
+        self._pinged = False
+
+    @property
+    def latency(self) -> float:
+        return self._socket.latency
 
     async def receive(self) -> str | bytes:
         try:
-            return await self._socket.recv()
+            message = await self._socket.recv()
+            if not self._pinged:
+                # After the first message, and before any picture that it would have to wait behind.
+                await self._socket.ping()
+                self._pinged = True
+            return message
         except ConnectionClosed as closed:
             raise TransportClosed(str(closed)) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -14,7 +15,11 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 EventDict: TypeAlias = dict[str, Any]
 """One input event of the renderview vocabulary, as validated by `events.validate`."""
 
+Rect: TypeAlias = tuple[int, int, int, int]
+"""``(x, y, width, height)`` in pixels of the frame."""
+
 ImageMode: TypeAlias = Literal["jpeg", "png", "webp"]
+Quality: TypeAlias = Literal["auto", "lossless", "lossy"] | int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +36,47 @@ class InputEvent:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a viewer and the hub agreed on. Viewers with equal selections share one encoding."""
+    """What a viewer and the hub agreed on."""
 
-    mime: str
-    quality: int
+    lossy: str | None
+    """The mime type of pictures with a quality; None for a viewer or a stream that takes exact ones only."""
+    exact: str | None
+    """The mime type of exact pictures, None for a viewer that takes no such format."""
+    tiles: bool
+    """Several rectangles may be sent at once, in place of whole pictures."""
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedPayload:
-    """One encoded picture, ready for the wire."""
+class Fidelity:
+    """How a region is encoded. Viewers that ask for the same region with equal fidelities share one encoding."""
 
-    data: bytes
     mime: str
-    width: int
-    height: int
-    version: int
-    """Which published frame this is; grows by one with every `publish`."""
-    timestamp_us: int
-    """When it was published, in microseconds of `time.monotonic`."""
+    quality: int | None
+    """1 to 100, None for exact formats."""
+    tiles: bool
+    """The region may be encoded in stripes."""
+    or_exact: str | None = None
+    """An exact format that may stand in where it is no larger."""
+    alpha: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One encoded rectangle."""
+
+    rect: Rect
+    mime: str
+    data: bytes
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A region of a frame, ready for the wire."""
+
+    parts: tuple[Part, ...]
+    payload: bytes
+    """The parts' bytes, one after the other."""
     encode_ms: float
 
 
@@ -61,10 +89,20 @@ class StreamOptions:
 
     fps: int = 30
     """The rate the publisher means to keep, 1 to 240 frames a second. Advisory: nothing waits for it."""
+    quality: Quality = "auto"
+    """``auto`` is exact while link and viewer keep up with the rate that is published, and lossy while they don't.
+    ``lossless`` is always exact, ``lossy`` never in motion; a number, 1 to 100, is that quality in motion."""
     image_mode: ImageMode = "jpeg"
-    """The format preferred where the viewer takes it: ``jpeg`` is small, ``png`` exact, ``webp`` smallest and slow."""
-    quality: int = 80
-    """Of JPEG and WebP, 1 to 100. 80 is where a 1080p JPEG takes 3 ms and its errors are hard to see in motion."""
+    """The format of lossy pictures where the viewer takes it: ``jpeg``, or ``webp``, smaller and slow. ``png`` is exact
+    always, like ``quality="lossless"``."""
+    still_after: float | None = 0.15
+    """Seconds after which what came to rest and stands lossy in a viewer is made exact, or None for never. Long enough
+    not to begin between two frames of a drag, short enough to feel immediate."""
+    bitrate: int = 12_000_000
+    """Bits a second that a viewer may cost, 50,000 to 10 billion, where its page isn't of this machine or its link
+    isn't three times as fast as needed. The default fits a home's line."""
+    alpha: bool = False
+    """Keep the alpha channel of RGBA frames; pictures are then exact always. Otherwise they are shown opaque."""
     max_inflight: int = 2
     """Payloads a viewer may have unacknowledged, 1 to 16. Two fill 60 frames a second, each more adds lag."""
     own_frames: bool = True
@@ -77,18 +115,27 @@ class StreamOptions:
     def __post_init__(self) -> None:
         for name, low, high in (
             ("fps", 1, 240),
-            ("quality", 1, 100),
+            ("bitrate", 50_000, 10_000_000_000),
             ("max_inflight", 1, 16),
             ("event_queue_size", 1, 1 << 20),
         ):
             object.__setattr__(self, name, check_int(name, getattr(self, name), low, high))
         if self.image_mode not in get_args(ImageMode):
             raise ValueError(f"image_mode is one of {', '.join(get_args(ImageMode))}, not {self.image_mode!r}")
-        if not isinstance(self.own_frames, bool):
-            raise TypeError(f"own_frames is True or False, not {self.own_frames!r}")
-        interval = self.stats_interval
-        if interval is not None and not (isinstance(interval, (int, float)) and interval > 0):
-            raise ValueError(f"stats_interval is a number of seconds above 0 or None, not {interval!r}")
+        if isinstance(self.quality, str):
+            if self.quality not in ("auto", "lossless", "lossy"):
+                raise ValueError(f"quality is auto, lossless, lossy or a number, not {self.quality!r}")
+        else:
+            object.__setattr__(self, "quality", check_int("quality", self.quality, 1, 100))
+        for name in ("own_frames", "alpha"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} is True or False, not {getattr(self, name)!r}")
+        for name in ("still_after", "stats_interval"):
+            seconds = getattr(self, name)
+            if seconds is not None and not (
+                isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 < seconds < math.inf
+            ):
+                raise ValueError(f"{name} is a number of seconds above 0 or None, not {seconds!r}")
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> StreamOptions:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget.frames import FrameStore, as_pixels
+from pdum_rfb_widget.frames import FrameStore, Outcome, as_pixels
 from pdum_rfb_widget.types import Pixels
 
 rng = np.random.default_rng(7)
@@ -43,7 +43,7 @@ def test_sizes_out_of_range_name_them(shape: tuple[int, ...]) -> None:
 
 
 def put(store: FrameStore, pixels: Pixels, *, copy: bool) -> None:
-    assert store.put(pixels, 0, copy=copy, still_wanted=lambda: True)
+    store.put(pixels, 0, copy=copy, damage=None, still_wanted=lambda: True)
 
 
 def test_a_copy_is_safe_from_the_publisher() -> None:
@@ -68,8 +68,8 @@ def test_a_held_frame_keeps_its_pixels_while_newer_ones_come() -> None:
 
 def test_buffers_are_used_again_and_not_kept_for_another_size() -> None:
     store, buffers = FrameStore(), set()
-    for _ in range(50):
-        put(store, np.zeros((8, 8, 3), np.uint8), copy=True)
+    for value in range(50):
+        put(store, np.full((8, 8, 3), value, np.uint8), copy=True)
         frame = store.hold()
         assert frame is not None
         buffers.add(frame.pixels.ctypes.data)
@@ -95,19 +95,21 @@ def test_borrowed_frames_are_not_copied_nor_reused() -> None:
 def test_a_frame_that_is_wanted_no_more_after_its_copy_is_dropped() -> None:
     store = FrameStore()
     put(store, np.ones((4, 4), np.uint8), copy=True)
-    assert store.put(np.zeros((4, 4), np.uint8), 0, copy=True, still_wanted=lambda: False) is False
+    outcome = store.put(np.zeros((4, 4), np.uint8), 0, copy=True, damage=None, still_wanted=lambda: False)
+    assert outcome is Outcome.REFUSED
     frame = store.hold()
     assert frame is not None
-    assert (frame.version, frame.pixels[0, 0]) == (1, 1)
+    assert (frame.tiles.version, frame.pixels[0, 0]) == (1, 1)
 
 
 def test_versions_go_on_after_clear() -> None:
     store = FrameStore()
     put(store, np.ones((4, 4), np.uint8), copy=True)
     store.clear()
-    assert (store.version, store.hold()) == (0, None)
+    assert (store.newest, store.hold()) == (None, None)
     put(store, np.ones((4, 4), np.uint8), copy=True)
-    assert store.version == 2
+    assert store.newest is not None
+    assert store.newest.version == 2
 
 
 @pytest.mark.parametrize(
@@ -116,6 +118,12 @@ def test_versions_go_on_after_clear() -> None:
         ("fps", 0, "fps is 1 to 240, not 0"),
         ("fps", "fast", "fps is a whole number"),
         ("quality", 101, "quality is 1 to 100, not 101"),
+        ("quality", "best", "quality is auto, lossless, lossy or a number, not 'best'"),
+        ("quality", 0.8, "quality is a whole number"),
+        ("bitrate", 0, "bitrate is 50000 to 10000000000, not 0"),
+        ("still_after", 0, "still_after is a number of seconds above 0 or None, not 0"),
+        ("still_after", True, "still_after is a number of seconds above 0 or None, not True"),
+        ("alpha", 1, "alpha is True or False, not 1"),
         ("max_inflight", True, "max_inflight is a whole number"),
         ("image_mode", "gif", "image_mode is one of jpeg, png, webp, not 'gif'"),
         ("own_frames", None, "own_frames is True or False"),
@@ -127,7 +135,7 @@ def test_versions_go_on_after_clear() -> None:
         ("host", None, "host is a name or an address to listen on, not None"),
         ("name", "", "a stream's name is 1 to 64 letters"),
         ("stats_interval", -1, "stats_interval is a number of seconds above 0"),
-        ("qualty", 80, "unknown option qualty; a stream takes fps, image_mode, quality"),
+        ("qualty", 80, "unknown option qualty; a stream takes fps, quality, image_mode"),
     ],
 )
 def test_bad_options_are_refused_at_the_call(option: str, value: object, error: str) -> None:

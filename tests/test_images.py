@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 
 from pdum_rfb_widget.encoders import image
-from pdum_rfb_widget.types import Pixels, Selection
+from pdum_rfb_widget.types import Fidelity, Pixels
 
 rng = np.random.default_rng(3)
+
+PNG = Fidelity("image/png", None, tiles=False)
 
 
 def picture(height: int, width: int, channels: int) -> Pixels:
@@ -40,7 +42,7 @@ SIZES = [(1, 1), (1, 7), (5, 1), (33, 65), (48, 64)]
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_png_is_exact(size: tuple[int, int], channels: int) -> None:
     pixels = picture(*size, channels)
-    shown, kind = decoded(image.encode_image(pixels, Selection("image/png", 80))[0])
+    shown, kind = decoded(image.encode_image(pixels, PNG)[0])
     assert kind == "PNG"
     np.testing.assert_array_equal(shown, opaque(pixels))
 
@@ -60,7 +62,7 @@ def test_png_of_noise_is_exact() -> None:
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_lossy_formats_are_close(mime: str, size: tuple[int, int], channels: int) -> None:
     pixels = picture(*size, channels)
-    data, said = image.encode_image(pixels, Selection(mime, 90))
+    data, said = image.encode_image(pixels, Fidelity(mime, 90, tiles=False))
     shown, kind = decoded(data)
     assert said == mime
     assert kind == mime.removeprefix("image/").upper()
@@ -70,9 +72,10 @@ def test_lossy_formats_are_close(mime: str, size: tuple[int, int], channels: int
 @pytest.mark.parametrize("mime", ["image/jpeg", "image/png", "image/webp"])
 def test_views_of_any_stride_are_encoded_like_their_copies(mime: str) -> None:
     whole = picture(40, 60, 4)
+    fidelity = PNG if mime == "image/png" else Fidelity(mime, 80, tiles=False)
     views = [whole[::2, ::3], whole[::-1], whole[:, ::-1], whole[..., :3], whole[5:20, 7:30], whole.swapaxes(0, 1)]
     for view in views:
-        assert image.encode_image(view, Selection(mime, 80)) == image.encode_image(view.copy(), Selection(mime, 80))
+        assert image.encode_image(view, fidelity) == image.encode_image(view.copy(), fidelity)
 
 
 def test_without_simplejpeg_pillow_serves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,5 +88,5 @@ def test_without_simplejpeg_pillow_serves(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_webp_cannot_hold_becomes_jpeg() -> None:
-    data, mime = image.encode_image(np.zeros((2, 16384, 3), np.uint8), Selection("image/webp", 80))
+    data, mime = image.encode_image(np.zeros((2, 16384, 3), np.uint8), Fidelity("image/webp", 80, tiles=False))
     assert (mime, decoded(data)[1]) == ("image/jpeg", "JPEG")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pdum_rfb_widget.damage import TileMap
 from pdum_rfb_widget.protocol import (
     Ack,
     CloseCode,
@@ -21,9 +22,10 @@ from pdum_rfb_widget.protocol import (
     negotiate,
     pack_binary_message,
     parse,
+    tiles_header,
     unpack_binary_message,
 )
-from pdum_rfb_widget.types import StreamOptions
+from pdum_rfb_widget.types import Encoded, Part, Selection, StreamOptions
 
 
 def test_every_client_message_is_understood() -> None:
@@ -31,7 +33,7 @@ def test_every_client_message_is_understood() -> None:
     size = {"width": 10, "height": 5, "pwidth": 20, "pheight": 10, "ratio": 2}
     assert parse(json.dumps(hello)) == Hello(("image/png",), 2.0, "t")
     assert parse(json.dumps({"type": "set_viewport", **size})) == SetViewport(10, 5, 20, 10, 2)
-    assert parse('{"type":"ack","seq":3,"decode_queue_size":1,"displayed":true}') == Ack(3, 1)
+    assert parse('{"type":"ack","seq":3,"decode_queue_size":1,"displayed":true}') == Ack(3, 1, None)
     assert parse('{"type":"request_keyframe","reason":"lost"}') == RequestKeyframe("lost")
     assert parse('{"type":"decoder_reset"}') == DecoderReset()
     assert parse('{"type":"event","event":{"type":"key_down","key":"a"}}') == Event({"type": "key_down", "key": "a"})
@@ -45,7 +47,7 @@ def test_ten_fingers_are_told() -> None:
 
 def test_unknown_types_and_fields_are_ignored() -> None:
     assert parse('{"type":"from_the_future","x":1}') is None
-    assert parse('{"type":"ack","seq":1,"mood":"good"}') == Ack(1, 0)
+    assert parse('{"type":"ack","seq":1,"mood":"good"}') == Ack(1, 0, None)
     assert parse('{"type":"event","event":{"type":"telepathy"}}') is None
     assert parse('{"type":"event","event":{"type":"focus_in","colour":"red"}}') == Event({"type": "focus_in"})
 
@@ -93,11 +95,18 @@ def test_malformed_is_refused_with_4400_and_words(message: Any) -> None:
 
 
 def test_negotiation_prefers_the_streams_format_then_what_the_viewer_has() -> None:
-    options = StreamOptions(image_mode="png", quality=70)
-    assert negotiate(["image/jpeg", "image/png"], options).mime == "image/png"
-    assert negotiate(["image/webp", "image/jpeg"], options).mime == "image/jpeg"
-    assert negotiate(["rfb/unknown", "image/webp"], options).mime == "image/webp"
-    assert negotiate(["image/png"], StreamOptions(quality=70)).quality == 70
+    both = ["image/webp", "image/jpeg"]
+    assert negotiate(both, StreamOptions()) == Selection("image/jpeg", None, tiles=False)
+    assert negotiate(both, StreamOptions(image_mode="webp")) == Selection("image/webp", None, tiles=False)
+    assert negotiate(["rfb/unknown", "image/webp"], StreamOptions()) == Selection("image/webp", None, tiles=False)
+    assert negotiate(["image/png"], StreamOptions(quality=70)) == Selection(None, "image/png", tiles=False)
+
+
+@pytest.mark.parametrize("options", [{"quality": "lossless"}, {"image_mode": "png"}, {"alpha": True}])
+def test_exact_streams_are_lossy_only_for_viewers_that_take_no_png(options: dict[str, Any]) -> None:
+    exact = negotiate(["image/jpeg", "image/png", "rfb/tiles"], StreamOptions(**options))
+    assert exact == Selection(None, "image/png", tiles=True)
+    assert negotiate(["image/jpeg"], StreamOptions(**options)) == Selection("image/jpeg", None, tiles=False)
 
 
 def test_negotiation_without_a_common_format_is_4406() -> None:
@@ -120,7 +129,7 @@ def test_envelope_that_is_cut_short_or_headless_is_an_error(message: bytes) -> N
 
 
 def test_config_names_what_the_wire_asks_for() -> None:
-    config = json.loads(config_message(640, 480))
+    config = json.loads(config_message(640, 480, Selection("image/jpeg", None, tiles=False), alpha=False))
     assert config == {
         "type": "config",
         "transport": "image",
@@ -128,4 +137,22 @@ def test_config_names_what_the_wire_asks_for() -> None:
         "height": 480,
         "coords": "frame-pixels",
         "features": [],
+    }
+
+
+def test_features_are_echoed_and_only_those_that_are_used() -> None:
+    config = json.loads(config_message(640, 480, Selection(None, "image/png", tiles=True), alpha=True))
+    assert (config["features"], config["alpha"]) == (["rfb/tiles"], True)
+
+
+def test_a_tiles_header_gives_each_rectangle_its_format_and_bytes() -> None:
+    parts = (Part((0, 0, 64, 64), "image/png", b"abc", True), Part((64, 0, 6, 64), "image/jpeg", b"de", False))
+    header = tiles_header(7, TileMap.whole(70, 64, 3, timestamp_us=99), Encoded(parts, b"abcde", 1.0))
+    assert header == {
+        "type": "tiles",
+        "seq": 7,
+        "timestamp_us": 99,
+        "width": 70,
+        "height": 64,
+        "parts": [[0, 0, 64, 64, "image/png", 3], [64, 0, 6, 64, "image/jpeg", 2]],
     }

@@ -109,12 +109,12 @@ def test_a_display_that_was_taken_over_while_it_copied_changes_nothing() -> None
 
 
 def test_a_name_that_is_taken_is_taken_over_and_its_viewers_move() -> None:
-    old = rfb.serve(8, 8, name="scene", port=0)
+    old = rfb.serve(8, 8, name="scene", port=0, quality=80)
     old.publish(FRAME)
     with RawViewer(old, "image/jpeg", "image/png") as viewer:
         viewer.greet()
         assert viewer.see()[0]["mime"] == "image/jpeg"
-        new = rfb.serve(16, 16, name="scene", image_mode="png")
+        new = rfb.serve(16, 16, name="scene", quality="lossless")
         assert (old.closed, new.closed) == (True, False)
         new.publish(np.full((16, 16), 50, np.uint8))
         header, _ = viewer.see()
@@ -205,7 +205,7 @@ def test_publish_loop_feeds_who_can_see_and_ends_with_the_display() -> None:
 
     async def render() -> Any:
         calls.append(len(calls))
-        return FRAME
+        return FRAME + len(calls) % 2
 
     async def use() -> None:
         task = rfb.publish_loop(display, render, fps=200)

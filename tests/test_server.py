@@ -14,6 +14,7 @@ from PIL import Image
 from viewers import RawViewer, closed, get, grey, value_of
 
 import pdum_rfb_widget as rfb
+from pdum_rfb_widget import encoding
 
 # The main job -------------------------------------------------------------------------------------------------------
 
@@ -66,11 +67,9 @@ def test_size_changes_are_announced_before_the_frame(display: rfb.Display) -> No
 
 
 def test_equal_selections_share_one_encoding(display: rfb.Display, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pdum_rfb_widget import broadcast
-
     calls: list[str] = []
-    encode = broadcast.encode_image
-    monkeypatch.setattr(broadcast, "encode_image", lambda p, s: (calls.append(s.mime), encode(p, s))[1])
+    encode = encoding.encode_image
+    monkeypatch.setattr(encoding, "encode_image", lambda p, f: (calls.append(f.mime), encode(p, f))[1])
     viewers = [RawViewer(display) for _ in range(4)] + [RawViewer(display, "image/png")]
     for viewer in viewers:
         viewer.greet()

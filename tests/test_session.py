@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from pdum_rfb_widget.damage import TileMap
 from pdum_rfb_widget.protocol import CloseCode, Hello, ProtocolError, unpack_binary_message
-from pdum_rfb_widget.session import Message, Session
-from pdum_rfb_widget.types import EncodedPayload, StreamOptions
+from pdum_rfb_widget.session import Message, Plan, Scene, Session
+from pdum_rfb_widget.types import Encoded, Part, StreamOptions
 
-HELLO = json.dumps({"type": "hello", "supported": ["image/jpeg"], "device_pixel_ratio": 1, "token": "right"})
+HELLO = {"type": "hello", "device_pixel_ratio": 1, "token": "right"}
+TILES = ("image/jpeg", "image/png", "rfb/tiles")
 
 
 def accept(hello: Hello) -> None:
@@ -21,42 +23,61 @@ def accept(hello: Hello) -> None:
 
 
 class Flow:
-    """A session, and what was sent to it: `pump` does what a transport would."""
+    """A session, and what was sent to it: `pump` does what a transport would, with payloads of a given size."""
 
-    def __init__(self, **options: Any) -> None:
-        self.session = Session(StreamOptions(**options), accept, started=0.0)
+    def __init__(self, *supported: str, local: bool = True, **options: Any) -> None:
+        self.scene = Scene(StreamOptions(**options))
+        self.session = Session(self.scene, accept, started=0.0, local=local)
+        self.supported = supported or ("image/jpeg",)
+        self.nbytes = 100
         self.now = 0.0
+        self.size = 4, 3
         self.version = 0
         self.sent: list[tuple[int, int]] = []
+        self.plans: list[Plan] = []
         self.texts: list[dict[str, Any]] = []
 
     def open(self) -> Flow:
-        self.session.receive(HELLO, self.now)
+        self.session.receive(json.dumps(HELLO | {"supported": self.supported}), self.now)
         return self
 
-    def publish(self, times: int = 1) -> Flow:
+    def publish(self, times: int = 1, *, tiles: Any = None) -> Flow:
+        """Frames that are new as a whole, or in these *tiles* (an index of the tile map)."""
         for _ in range(times):
             self.version += 1
-            self.session.published(self.version)
+            changed = TileMap.whole(*self.size, self.version).changed
+            if tiles is not None:
+                assert self.scene.newest
+                changed = self.scene.newest.changed.copy()
+                changed[tiles] = self.version
+            self.scene.published(TileMap(*self.size, self.version, round(self.now * 1e6), changed))
         return self.pump()
 
-    def pump(self, size: tuple[int, int] = (4, 3)) -> Flow:
-        while self.session.wants_frame(self.now):
-            payload = EncodedPayload(b"x" * 100, "image/jpeg", *size, self.version, 0, 1.0)
-            for message in self.session.send(payload, self.now):
+    def pump(self) -> Flow:
+        while plan := self.session.plan(self.now):
+            self.plans.append(plan)
+            exact = plan.fidelity.quality is None
+            parts = tuple(Part(rect, plan.fidelity.mime, b"", exact) for rect in plan.region.rects)
+            for message in self.session.send(plan, Encoded(parts, b"x" * self.nbytes, 1.0), self.now):
                 self._take(message)
         return self
 
-    def ack(self, seq: int) -> Flow:
-        self.session.receive(json.dumps({"type": "ack", "seq": seq}), self.now)
+    def ack(self, seq: int, **more: Any) -> Flow:
+        self.session.receive(json.dumps({"type": "ack", "seq": seq} | more), self.now)
         return self.pump()
+
+    def ack_all(self) -> Flow:
+        """Acknowledge what is sent until nothing more comes."""
+        while self.session.metrics()["inflight"]:
+            self.ack(self.sent[-1][0])
+        return self
 
     def say(self, **message: Any) -> Flow:
         self.session.receive(json.dumps(message), self.now)
         return self.pump()
 
-    def event(self, kind: str) -> Flow:
-        return self.say(type="event", event={"type": kind})
+    def event(self, kind: str, **fields: Any) -> Flow:
+        return self.say(type="event", event={"type": kind} | fields)
 
     def at(self, now: float) -> Flow:
         self.now = now
@@ -211,7 +232,7 @@ def test_ready_is_open_visible_up_to_date_and_with_room() -> None:
     flow.publish()
     assert not flow.session.ready, "its window is full"
     assert flow.ack(1).session.ready
-    flow.session.published(2)
+    flow.scene.published(TileMap.whole(4, 3, 2))
     assert not flow.session.ready, "it is owed a frame"
 
 
@@ -221,16 +242,17 @@ def test_config_comes_first_and_again_only_with_a_new_size() -> None:
     assert [type(m) for m in flow.session.greet(4, 3)] == [str]
     flow.publish().publish()
     assert flow.texts == []
-    flow.session.published(flow.version + 1)
-    flow.pump(size=(8, 6))
+    flow.size = 8, 6
+    flow.publish()
     assert [(text["type"], text["width"], text["height"]) for text in flow.texts] == [("config", 8, 6)]
 
 
 def test_restart_renegotiates_and_sends_nothing_before_the_next_frame() -> None:
-    flow = Flow().open().publish().ack(1)
-    flow.session.restart(StreamOptions(quality=30))
+    flow = Flow("image/jpeg", "image/webp").open().publish().ack(1)
+    flow.scene.restart(StreamOptions(image_mode="webp"))
+    flow.session.restarted()
     assert flow.session.selection is not None
-    assert flow.session.selection.quality == 30
+    assert flow.session.selection.lossy == "image/webp"
     assert flow.pump().say(type="request_keyframe").sent == [(1, 1)]
     assert flow.publish().sent == [(1, 1), (2, 2)]
 

@@ -2,18 +2,38 @@
 
 import { assert } from "./assert";
 
-/** How the hub announces a picture. */
-export interface ImageHeader {
-  type: "image_frame";
+interface FrameHeader {
   seq: number;
+  /** Of the whole picture. */
   width: number;
   height: number;
-  mime: string;
   pixel_ratio?: number;
 }
 
+/** How the hub announces a whole picture. */
+export interface ImageHeader extends FrameHeader {
+  type: "image_frame";
+  mime: string;
+}
+
+/** How it announces rectangles to be drawn together: x, y, width, height, mime type and bytes of each. */
+export interface TilesHeader extends FrameHeader {
+  type: "tiles";
+  parts: [number, number, number, number, string, number][];
+}
+
+/** One encoded rectangle of the picture. */
+export interface Part {
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+  mime: string;
+  data: Uint8Array<ArrayBuffer>;
+}
+
 /** A payload of a type that this viewer may or may not know. */
-export type Header = ImageHeader | { type: string };
+export type Header = ImageHeader | TilesHeader | { type: string };
 
 export interface Config {
   type: "config";
@@ -21,6 +41,8 @@ export interface Config {
   width: number;
   height: number;
   pixel_ratio?: number;
+  /** Pictures have an alpha channel. */
+  alpha?: boolean;
 }
 
 export interface Stats {
@@ -36,12 +58,12 @@ export type InputEvent = { type: string } & Record<string, unknown>;
 export type ViewerMessage =
   | { type: "hello"; supported: string[]; device_pixel_ratio: number; token?: string }
   | { type: "set_viewport"; width: number; height: number; pwidth: number; pheight: number; ratio: number }
-  | { type: "ack"; seq: number; decode_queue_size: number; displayed: true }
+  | { type: "ack"; seq: number; decode_queue_size: number; displayed: true; draw_ms: number }
   | { type: "request_keyframe"; reason: string }
   | { type: "decoder_reset" }
   | { type: "event"; event: InputEvent };
 
-export const SUPPORTED = ["image/jpeg", "image/png", "image/webp"];
+export const SUPPORTED = ["image/jpeg", "image/png", "image/webp", "rfb/tiles"];
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
@@ -62,8 +84,24 @@ export function parse(text: string): HubMessage {
   return message;
 }
 
-export function isImage(header: Header): header is ImageHeader {
-  return header.type === "image_frame";
+export function isPicture(header: Header): header is ImageHeader | TilesHeader {
+  return header.type === "image_frame" || header.type === "tiles";
+}
+
+/** What the header announces, each part with its bytes of the payload. */
+export function partsOf(header: ImageHeader | TilesHeader, payload: Uint8Array<ArrayBuffer>): Part[] {
+  if (header.type === "image_frame") {
+    const { width, height, mime } = header;
+    return [{ x: 0, y: 0, width, height, mime, data: payload }];
+  }
+  let end = 0;
+  const parts = header.parts.map(([x, y, width, height, mime, bytes]) => {
+    const start = end;
+    end += bytes;
+    return { x, y, width, height, mime, data: payload.subarray(start, end) };
+  });
+  assert(end === payload.byteLength, "the hub sent rectangles that are cut short");
+  return parts;
 }
 
 export function isConfig(message: HubMessage): message is Config {

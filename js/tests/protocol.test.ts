@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { isConfig, isImage, parse, unpack } from "../src/protocol";
+import { isConfig, isPicture, parse, partsOf, unpack } from "../src/protocol";
 
 function packed(header: string, payload: number[], length = header.length): ArrayBuffer {
   const bytes = new Uint8Array(4 + header.length + payload.length);
@@ -13,7 +13,7 @@ describe("unpack", () => {
   it("gives header and payload, the payload as a view", () => {
     const message = packed('{"type":"image_frame","seq":1,"width":2,"height":3,"mime":"image/png"}', [1, 2, 3]);
     const [header, payload] = unpack(message);
-    expect(isImage(header) && header.seq).toBe(1);
+    expect(isPicture(header) && header.seq).toBe(1);
     expect([...payload]).toEqual([1, 2, 3]);
     expect(payload.buffer).toBe(message);
   });
@@ -24,6 +24,33 @@ describe("unpack", () => {
       expect(() => unpack(message)).toThrow(/cut short|without a type/);
     },
   );
+});
+
+describe("partsOf", () => {
+  const frame = { seq: 1, width: 70, height: 64 };
+  const payload = new Uint8Array([1, 2, 3, 4, 5]);
+
+  it("cuts the payload where the header says", () => {
+    const parts = partsOf(
+      { type: "tiles", ...frame, parts: [[0, 0, 64, 64, "image/png", 3], [64, 0, 6, 64, "image/jpeg", 2]] },
+      payload,
+    );
+    expect(parts.map(({ x, width, mime, data }) => [x, width, mime, [...data]])).toEqual([
+      [0, 64, "image/png", [1, 2, 3]],
+      [64, 6, "image/jpeg", [4, 5]],
+    ]);
+  });
+
+  it("takes a whole picture as one part", () => {
+    expect(partsOf({ type: "image_frame", ...frame, mime: "image/png" }, payload)).toEqual([
+      { x: 0, y: 0, width: 70, height: 64, mime: "image/png", data: payload },
+    ]);
+  });
+
+  it("refuses parts that don't add up to the payload", () => {
+    const header = { type: "tiles" as const, ...frame, parts: [[0, 0, 64, 64, "image/png", 4]] as [number, number, number, number, string, number][] };
+    expect(() => partsOf(header, payload)).toThrow(/cut short/);
+  });
 });
 
 describe("parse", () => {

@@ -6,10 +6,13 @@ import {
   type HubMessage,
   type ImageHeader,
   isConfig,
-  isImage,
+  isPicture,
   isStats,
+  type Part,
   parse,
+  partsOf,
   SUPPORTED,
+  type TilesHeader,
   unpack,
   type ViewerMessage,
 } from "../protocol";
@@ -28,7 +31,9 @@ const NO_WEBCODECS = "This page has no WebCodecs to decode it, which browsers ha
 
 export class Player {
   #canvas: AnyCanvas;
-  #context: Context;
+  #context: Context | null = null;
+  /** The pictures' alpha channel shows what is behind the canvas. */
+  #transparent = false;
   #report: (report: Report) => void;
   #hub: { url: string; token: string; ratio: number } | null = null;
   #socket: WebSocket | null = null;
@@ -46,7 +51,6 @@ export class Player {
 
   constructor(canvas: AnyCanvas, report: (report: Report) => void) {
     this.#canvas = canvas;
-    this.#context = canvas.getContext("2d", { alpha: false }) as Context;
     this.#report = report;
     this.#beat = setInterval(() => this.#reportFigures(), 1000);
     canvas.addEventListener("contextrestored", () =>
@@ -154,7 +158,7 @@ export class Player {
     try {
       if (typeof data === "string") return this.#heed(parse(data));
       const [header, payload] = unpack(data);
-      if (isImage(header)) this.#show(socket, header, payload);
+      if (isPicture(header)) this.#show(socket, header, partsOf(header, payload));
     } catch (error) {
       this.#fail(socket, error);
     }
@@ -172,46 +176,59 @@ export class Player {
       this.#report({ type: "state", state: "failed", message: `The hub sends ${config.transport}. ${why}.` });
       return;
     }
+    // The first config decides: a canvas has one kind of context for its life.
+    if (!this.#context) {
+      this.#transparent = config.alpha ?? false;
+      this.#context = this.#canvas.getContext("2d", { alpha: this.#transparent }) as Context;
+    }
     if (this.#liveSince !== null) return;
     this.#liveSince = performance.now();
     this.#report({ type: "state", state: "live", message: "" });
   }
 
-  #show(socket: WebSocket, header: ImageHeader, payload: Uint8Array<ArrayBuffer>): void {
+  #show(socket: WebSocket, header: ImageHeader | TilesHeader, parts: Part[]): void {
     const started = performance.now();
-    const decoding = decodeImage(payload, header.mime);
+    const decoding = Promise.all(parts.map((part) => decodeImage(part.data, part.mime)));
     decoding.catch(() => {}); // awaited in its turn, below
     this.#queued++;
     // Decoded side by side, drawn one after the other: never an older frame after a newer one.
     this.#drawn = this.#drawn.then(async () => {
       try {
-        const picture = await decoding;
-        if (socket !== this.#socket) return picture.close();
-        this.#meter.decoded(performance.now() - started, payload.byteLength, header.mime);
-        this.#draw(picture, header);
+        const pictures = await decoding;
+        if (socket !== this.#socket) return close(pictures);
+        this.#draw(pictures, parts, header);
+        this.#meter.drawn(performance.now() - started, parts);
       } catch (error) {
         return this.#fail(socket, error);
       } finally {
         // The count is the connection's: what was left of an earlier one is not in it.
         if (socket === this.#socket) this.#queued--;
       }
-      this.#say(socket, { type: "ack", seq: header.seq, decode_queue_size: this.#queued, displayed: true });
+      const draw_ms = performance.now() - started;
+      this.#say(socket, { type: "ack", seq: header.seq, decode_queue_size: this.#queued, displayed: true, draw_ms });
     });
   }
 
-  #draw(picture: Drawable, { width, height, pixel_ratio }: ImageHeader): void {
+  /** All parts at once, so that no half frame shows. */
+  #draw(pictures: Drawable[], parts: Part[], frame: ImageHeader | TilesHeader): void {
+    const context = this.#context;
     try {
-      if (this.#canvas.width !== width || this.#canvas.height !== height) {
-        this.#canvas.width = width;
-        this.#canvas.height = height;
+      if (!context) throw new Error("the hub sent a picture before its config");
+      if (this.#canvas.width !== frame.width || this.#canvas.height !== frame.height) {
+        this.#canvas.width = frame.width;
+        this.#canvas.height = frame.height;
       }
-      this.#context.drawImage(picture, 0, 0, width, height);
+      pictures.forEach((picture, n) => {
+        const { x, y, width, height } = parts[n]!;
+        if (this.#transparent) context.clearRect(x, y, width, height);
+        context.drawImage(picture, x, y, width, height);
+      });
     } finally {
-      picture.close();
+      close(pictures);
     }
     if (this.#failures >= FAILURES_TO_TELL) this.#report({ type: "state", state: "live", message: "" });
     this.#failures = 0;
-    this.#report({ type: "frame", width, height, pixelRatio: pixel_ratio ?? 1 });
+    this.#report({ type: "frame", width: frame.width, height: frame.height, pixelRatio: frame.pixel_ratio ?? 1 });
   }
 
   #fail(socket: WebSocket, error: unknown): void {
@@ -230,6 +247,10 @@ export class Player {
   }
 }
 
+function close(pictures: Drawable[]): void {
+  for (const picture of pictures) picture.close();
+}
+
 /** What is shown in the figures: sums of the running second. */
 class Meter {
   #since = performance.now();
@@ -241,11 +262,11 @@ class Meter {
   #format = "";
   #resting = true;
 
-  decoded(ms: number, bytes: number, mime: string): void {
+  drawn(ms: number, parts: Part[]): void {
     this.#frames++;
-    this.#bytes += bytes;
     this.#decodeMs += ms;
-    this.#format = mime.replace("image/", "");
+    for (const { data } of parts) this.#bytes += data.byteLength;
+    this.#format = [...new Set(parts.map(({ mime }) => mime.replace("image/", "")))].join("+");
   }
 
   heard(roundTripMs: number, encodeMs: number): void {

@@ -1,0 +1,234 @@
+"""How exact a viewer's pictures are, and how much it may cost. Pure: told of every sending and acknowledgement.
+
+- `Costs` learns, for a stream, what a pixel costs at each rung: bytes, and time to encode.
+- `Link` measures one viewer's way there and back, and holds its byte budget.
+- `Ladder` picks the rung: exact while link and viewer allow the rate that is published, else one of four qualities.
+
+All belong to the hub's thread. Times are seconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+QUALITIES = (90, 78, 62, 45)
+"""JPEG and WebP quality of rungs 1 to 4. Rung 0 is exact. Each takes some two thirds of the bytes of the one above."""
+
+EXACT, COARSEST = 0, len(QUALITIES)
+
+LOCAL_MARGIN = 3.0
+"""A local link is unlimited while it is so many times as fast as needed."""
+FRAME_LATENCY = 0.1
+"""No frame shall take longer than this on a limited link, while a lower rung would take less."""
+
+_SLOWEST_FPS = 10.0
+"""A stream that publishes more rarely is judged as if it did so often: its frames shall not take longer either."""
+_BURST = 0.25
+"""Seconds of budget that may be saved up."""
+_MIN_SAMPLE = 16 * 1024
+"""Bytes below which a message says more about latency than about rate."""
+_RATE_WINDOW = 5.0
+"""Seconds for which the best rate that was seen stands: whatever slows an acknowledgement, the link is that fast."""
+_BUSY = 0.75
+"""The share of the time between frames that an encoder or a viewer may spend on one."""
+
+
+class Costs:
+    """What a pixel of the stream costs at each rung, from what was encoded. Guesses until then."""
+
+    def __init__(self) -> None:
+        self._bytes = [1.2, 0.30, 0.20, 0.13, 0.09]
+        self._seconds = [5e-9, 2e-9, 2e-9, 2e-9, 2e-9]
+
+    def learn(self, rung: int, pixels: int, nbytes: int, seconds: float) -> None:
+        """A region of so many *pixels* was encoded at *rung*."""
+        # A tile says little about a whole picture: its weight is its share of a quarter megapixel.
+        weight = 0.3 * min(1.0, pixels / 2**18)
+        self._bytes[rung] += weight * (nbytes / pixels - self._bytes[rung])
+        self._seconds[rung] += weight * (seconds / pixels - self._seconds[rung])
+
+    def nbytes(self, rung: int, pixels: float) -> float:
+        return self._bytes[rung] * pixels
+
+    def seconds(self, rung: int, pixels: float) -> float:
+        return self._seconds[rung] * pixels
+
+
+class Pace:
+    """How often the stream publishes, and which of its versions are at rest."""
+
+    def __init__(self, still_after: float | None = None) -> None:
+        self.still_after = still_after
+        self._interval = 1 / 30
+        self._times: deque[tuple[int, float]] = deque([(0, -math.inf)])
+
+    def published(self, version: int, at: float) -> None:
+        """The frame *version* was published *at*; those before it may not have been told of."""
+        last, last_at = self._times[-1]
+        if version <= last:
+            return
+        interval = (at - last_at) / (version - last)
+        # A pause between two bursts says nothing about the rate of either.
+        if 0 < interval < 1 / _SLOWEST_FPS:
+            self._interval += 0.2 * (interval - self._interval)
+        self._times.append((version, at))
+        self.at_rest(at)
+        while self.still_after is None and len(self._times) > 1:
+            self._times.popleft()
+
+    @property
+    def fps(self) -> float:
+        return max(_SLOWEST_FPS, 1 / self._interval)
+
+    def at_rest(self, now: float) -> int:
+        """What changed in this version or before has not changed since for `still_after`; -1 where nothing settles."""
+        if self.still_after is None:
+            return -1
+        while len(self._times) > 1 and self._times[1][1] + self.still_after <= now:
+            self._times.popleft()
+        version, at = self._times[0]
+        return version if at + self.still_after <= now else -1
+
+    def rests_at(self, version: int) -> float:
+        """When *version* comes to rest, unless it changes before; infinity where nothing settles."""
+        if self.still_after is None:
+            return math.inf
+        return next((at for there, at in self._times if there >= version), -math.inf) + self.still_after
+
+
+@dataclass(slots=True)
+class Link:
+    """One viewer's link: its rate, and the budget of what may be sent."""
+
+    local: bool
+    """The page's host is this machine."""
+    bitrate: int
+    """Bits a second to keep to where the link is not unlimited."""
+    latency: float = math.inf
+    """Seconds there and back for nothing at all: the least that was measured."""
+    draw_seconds: dict[bool, float] = field(default_factory=dict)
+    """Seconds the viewer takes to decode and draw a pixel of exact (True) and lossy pictures."""
+    _rates: deque[tuple[float, float]] = field(default_factory=deque)
+    _tokens: float = math.inf
+    _unlimited: bool = False
+    _at: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second, the best of the last seconds; 0 while nothing was measured."""
+        return max((rate for _, rate in self._rates), default=0.0)
+
+    @property
+    def budget(self) -> float:
+        """Bytes a second that may be sent; infinite on a local link that is fast enough."""
+        return math.inf if self._unlimited else self._limited()
+
+    def need(self, rate: float) -> None:
+        """The stream needs *rate* bytes a second on this link."""
+        margin = LOCAL_MARGIN * (0.7 if self._unlimited else 1.0)  # it has to get clearly worse to be limited again
+        self._unlimited = self.local and self.rate >= margin * rate
+
+    def allows(self, rate: float) -> bool:
+        """The budget for a stream of *rate* bytes a second is enough for it."""
+        return rate <= self._limited() or (self.local and self.rate >= LOCAL_MARGIN * rate)
+
+    def _limited(self) -> float:
+        budget = self.bitrate / 8
+        return min(budget, self.rate / 2) if self._rates else budget
+
+    # Told of what is sent and acknowledged ----------------------------------------------------------------------------
+
+    def sent(self, nbytes: int, now: float) -> None:
+        self._save_up(now)
+        self._tokens -= nbytes
+
+    def acknowledged(
+        self, nbytes: int, pixels: int, exact: bool, elapsed: float, drawing: float | None, now: float
+    ) -> None:
+        """A message came back *elapsed* seconds after it was sent; the viewer says how long it took *drawing* it."""
+        if drawing is not None:
+            cost = drawing / pixels
+            self.draw_seconds[exact] = 0.8 * self.draw_seconds.get(exact, cost) + 0.2 * cost
+        if nbytes >= _MIN_SAMPLE:
+            latency = self.latency if math.isfinite(self.latency) else 0.0
+            seconds = max(elapsed - (drawing or 0.0) - latency, 1e-4)
+            # Only a rate that no later one beats can be the best of a window.
+            while self._rates and self._rates[-1][1] <= nbytes / seconds:
+                self._rates.pop()
+            self._rates.append((now, nbytes / seconds))
+        while len(self._rates) > 1 and self._rates[0][0] < now - _RATE_WINDOW:
+            self._rates.popleft()
+
+    # What may be sent -------------------------------------------------------------------------------------------------
+
+    def next_send(self, now: float, nbytes: float = 0.0) -> float:
+        """When the budget has room: for a frame once it isn't overdrawn, for a still once it holds its *nbytes*."""
+        self._save_up(now)
+        missing = min(nbytes, self._most) - self._tokens
+        return now + missing / self._limited() if missing > 0 else now
+
+    @property
+    def _most(self) -> float:
+        return math.inf if self._unlimited else _BURST * self._limited()
+
+    def _save_up(self, now: float) -> None:
+        if self._unlimited:
+            self._tokens = math.inf
+        else:
+            self._tokens = min(self._tokens + (now - self._at) * self._limited(), self._most)
+        self._at = now
+
+
+@dataclass(slots=True)
+class Ladder:
+    """One viewer's rung, with hysteresis: down when frames can't keep up, up after they could have for a while."""
+
+    rung: int | None = None
+    """0 is exact, 1 to 4 index `QUALITIES`; None before the first frame."""
+    _patience: float = 0.5
+    _fitting_since: float | None = None
+    _failing_since: float | None = None
+    _climbed_at: float = -math.inf
+
+    PATIENCE = (0.5, 16.0)
+    """Seconds that a better rung must have fitted before it is tried; doubled when it failed soon after."""
+    FAILING = 0.25
+    """Seconds for which a rung may not fit before the next is taken."""
+    SOON = 4.0
+
+    def judge(self, pixels: float, costs: Costs, link: Link, fps: float, now: float) -> int:
+        """The rung for frames of which *pixels* change at *fps*."""
+        best = next((rung for rung in range(COARSEST) if fits(rung, pixels, costs, link, fps, 1.0)), COARSEST)
+        if self.rung is None:
+            self.rung = best
+        if best > self.rung:
+            self._fitting_since = None
+            self._failing_since = now if self._failing_since is None else self._failing_since
+            if now - self._failing_since >= self.FAILING:
+                self._step_down(best, now)
+        elif self.rung > EXACT and fits(self.rung - 1, pixels, costs, link, fps, 1.4):
+            self._failing_since = None
+            self._fitting_since = now if self._fitting_since is None else self._fitting_since
+            if now - self._fitting_since >= self._patience:
+                self.rung -= 1
+                self._climbed_at, self._fitting_since = now, None
+        else:
+            self._failing_since = self._fitting_since = None
+        return self.rung
+
+    def _step_down(self, rung: int, now: float) -> None:
+        low, high = self.PATIENCE
+        soon = now - self._climbed_at < self.SOON
+        self._patience = min(2 * self._patience, high) if soon else max(self._patience / 2, low)
+        self.rung, self._failing_since = rung, None
+
+
+def fits(rung: int, pixels: float, costs: Costs, link: Link, fps: float, margin: float) -> bool:
+    """Frames of so many *pixels* at *rung* keep up with *fps*, on the link, in the viewer and in the encoder."""
+    drawing = link.draw_seconds.get(rung == EXACT, 0.0) * pixels
+    encoding = costs.seconds(rung, pixels)
+    # On one machine the two share its processor.
+    busy = drawing + encoding if link.local else max(drawing, encoding)
+    return busy <= _BUSY / (fps * margin) and link.allows(margin * fps * costs.nbytes(rung, pixels))

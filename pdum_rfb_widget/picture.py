@@ -1,0 +1,90 @@
+"""What stands on one viewer's canvas: which version, and which of its tiles are lossy since when. No I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .damage import TILE, Mask, TileMap, Versions, merge, tiles_under
+from .types import Part, Rect
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of one frame that is to be sent: its tiles, and the rectangles that they are merged into."""
+
+    tiles: TileMap
+    mask: Mask
+    rects: tuple[Rect, ...]
+    whole: bool
+
+    @property
+    def pixels(self) -> int:
+        return sum(width * height for _, _, width, height in self.rects)
+
+    @property
+    def stamp(self) -> int:
+        """The version in which the region last changed: with the same stamp it looks the same in any frame."""
+        under = tiles_under(self.rects, self.tiles.width, self.tiles.height)
+        return int(self.tiles.changed[under].max())
+
+
+def whole(tiles: TileMap) -> Region:
+    return Region(tiles, np.ones_like(tiles.changed, np.bool_), ((0, 0, tiles.width, tiles.height),), whole=True)
+
+
+class Picture:
+    """The canvas of one viewer, as it will be once all that was sent is drawn."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        """Of the newest frame that was sent."""
+        self._size = (0, 0)
+        # 0 where a tile is exact, else the version of the frame that it came lossy with.
+        self._lossy: Versions = np.zeros((0, 0), np.int64)
+
+    @property
+    def lossy_tiles(self) -> int:
+        return int(np.count_nonzero(self._lossy))
+
+    def behind(self, newest: TileMap) -> Region:
+        """What has changed in *newest* since."""
+        if self._size != (newest.width, newest.height):
+            return whole(newest)
+        mask, rects = newest.since(self.version)
+        return Region(newest, mask, rects, whole=False)
+
+    def drawn(self, region: Region, parts: Iterable[Part]) -> None:
+        """The *region* of a frame was sent, as these *parts*."""
+        tiles = region.tiles
+        if self._size != (tiles.width, tiles.height):
+            self._size = tiles.width, tiles.height
+            self._lossy = np.zeros(tiles.changed.shape, np.int64)
+        for part in parts:
+            x, y, width, height = part.rect
+            under = np.s_[y // TILE : -(-(y + height) // TILE), x // TILE : -(-(x + width) // TILE)]
+            self._lossy[under] = 0 if part.exact else tiles.version
+
+    def first_lossy(self) -> int | None:
+        """The version of the oldest lossy tile; None when the picture is exact."""
+        lossy = self._lossy[self._lossy > 0]
+        return int(lossy.min()) if lossy.size else None
+
+    def at_rest(self, version: int) -> Mask:
+        """The lossy tiles that came with *version* or before."""
+        return (self._lossy > 0) & (self._lossy <= version)
+
+
+def piece(tiles: TileMap, mask: Mask, pixels: float, focus: tuple[float, float]) -> Region:
+    """The tiles of *mask* nearest to the point *focus*, about so many *pixels* of them and at least one tile."""
+    rows, columns = np.nonzero(mask)
+    wanted = max(1, int(pixels) // (TILE * TILE))
+    if len(rows) > wanted:
+        # Rings around the point are squares, so that they merge into few rectangles.
+        away = np.maximum(abs(columns - int(focus[0] // TILE)), abs(rows - int(focus[1] // TILE)))
+        nearest = np.argsort(away, kind="stable")[:wanted]
+        mask = np.zeros_like(mask)
+        mask[rows[nearest], columns[nearest]] = True
+    return Region(tiles, mask, merge(mask, tiles.width, tiles.height), whole=bool(mask.all()))
