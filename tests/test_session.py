@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pdum_rfb_widget.damage import TileMap
@@ -279,3 +280,184 @@ def test_events_are_returned_and_other_messages_are_not() -> None:
     event = {"type": "event", "event": {"type": "key_down", "key": "x"}}
     assert session.receive(json.dumps(event), 0) == {"type": "key_down", "key": "x"}
     assert session.receive('{"type":"request_keyframe"}', 0) is None
+
+
+# What changed ---------------------------------------------------------------------------------------------------------
+
+
+def tiled(**options: Any) -> Flow:
+    """A viewer of `rfb/tiles` with a frame of 4 x 3 tiles on its canvas."""
+    flow = Flow(*TILES, **{"stats_interval": None} | options)
+    flow.size = 256, 192
+    return flow.open().publish().ack_all()
+
+
+def test_only_the_tiles_that_changed_are_sent() -> None:
+    flow = tiled().publish(tiles=np.s_[1, 2])
+    assert flow.plans[-1].region.rects == ((128, 64, 64, 64),)
+
+
+def test_a_viewer_that_skipped_frames_gets_all_that_changed_in_them() -> None:
+    flow = tiled(max_inflight=1).publish(tiles=np.s_[0, 0])
+    flow.publish(tiles=np.s_[0, 1]).publish(tiles=np.s_[2, 3])
+    assert flow.ack_all().plans[-1].region.rects == ((64, 0, 64, 64), (192, 128, 64, 64))
+
+
+def test_base_viewers_get_whole_pictures() -> None:
+    flow = Flow("image/png", stats_interval=None)
+    flow.size = 256, 192
+    flow.open().publish().publish(tiles=np.s_[1, 2])
+    assert [plan.region.rects for plan in flow.plans] == [((0, 0, 256, 192),)] * 2
+
+
+@pytest.mark.parametrize("lost", ["decoder_reset", "request_keyframe"])
+def test_after_a_loss_everything_is_sent_again_also_what_was_planned_before(lost: str) -> None:
+    flow = tiled()
+    flow.version += 1
+    changed = flow.scene.newest.changed.copy()  # type: ignore[union-attr]
+    changed[0, 0] = flow.version
+    flow.scene.published(TileMap(*flow.size, flow.version, 0, changed))
+    plan = flow.session.plan(flow.now)
+    assert plan
+    assert not plan.region.whole
+    flow.session.receive(json.dumps({"type": lost}), flow.now)
+    flow.session.send(plan, Encoded((), b"", 1.0), flow.now)
+    assert flow.pump().plans[-1].region.whole
+
+
+def test_a_new_size_is_sent_whole_after_its_config() -> None:
+    flow = tiled()
+    flow.size = 100, 100
+    flow.publish()
+    assert flow.plans[-1].region.whole
+    assert flow.texts[-1]["width"] == 100
+
+
+# Exact at rest --------------------------------------------------------------------------------------------------------
+
+
+def moving(**options: Any) -> Flow:
+    """A viewer that was just sent a lossy frame of 8 x 8 tiles, at 1 s."""
+    flow = Flow(*TILES, **{"stats_interval": None, "quality": "lossy", "still_after": 0.25} | options)
+    flow.size = 512, 512
+    return flow.open().at(1).publish()
+
+
+def stills(flow: Flow) -> list[Plan]:
+    return [plan for plan in flow.plans if plan.still]
+
+
+def covered(plans: list[Plan]) -> Any:
+    return sum((plan.region.mask.astype(int) for plan in plans[1:]), plans[0].region.mask.astype(int))
+
+
+def test_what_rests_is_made_exact_once_and_then_nothing_is_sent() -> None:
+    flow = moving()
+    flow.ack_all()
+    assert flow.session.next_look == 1.25
+    assert stills(flow.at(1.24)) == []
+    flow.at(1.25).ack_all()
+    assert (covered(stills(flow)) == 1).all()
+    assert all(plan.fidelity.mime == "image/png" for plan in stills(flow))
+    assert flow.session.next_look == math.inf
+    assert flow.at(99).session.metrics()["lossy_tiles"] == 0
+
+
+def test_motion_cancels_what_is_not_sent_yet() -> None:
+    flow = moving().ack_all().at(1.25)
+    begun = len(stills(flow))
+    flow.publish().ack_all().at(1.49)
+    assert len(stills(flow)) == begun
+    flow.at(1.5).ack_all()
+    assert flow.session.metrics()["lossy_tiles"] == 0
+
+
+def test_a_region_that_rests_is_made_exact_while_another_moves() -> None:
+    flow = moving().ack_all()
+    for step in range(40):
+        flow.at(1.02 + step / 50).publish(tiles=np.s_[0, :2]).ack_all()
+    painted = covered(stills(flow))
+    assert painted[0, :2].sum() == 0, "it moves"
+    painted[0, :2] = 1
+    assert (painted == 1).all()
+
+
+def test_a_still_that_was_overtaken_while_it_was_encoded_is_not_sent() -> None:
+    flow = moving().ack_all()
+    flow.now = 1.3
+    plan = flow.session.plan(1.3)
+    assert plan
+    assert plan.still
+    assert flow.session.still_wanted(plan)
+    changed = flow.scene.newest.changed.copy()  # type: ignore[union-attr]
+    changed[~plan.region.mask] = 9
+    flow.scene.published(TileMap(*flow.size, 9, 1_300_000, changed))
+    assert flow.session.still_wanted(plan), "what changed lies elsewhere"
+    flow.scene.published(TileMap.whole(*flow.size, 10, 1_310_000))
+    assert not flow.session.still_wanted(plan)
+
+
+def test_stills_come_in_pieces_nearest_to_the_pointer_first() -> None:
+    flow = moving().event("pointer_move", x=500.0, y=10.0).ack_all()
+    flow.session.link.draw_seconds[True] = 1e-6  # a viewer that needs 4 ms for a tile
+    flow.at(1.25).ack_all()
+    first = stills(flow)[0].region
+    assert first.mask[0, 7]
+    assert 1 <= first.mask.sum() <= 2
+    assert (covered(stills(flow)) == 1).all()
+
+
+def test_a_still_never_takes_the_last_place_in_the_window() -> None:
+    flow = moving(max_inflight=2).ack_all()
+    flow.session.link.draw_seconds[True] = 1e-6
+    flow.at(1.25)
+    assert flow.session.metrics()["inflight"] == 1
+    assert len(flow.publish().plans) == 3, "the new frame is sent at once"
+
+
+@pytest.mark.parametrize("options", [{"still_after": None}, {"quality": "lossless"}])
+def test_nothing_settles_where_it_is_off_or_nothing_is_lossy(options: dict[str, Any]) -> None:
+    flow = moving(**options).ack_all()
+    assert flow.session.next_look == math.inf
+    assert stills(flow.at(60)) == []
+
+
+def test_a_base_viewer_gets_one_exact_picture_when_all_is_at_rest() -> None:
+    flow = Flow("image/jpeg", "image/png", quality="lossy", stats_interval=None).open().at(1).publish().ack_all()
+    flow.at(1.1).publish(tiles=np.s_[0, 0]).ack_all().at(1.2)
+    assert stills(flow) == []
+    (still,) = stills(flow.at(1.25).ack_all().at(9))
+    assert (still.region.whole, still.fidelity.mime) == (True, "image/png")
+
+
+def test_a_viewer_without_png_stays_lossy() -> None:
+    flow = Flow("image/jpeg", "rfb/tiles", stats_interval=None).open().publish().ack_all()
+    assert (flow.session.next_look, stills(flow.at(9))) == (math.inf, [])
+
+
+# Budget ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_remote_viewer_is_sent_no_more_than_the_bitrate_stills_included() -> None:
+    flow = Flow(*TILES, local=False, bitrate=800_000, stats_interval=None)
+    flow.size, flow.nbytes = (512, 512), 20_000
+    flow.open()
+    for step in range(600):
+        flow.at(1 + step / 60)
+        if step < 300:
+            flow.publish()
+        flow.ack_all()
+    # 0.1 MB a second for 10 s, what may be saved up, and the last message.
+    assert flow.session.counters.bytes_sent <= 1_000_000 + 25_000 + 20_100
+    assert flow.session.counters.frames_sent >= 25
+    assert flow.session._picture.version == 300
+
+
+def test_frames_that_the_budget_held_back_end_with_the_newest() -> None:
+    flow = Flow(*TILES, local=False, bitrate=80_000, stats_interval=None)
+    flow.nbytes = 50_000
+    flow.open().at(1).publish().ack_all().publish(9)
+    assert flow.sent[-1] == (1, 1)
+    due = flow.session.next_look
+    assert 4 < due < 7
+    assert flow.at(due).sent[-1] == (2, 10)
