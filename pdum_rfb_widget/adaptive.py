@@ -31,6 +31,8 @@ _MIN_SAMPLE = 16 * 1024
 """Bytes below which a message says more about latency than about rate."""
 _RATE_WINDOW = 5.0
 """Seconds for which the best rate that was seen stands: whatever slows an acknowledgement, the link is that fast."""
+_FORGETS = 0.998
+"""What was slow a while ago may not be so now: by so much each frame, or a moment's load would stand for ever."""
 _BUSY = 0.75
 """The share of the time between frames that an encoder or a viewer may spend on one."""
 
@@ -48,6 +50,8 @@ class Costs:
         weight = 0.3 * min(1.0, pixels / 2**18)
         self._bytes[rung] += weight * (nbytes / pixels - self._bytes[rung])
         self._seconds[rung] += weight * (seconds / pixels - self._seconds[rung])
+        for other in range(rung):
+            self._seconds[other] *= _FORGETS
 
     def nbytes(self, rung: int, pixels: float) -> float:
         return self._bytes[rung] * pixels
@@ -151,6 +155,8 @@ class Link:
         if drawing is not None:
             cost = drawing / pixels
             self.draw_seconds[exact] = 0.8 * self.draw_seconds.get(exact, cost) + 0.2 * cost
+            if not exact and True in self.draw_seconds:
+                self.draw_seconds[True] *= _FORGETS
         if nbytes >= _MIN_SAMPLE:
             latency = self.latency if math.isfinite(self.latency) else 0.0
             seconds = max(elapsed - (drawing or 0.0) - latency, 1e-4)

@@ -40,6 +40,8 @@ export class Player {
   #attempt = 0;
   #liveSince: number | null = null;
   #failures = 0;
+  /** The size that the page was told of. */
+  #told = "";
   #timer: ReturnType<typeof setTimeout> | undefined;
   #drawn: Promise<void> = Promise.resolve();
   #queued = 0;
@@ -93,6 +95,7 @@ export class Player {
     this.#liveSince = null;
     this.#drawn = Promise.resolve();
     this.#queued = this.#failures = 0;
+    this.#told = "";
     const socket = this.#socket;
     this.#socket = null;
     socket?.close(1000);
@@ -226,9 +229,19 @@ export class Player {
     } finally {
       close(pictures);
     }
-    if (this.#failures >= FAILURES_TO_TELL) this.#report({ type: "state", state: "live", message: "" });
+    if (this.#failures >= FAILURES_TO_TELL) {
+      this.#report({ type: "state", state: "live", message: "" });
+      this.#told = "";
+    }
     this.#failures = 0;
-    this.#report({ type: "frame", width: frame.width, height: frame.height, pixelRatio: frame.pixel_ratio ?? 1 });
+    this.#tellSize(frame.width, frame.height, frame.pixel_ratio ?? 1);
+  }
+
+  /** Once, not at each frame: every message wakes the page's own thread. */
+  #tellSize(width: number, height: number, pixelRatio: number): void {
+    const size = `${width} ${height} ${pixelRatio}`;
+    if (size !== this.#told) this.#report({ type: "frame", width, height, pixelRatio });
+    this.#told = size;
   }
 
   #fail(socket: WebSocket, error: unknown): void {

@@ -1,0 +1,173 @@
+"""Rungs and budgets, by lists of what was sent and acknowledged."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+
+from pdum_rfb_widget.adaptive import COARSEST, EXACT, Costs, Ladder, Link, Pace
+
+MB = 1e6
+HD = 1280 * 720
+
+
+def measured(rate: float, *, local: bool = True, bitrate: int = 12_000_000) -> Link:
+    """A link on which a message just went at *rate* bytes a second."""
+    link = Link(local, bitrate, latency=0.001)
+    link.acknowledged(100_000, HD, False, 0.001 + 100_000 / rate, 0.0, 0.0)
+    return link
+
+
+# Rate and budget ------------------------------------------------------------------------------------------------------
+
+
+def test_the_rate_is_that_of_the_way_without_latency_and_drawing() -> None:
+    link = Link(local=True, bitrate=12_000_000, latency=0.05)
+    link.acknowledged(1_000_000, HD, False, 0.05 + 0.02 + 0.1, 0.02, 0.0)
+    assert link.rate == pytest.approx(10 * MB)
+
+
+def test_small_messages_say_nothing_about_the_rate() -> None:
+    link = Link(local=True, bitrate=12_000_000)
+    link.acknowledged(1000, HD, False, 1.0, None, 0.0)
+    assert link.rate == 0
+
+
+def test_the_best_rate_stands_for_five_seconds() -> None:
+    link = measured(50 * MB)
+    for step in range(1, 60):
+        link.acknowledged(100_000, HD, False, 0.101, 0.0, step / 10)
+        assert link.rate == pytest.approx(50 * MB if step <= 50 else 1 * MB)
+
+
+def test_a_local_link_three_times_as_fast_as_needed_is_unlimited() -> None:
+    link = measured(30 * MB)
+    link.need(10 * MB)
+    assert math.isinf(link.budget)
+    link.need(14 * MB)
+    assert math.isinf(link.budget), "it has to get clearly worse"
+    link.need(15 * MB)
+    assert link.budget == 1.5 * MB
+    link.need(10.1 * MB)
+    assert link.budget == 1.5 * MB
+    link.need(9.9 * MB)
+    assert math.isinf(link.budget)
+
+
+@pytest.mark.parametrize(("rate", "budget"), [(100 * MB, 1.5 * MB), (2 * MB, 1 * MB)])
+def test_another_page_gets_the_bitrate_and_half_of_what_was_measured(rate: float, budget: float) -> None:
+    link = measured(rate, local=False)
+    link.need(1000)
+    assert link.budget == pytest.approx(budget)
+
+
+def test_before_anything_was_measured_the_bitrate_holds_on_a_local_link_too() -> None:
+    link = Link(local=True, bitrate=8_000_000)
+    link.need(1000)
+    assert link.budget == 1 * MB
+
+
+def test_a_frame_waits_until_the_budget_is_not_overdrawn_and_a_still_until_it_fits() -> None:
+    link = Link(local=False, bitrate=8_000_000)
+    assert link.next_send(10.0) == 10.0
+    link.sent(1_250_000, 10.0)
+    assert link.next_send(10.0) == pytest.approx(11.0)
+    assert link.next_send(11.0, 100_000) == pytest.approx(11.1)
+    assert link.next_send(11.5) == 11.5
+    assert link.next_send(11.5, 9e9) == 11.5, "a still is never larger than what can be saved up"
+
+
+# Rungs ----------------------------------------------------------------------------------------------------------------
+
+
+def climb(ladder: Ladder, link: Link, seconds: float, start: float = 0.0, fps: float = 60) -> int:
+    costs = Costs()
+    rung = EXACT
+    for step in range(int(seconds * fps)):
+        link.acknowledged(100_000, HD, False, 0.001 + 100_000 / link.rate, 0.0, start + step / fps)
+        rung = ladder.judge(HD, costs, link, fps, start + step / fps)
+    return rung
+
+
+def test_a_fast_local_link_is_exact_from_the_first_frame() -> None:
+    assert Ladder().judge(HD, Costs(), measured(400 * MB), 60, 0.0) == EXACT
+
+
+def test_a_slow_link_is_coarse_from_the_first_frame() -> None:
+    assert Ladder().judge(HD, Costs(), measured(1 * MB, local=False), 60, 0.0) == COARSEST
+
+
+def test_what_changes_little_is_exact_on_a_slow_link() -> None:
+    assert Ladder().judge(4096, Costs(), measured(10 * MB, local=False), 30, 0.0) == EXACT
+
+
+def test_a_slow_viewer_takes_it_down_and_a_quick_one_up_again() -> None:
+    link, ladder = measured(400 * MB), Ladder()
+    assert climb(ladder, link, 1) == EXACT
+    link.draw_seconds = {True: 30e-9, False: 3e-9}  # 28 and 3 ms for a frame
+    assert climb(ladder, link, 0.2, 1) == EXACT, "not at once"
+    assert climb(ladder, link, 1, 1.2) == 1
+    link.draw_seconds = {}
+    assert climb(ladder, link, 0.4, 2.2) == 1, "not at once"
+    assert climb(ladder, link, 1, 2.6) == EXACT
+
+
+def test_a_slow_encoder_takes_it_down() -> None:
+    costs, ladder, link = Costs(), Ladder(), measured(400 * MB)
+    for _ in range(30):
+        costs.learn(EXACT, HD, 300_000, 0.02)
+    assert ladder.judge(HD, costs, link, 60, 0.0) == 1
+    assert ladder.judge(HD, costs, link, 60, 1.0) == 1
+    assert Ladder().judge(HD, costs, link, 20, 0.0) == EXACT, "there is time for it at 20 a second"
+
+
+def test_what_was_slow_once_is_tried_again_after_a_while() -> None:
+    link, ladder = measured(400 * MB), Ladder()
+    link.draw_seconds = {True: 30e-9, False: 3e-9}
+    assert climb(ladder, link, 1) == 1
+    assert climb(ladder, link, 30, 1) == EXACT
+
+
+def test_a_rung_that_failed_soon_is_tried_again_later_and_later() -> None:
+    link, ladder, changes, rung = measured(400 * MB), Ladder(), [], EXACT
+    for step in range(60 * 120):
+        now = step / 60
+        # Exact pictures draw slowly, which shows only while they are sent.
+        link.draw_seconds = {True: 30e-9} if rung == EXACT else {}
+        link.acknowledged(100_000, HD, False, 0.001 + 100_000 / (400 * MB), None, now)
+        judged = ladder.judge(HD, Costs(), link, 60, now)
+        if judged != rung:
+            changes.append(now)
+        rung = judged
+    gaps = [round(b - a, 3) for a, b in pairwise(changes)][::2]
+    assert gaps == sorted(gaps)
+    assert gaps[-1] > 15
+    assert len(changes) < 25
+
+
+# Pace -----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_rate_is_learned_and_a_pause_says_nothing() -> None:
+    pace, now = Pace(), 0.0
+    for version in range(1, 60):
+        now += 1 / 60
+        pace.published(version, now)
+    assert pace.fps == pytest.approx(60, rel=0.01)
+    pace.published(60, now + 100)
+    assert pace.fps == pytest.approx(60, rel=0.01)
+    for version in range(62, 120, 2):
+        now += 1 / 20
+        pace.published(version, now)
+    assert pace.fps == pytest.approx(40, rel=0.05), "versions that were skipped count"
+
+
+def test_versions_come_to_rest_after_their_time() -> None:
+    pace = Pace(still_after=0.5)
+    for version, at in ((1, 1.0), (3, 1.25), (4, 1.5)):
+        pace.published(version, at)
+    assert [pace.rests_at(version) for version in (1, 2, 3, 4)] == [1.5, 1.75, 1.75, 2.0]
+    assert [pace.at_rest(now) for now in (1.5, 1.74, 1.75, 2.0, 9.0)] == [1, 1, 3, 4, 4]
+    assert Pace(None).rests_at(1) == math.inf
