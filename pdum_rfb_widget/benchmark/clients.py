@@ -1,0 +1,142 @@
+"""Viewers without a picture, as a process of their own: they take what the hub sends, acknowledge and count it.
+
+Run as ``python -m pdum_rfb_widget.benchmark.clients``. A JSON object on the first line of its input says what to do
+(see `main`); for every further line it answers with a line of counts, and it ends with its input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from websockets.asyncio.client import ClientConnection, connect
+
+if TYPE_CHECKING:
+    from ..display import Display
+
+FORMATS = ("image/jpeg", "image/png", "rfb/tiles")
+
+
+@dataclass(slots=True)
+class Count:
+    """What one viewer has got."""
+
+    payloads: int = 0
+    bytes: int = 0
+    frames: int = 0
+    """Published frames that at least one payload was of."""
+
+
+class Clients:
+    """The parent's side: so many viewers of a display, in another process."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def counts(self) -> list[Count]:
+        """What each viewer has got since it came; the misbehaving one is the last."""
+        return [Count(**count) for count in self._ask("counts")]
+
+    def _ask(self, question: str) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{question}\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the process of the raw viewers has ended")
+        return json.loads(line)
+
+
+@contextmanager
+def clients(
+    display: Display,
+    count: int,
+    *,
+    formats: Sequence[str] = FORMATS,
+    stopped: bool = False,
+    most_per_s: float | None = None,
+) -> Iterator[Clients]:
+    """*count* viewers of *display* that take *formats*, once the hub has answered them.
+
+    The last of them reads nothing after its hello where *stopped*, and takes *most_per_s* payloads a second if given.
+    """
+    command = [sys.executable, "-m", __name__]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        viewers = Clients(process)
+        task = {"url": display.ws_url, "token": display.server.token, "count": count, "formats": list(formats)}
+        viewers._ask(json.dumps(task | {"stopped": stopped, "most_per_s": most_per_s}))
+        try:
+            yield viewers
+        finally:
+            process.stdin.close()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+# The other process ----------------------------------------------------------------------------------------------------
+
+
+async def main() -> None:
+    """Viewers as the first line of the input describes them: url, token, count, formats, stopped, most_per_s."""
+    task = json.loads(await _line())
+    counts = [Count() for _ in range(task["count"])]
+    viewers = [asyncio.ensure_future(_open(task)) for _ in counts]
+    connections = await asyncio.gather(*viewers)
+    reading = [
+        asyncio.ensure_future(_take(connection, count, task["most_per_s"] if count is counts[-1] else None))
+        for connection, count in zip(connections, counts, strict=True)
+    ]
+    if task["stopped"]:
+        reading[-1].cancel()
+        connections[-1].transport.pause_reading()
+    while True:
+        print(json.dumps([asdict(count) for count in counts]), flush=True)
+        if not await _line():
+            break
+    for connection in connections:
+        connection.transport.abort()
+    await asyncio.gather(*reading, return_exceptions=True)
+
+
+async def _line() -> str:
+    return await asyncio.to_thread(sys.stdin.readline)
+
+
+async def _open(task: dict[str, Any]) -> ClientConnection:
+    """A viewer that has said hello and was answered."""
+    connection = await connect(task["url"], compression=None, max_size=None, max_queue=4)
+    hello = {"type": "hello", "supported": task["formats"], "device_pixel_ratio": 1.0, "token": task["token"]}
+    await connection.send(json.dumps(hello))
+    await connection.recv()
+    return connection
+
+
+async def _take(connection: ClientConnection, count: Count, most_per_s: float | None) -> None:
+    newest = None
+    async for message in connection:
+        if isinstance(message, str):
+            continue
+        # No further than the header: at eight viewers a copy of every payload would take this core's time.
+        header = json.loads(message[4 : 4 + int.from_bytes(message[:4], "little")])
+        count.payloads += 1
+        count.bytes += len(message)
+        count.frames += header["timestamp_us"] != newest
+        newest = header["timestamp_us"]
+        if most_per_s:
+            await asyncio.sleep(1 / most_per_s)
+        ack = {"type": "ack", "seq": header["seq"], "decode_queue_size": 0, "displayed": True}
+        await connection.send(json.dumps(ack))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

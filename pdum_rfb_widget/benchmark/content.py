@@ -1,0 +1,209 @@
+"""What is measured with: real pictures, rendered beforehand, in motion, each with its number stamped on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ..types import Pixels
+from .rows import extra
+
+Motion: TypeAlias = Literal["full", "region", "still"]
+
+FRAMES = 24
+"""Of a content's loop: 66 MB at 1280x720, 149 MB at 1920x1080."""
+
+BLOCK = 16
+COLUMNS, ROWS = 8, 2
+"""A number's sixteen bits: two rows of eight blocks of 16x16 pixels, the lowest bit first."""
+
+_REGION = 200
+
+
+# Numbers --------------------------------------------------------------------------------------------------------------
+
+
+def stamp(pixels: Pixels, number: int, x: int = 0, y: int = 0) -> None:
+    """Write *number*, 0 to 65535, over the 128x32 pixels at *x*, *y*."""
+    bits = (number >> np.arange(COLUMNS * ROWS) & 1).astype(np.uint8) * np.uint8(255)
+    blocks = bits.reshape(ROWS, COLUMNS).repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)
+    pixels[y : y + ROWS * BLOCK, x : x + COLUMNS * BLOCK] = blocks[:, :, None]
+
+
+def read_stamp(pixels: Pixels, x: int = 0, y: int = 0) -> int:
+    """The number that was stamped at *x*, *y*, from the middles of its blocks: lossy pictures keep it."""
+    area = pixels[y : y + ROWS * BLOCK, x : x + COLUMNS * BLOCK].astype(float)
+    blocks = area.reshape(ROWS, BLOCK, COLUMNS, BLOCK, -1)[:, 4:12, :, 4:12].mean(axis=(1, 3, 4))
+    return int((blocks > 127).ravel() @ (1 << np.arange(COLUMNS * ROWS)))
+
+
+# Motions --------------------------------------------------------------------------------------------------------------
+
+
+class Film:
+    """A pattern in motion: `frame` gives the frame of any number.
+
+    ``full``: everything moves. ``region``: only 200x200 pixels do, in a frame that stands still. ``still``: nothing.
+    """
+
+    def __init__(self, pattern: str, motion: Motion, width: int, height: int, count: int = FRAMES) -> None:
+        self._frames = render(pattern, width, height, count)
+        self._motion = motion
+        self._shown = self._frames[0].copy()
+        self.region = _middle(width, height) if motion == "region" else (0, 0, width, height)
+        """What changes from frame to frame: x, y, width, height. Its first pixels hold the number."""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where the number stands."""
+        return self.region[:2]
+
+    def frame(self, number: int) -> Pixels:
+        """The frame *number*, which is valid until the next is asked for."""
+        x, y, width, height = self.region
+        if self._motion == "still":
+            return self._shown
+        moving = self._frames[number % len(self._frames)]
+        if self._motion == "full":
+            self._shown = moving
+        else:
+            self._shown[y : y + height, x : x + width] = moving[y : y + height, x : x + width]
+        stamp(self._shown, number, x, y)
+        return self._shown
+
+
+def _middle(width: int, height: int) -> tuple[int, int, int, int]:
+    w, h = min(_REGION, width), min(_REGION, height)
+    return (width - w) // 2, (height - h) // 2, w, h
+
+
+# Patterns -------------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=2)
+def render(pattern: str, width: int, height: int, count: int = FRAMES) -> tuple[Pixels, ...]:
+    """*count* frames of *pattern*, a loop, each (height, width, 3), not smaller than a number. The same every time.
+
+    They are kept for the next who asks, who may find other numbers on them and nothing else changed.
+    Raises `ValueError` for a pattern that is none.
+    """
+    if pattern not in _PATTERNS:
+        raise ValueError(f"a pattern is one of {', '.join(_PATTERNS)}, not {pattern!r}")
+    if width < COLUMNS * BLOCK or height < ROWS * BLOCK:
+        raise ValueError(f"a frame has {COLUMNS * BLOCK}x{ROWS * BLOCK} pixels at least, not {width}x{height}")
+    return tuple(_PATTERNS[pattern](width, height, count))
+
+
+def _gradient(width: int, height: int, count: int) -> list[Pixels]:
+    """Three ramps that move, of numpy alone."""
+    x, y = np.arange(width), np.arange(height)[:, None]
+    frames = []
+    for shift in 256 * np.arange(count) // count:
+        planes = [np.broadcast_to(plane % 256, (height, width)) for plane in (x + shift, y + shift, (x + y) // 2)]
+        frames.append(np.stack(planes, axis=-1).astype(np.uint8))
+    return frames
+
+
+def _terrain(width: int, height: int, count: int) -> list[Pixels]:
+    """Elevations shaded by a light that goes once around."""
+    heights = _crop(_elevations(), width, height)
+    source, cmap = extra("matplotlib.colors").LightSource, extra("matplotlib").colormaps["gist_earth"]
+    frames = []
+    for azimuth in 360 * np.arange(count) / count:
+        shaded = source(azimuth, 45).shade(heights, cmap, blend_mode="soft", vert_exag=0.05, dx=70, dy=90)
+        picture = Image.fromarray((255 * shaded[..., :3]).round().astype(np.uint8))
+        frames.append(np.array(picture.resize((width, height), Image.Resampling.BICUBIC)))
+    return frames
+
+
+def _plot(width: int, height: int, count: int) -> list[Pixels]:
+    """Curves, a grid and labels, drawn by matplotlib and panned."""
+    figure = extra("matplotlib.figure").Figure(figsize=(width / 100, height / 100), dpi=100, layout="tight")
+    canvas = extra("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    time = np.linspace(0, 20, 2000)
+    for step in range(1, 5):
+        axes.plot(time, np.sin(step * time) / step + 0.3 * np.cos(5 * time + step), label=f"channel {step}")
+    axes.set(title="Four channels", xlabel="time in s", ylabel="amplitude in mV", ylim=(-1.6, 1.6))
+    axes.grid(True)
+    axes.legend(loc="upper right")
+    frames = []
+    for start in 10 * np.arange(count) / count:
+        axes.set_xlim(start, start + 10)
+        canvas.draw()
+        frames.append(np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[:height, :width, :3]))
+    return frames
+
+
+def _points(width: int, height: int, count: int) -> list[Pixels]:
+    """The elevations as a cloud of coloured points that turns once around, the near ones before the far ones."""
+    heights = _elevations()
+    y, x = np.mgrid[-1 : 1 : heights.shape[0] * 1j, -1 : 1 : heights.shape[1] * 1j]
+    scaled = (heights - heights.min()) / np.ptp(heights)
+    colors = (extra("matplotlib").colormaps["viridis"](scaled.ravel())[:, :3] * 255).astype(np.uint8)
+    size = max(2, math.ceil(width / 640))
+    return [
+        _splat(*_seen_from(turn, x.ravel(), y.ravel(), scaled.ravel() * 0.4), colors, width, height, size)
+        for turn in 2 * math.pi * np.arange(count) / count
+    ]
+
+
+_PATTERNS: dict[str, Callable[[int, int, int], list[Pixels]]] = {
+    "gradient": _gradient,
+    "terrain": _terrain,
+    "plot": _plot,
+    "points": _points,
+}
+PATTERNS = tuple(_PATTERNS)
+CONTENTS = PATTERNS[1:]
+"""The patterns of real data."""
+
+
+# Elevations and points ------------------------------------------------------------------------------------------------
+
+_Floats: TypeAlias = npt.NDArray[np.float64]
+
+
+def _elevations() -> _Floats:
+    """The Jacksboro fault in Tennessee, (344, 403), in metres."""
+    path = str(extra("matplotlib.cbook").get_sample_data("jacksboro_fault_dem.npz", asfileobj=False))
+    with np.load(path) as data:
+        return np.asarray(data["elevation"], float)
+
+
+def _crop(heights: _Floats, width: int, height: int) -> _Floats:
+    """The middle of *heights* in the proportions of *width* to *height*."""
+    rows, columns = heights.shape
+    scale = min(columns / width, rows / height)
+    h, w = max(2, round(height * scale)), max(2, round(width * scale))
+    top, left = (rows - h) // 2, (columns - w) // 2
+    return heights[top : top + h, left : left + w]
+
+
+def _seen_from(turn: float, x: _Floats, y: _Floats, z: _Floats) -> tuple[_Floats, _Floats, _Floats]:
+    """Right, down and depth, about -1.5 to 1.5, from 35 degrees above, the ground turned by *turn* radians."""
+    along, away = x * math.cos(turn) - y * math.sin(turn), x * math.sin(turn) + y * math.cos(turn)
+    low, up = math.sin(math.radians(35)), math.cos(math.radians(35))
+    return along, -away * low - z * up, away * up - z * low
+
+
+def _splat(
+    right: _Floats, down: _Floats, depth: _Floats, colors: Pixels, width: int, height: int, size: int
+) -> npt.NDArray[Any]:
+    order = np.argsort(-depth)
+    scale = 0.33 * min(width, height * 1.6)
+    column = (width / 2 + scale * right[order]).astype(int)
+    row = (height / 2 + scale * down[order]).astype(int)
+    inside = (column >= 0) & (column < width - size) & (row >= 0) & (row < height - size)
+    corner = (row * width + column)[inside]
+    square = np.add.outer(np.arange(size) * width, np.arange(size)).ravel()
+    frame = np.full((height * width, 3), (16, 20, 28), np.uint8)
+    # Of pixels that are named twice the later stays, and that is the nearer one's.
+    frame[(corner[:, None] + square).ravel()] = np.repeat(colors[order][inside], size * size, axis=0)
+    return frame.reshape(height, width, 3)

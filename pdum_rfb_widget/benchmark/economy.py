@@ -1,0 +1,123 @@
+"""What isn't needed costs nothing: pictures that stand still, all but a region of them, and a hub at rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .clients import FORMATS, Clients, clients
+from .content import Film
+from .endtoend import FULL_HD, HD, counter, serve
+from .publishing import in_thread, publish_numbers
+from .rows import Figures, Progress, Row, at_most, ratio
+
+FPS = 30
+STILL_FRAMES = 120
+_WARM_UP = 1.0
+_AFTERGLOW = 0.3
+_STILL = "nothing new, one viewer"
+_REGION = f"a region of 1080p at {FPS} fps, one viewer"
+
+BYTES_SHARE = 0.1
+CPU_SHARE = 0.25
+IDLE_PERCENT = 0.3
+
+
+def measure_still(progress: Progress, *, content: str) -> list[Row]:
+    """The same frame published again and again."""
+    progress.add(1)
+    progress.step("a frame that stands still")
+    film = Film(content, "still", *HD)
+    with serve(HD) as display, clients(display, 1) as viewers:
+        display.publish(film.frame(0))
+        _wait_for_rest(viewers)
+        before, cpu = counter(display, "bytes_sent"), time.process_time()
+        in_thread(lambda: publish_numbers(range(STILL_FRAMES), 60, film.frame, display.publish))()
+        cpu = time.process_time() - cpu
+        time.sleep(_AFTERGLOW)
+        sent = counter(display, "bytes_sent") - before
+    figures = {"published": STILL_FRAMES, "bytes": sent, "cpu_ms_per_frame": 1000 * cpu / STILL_FRAMES}
+    return [Row(_STILL, f"(f) the same 720p frame, {content}", dict(figures), "0 bytes", sent == 0)]
+
+
+def measure_region(progress: Progress, *, content: str, seconds: float) -> list[Row]:
+    """A region of 1080p that moves, against the same frames sent whole and against frames that move as a whole."""
+    progress.add(3)
+    progress.step("a region that moves")
+    region = _run(Film(content, "region", *FULL_HD), seconds, FORMATS)
+    progress.step("a region that moves, sent as whole pictures")
+    whole = _run(Film(content, "region", *FULL_HD), seconds, ("image/jpeg", "image/png"))
+    progress.step("everything moves")
+    full = _run(Film(content, "full", *FULL_HD), seconds, FORMATS)
+    rows = [
+        Row(_REGION, f"200x200 of 1080p move, {content}", region.figures),
+        Row(_REGION, f"the same to a viewer without tiles, {content}", whole.figures),
+        Row(_REGION, f"all of 1080p moves, {content}", full.figures),
+    ]
+    for name, other in (("the same as whole pictures", whole), ("all that moves", full)):
+        size, work = ratio(region.bytes, other.bytes), ratio(region.cpu_ms, other.cpu_ms)
+        held = at_most(size, BYTES_SHARE) and at_most(work, CPU_SHARE)
+        wanted = f"bytes ≤ {BYTES_SHARE:g}, processor ≤ {CPU_SHARE:g}"
+        rows.append(Row(_REGION, f"(g) region to {name}", {"bytes_share": size, "cpu_share": work}, wanted, held))
+    return rows
+
+
+def measure_idle(progress: Progress, *, content: str, seconds: float) -> list[Row]:
+    """The processor's share of a hub with one viewer when nothing is published, and what it sends."""
+    progress.add(1)
+    progress.step(f"{seconds:g} s of nothing")
+    with serve(HD) as display, clients(display, 1) as viewers:
+        display.publish(Film(content, "still", *HD).frame(0))
+        before = _wait_for_rest(viewers)
+        cpu, started = time.process_time(), time.perf_counter()
+        time.sleep(seconds)
+        share = 100 * (time.process_time() - cpu) / (time.perf_counter() - started)
+        payloads = viewers.counts()[0].payloads - before
+    figures = {"seconds": seconds, "cpu_percent": share, "payloads": payloads}
+    wanted = f"≤ {IDLE_PERCENT:g} % of a core, 0 payloads"
+    held = at_most(share, IDLE_PERCENT) and payloads == 0
+    return [Row(_STILL, "nothing published", dict(figures), wanted, held)]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Costs:
+    """Of each published frame."""
+
+    bytes: float
+    cpu_ms: float
+    lost_percent: float
+
+    @property
+    def figures(self) -> Figures:
+        sent = {"bytes_per_frame": round(self.bytes), "cpu_ms_per_frame": self.cpu_ms}
+        return {**sent, "lost_percent": self.lost_percent}
+
+
+def _run(film: Film, seconds: float, formats: Sequence[str]) -> _Costs:
+    """One viewer that takes *formats*; processor time is that of publisher and hub together."""
+    with serve(FULL_HD, fps=FPS) as display, clients(display, 1, formats=formats) as viewers:
+        display.publish(film.frame(0))
+        first, last = 1 + round(_WARM_UP * FPS), 1 + round((_WARM_UP + seconds) * FPS)
+        in_thread(lambda: publish_numbers(range(1, first), FPS, film.frame, display.publish))()
+        before, sent, cpu = viewers.counts()[0], counter(display, "bytes_sent"), time.process_time()
+        published = in_thread(lambda: publish_numbers(range(first, last), FPS, film.frame, display.publish))()
+        cpu, sent = time.process_time() - cpu, counter(display, "bytes_sent") - sent
+        frames = viewers.counts()[0].frames - before.frames
+    count = len(published.at)
+    return _Costs(sent / count, 1000 * cpu / count, 100 * max(0.0, 1 - frames / count))
+
+
+def _wait_for_rest(viewers: Clients, patience: float = 10) -> int:
+    """Until nothing came for a second; the number of payloads until then."""
+    deadline = time.monotonic() + patience
+    payloads = -1
+    while (now := viewers.counts()[0].payloads) != payloads or now == 0:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the stream sent {now} payloads and did not come to rest within {patience:g} s")
+        payloads = now
+        time.sleep(1)
+    return payloads

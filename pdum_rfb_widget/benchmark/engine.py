@@ -1,0 +1,178 @@
+"""From `publish` to a message that is ready to be sent, beside the bare calls that it can't do without."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import simplejpeg
+from isal import isal_zlib
+
+from ..broadcast import Viewer
+from ..damage import stripes_that_differ
+from ..display import Display
+from ..protocol import unpack_binary_message
+from ..session import Message, Session
+from ..types import Pixels
+from .content import Film
+from .endtoend import FULL_HD, serve
+from .rows import Figures, Progress, Row, at_most, median, ratio
+
+_GROUP = "from publish to a message, 1080p"
+_QUALITY = 78
+
+
+def measure(progress: Progress, *, quick: bool, content: str = "terrain") -> list[Row]:
+    """Copying, comparing and encoding whole 1080p frames of *content*, each beside the bare call, in turn with it."""
+    times = 20 if quick else 100
+    frames = [np.array(Film(content, "full", *FULL_HD).frame(number)) for number in range(8)]
+    rows = []
+    progress.add(4)
+    progress.step("publish beside a copy")
+    rows.append(_publish(frames, times))
+    progress.step("damage of nothing beside memcmp")
+    rows.append(_unchanged(frames[0], times))
+    progress.step("from stored to ready, beside the JPEG encoder")
+    rows += _ready(frames, times, "jpeg", _QUALITY, _bare_jpeg)
+    progress.step("from stored to ready, beside the PNG encoder")
+    rows += _ready(frames, times // 2, "png", "lossless", _bare_png)
+    return rows
+
+
+# Publishing -----------------------------------------------------------------------------------------------------------
+
+
+def _publish(frames: Sequence[Pixels], times: int) -> Row:
+    target = np.empty_like(frames[0])
+    with serve(FULL_HD) as display:
+        ours, bare = _in_turn(
+            times, lambda n: display.publish(frames[n % 8]), lambda n: np.copyto(target, frames[n % 8])
+        )
+    return _row("publish(), every frame new", ours, bare, "np.copyto", 3)
+
+
+def _unchanged(frame: Pixels, times: int) -> Row:
+    same = frame.copy()
+    memcmp = ctypes.CDLL(None).memcmp
+    memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+    ours, bare = _in_turn(
+        times,
+        lambda n: stripes_that_differ(frame, same),
+        lambda n: memcmp(frame.ctypes.data, same.ctypes.data, frame.nbytes),
+    )
+    return _row("damage of an unchanged frame", ours, bare, "memcmp", 2)
+
+
+# Encoding -------------------------------------------------------------------------------------------------------------
+
+
+def _ready(
+    frames: Sequence[Pixels], times: int, name: str, quality: int | str, bare: Callable[[Pixels], object]
+) -> list[Row]:
+    """For a base viewer, which takes the whole picture, and for one of tiles, which takes it in stripes."""
+    rows = []
+    for viewer, formats in (("whole", []), ("in stripes", ["rfb/tiles"])):
+        with serve(FULL_HD, quality=quality, still_after=None) as display, _meter(display, formats) as meter:
+            meter.publish(frames[1])
+            ours, alone = _in_turn(
+                times, lambda n: None, lambda n: bare(frames[-n % 8]), meter=lambda n: meter.publish(frames[-n % 8])
+            )
+        rows.append(_row(f"stored to ready, {name}, {viewer}", ours, alone, f"the bare {name} encoder", 1.15))
+    return rows
+
+
+def _bare_jpeg(pixels: Pixels) -> None:
+    simplejpeg.encode_jpeg(pixels, _QUALITY, "RGB", "420")
+
+
+def _bare_png(pixels: Pixels) -> None:
+    rows = pixels.reshape(len(pixels), -1)
+    isal_zlib.compress(np.subtract(rows[1:], rows[:-1]), 1)
+
+
+class _Meter:
+    """A transport that sends nothing: it notes when it was given a payload, and acknowledges it at once."""
+
+    latency = 0.0
+
+    def __init__(self, display: Display, formats: list[str]) -> None:
+        self._display = display
+        self._ready = threading.Event()
+        self._at = 0.0
+        self._heard: asyncio.Queue[str] = asyncio.Queue()
+        supported = ["image/jpeg", "image/png", *formats]
+        hello = {"type": "hello", "supported": supported, "token": display.server.token}
+        self._heard.put_nowait(json.dumps(hello))
+
+    def publish(self, frame: Pixels) -> float:
+        """Seconds from the end of `publish` to the message; it waits until the frame before was sent."""
+        self._ready.clear()
+        self._display.publish(frame)
+        stored = time.perf_counter()
+        assert self._ready.wait(10)
+        return self._at - stored
+
+    async def receive(self) -> str:
+        return await self._heard.get()
+
+    async def send(self, message: Message) -> None:
+        at = time.perf_counter()
+        if isinstance(message, str):
+            return
+        header, _ = unpack_binary_message(b"".join(message))
+        self._heard.put_nowait(json.dumps({"type": "ack", "seq": header["seq"], "draw_ms": 0}))
+        self._at = at
+        self._ready.set()
+
+    async def close(self, code: int, reason: str) -> None:
+        pass
+
+
+@contextmanager
+def _meter(display: Display, formats: list[str]) -> Iterator[_Meter]:
+    """A viewer of *display* within the process."""
+    stream, loop = display._stream, display.server._loop
+    meter = _Meter(display, formats)
+    session = Session(stream.scene, lambda hello: None, time.monotonic(), local=True)
+
+    async def view() -> None:
+        await Viewer(session, meter, stream).run()
+
+    viewing = asyncio.run_coroutine_threadsafe(view(), loop)
+    try:
+        yield meter
+    finally:
+        viewing.cancel()
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _in_turn(
+    times: int,
+    ours: Callable[[int], object],
+    bare: Callable[[int], object],
+    meter: Callable[[int], float] | None = None,
+) -> tuple[float, float]:
+    """Median seconds of both, one after the other; *meter* says them itself."""
+    a, b = [], []
+    for number in range(times):
+        started = time.perf_counter()
+        ours(number)
+        a.append(meter(number) if meter else time.perf_counter() - started)
+        started = time.perf_counter()
+        bare(number)
+        b.append(time.perf_counter() - started)
+    return median(a) or 0.0, median(b) or 0.0
+
+
+def _row(name: str, ours: float, bare: float, call: str, limit: float) -> Row:
+    times = ratio(ours, bare)
+    figures: Figures = {"ms": 1000 * ours, "bare_call": call, "bare_ms": 1000 * bare, "ratio": times}
+    return Row(_GROUP, name, figures, f"≤ {limit:g} × the bare call", at_most(times, limit))

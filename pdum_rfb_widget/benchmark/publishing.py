@@ -1,0 +1,104 @@
+"""Publishing at a rate, as an application would, and the processor time that it takes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+T = TypeVar("T")
+
+now = time.perf_counter
+"""The benchmark's clock, in seconds."""
+
+
+@dataclass(slots=True)
+class Published:
+    """What was published."""
+
+    at: dict[int, float] = field(default_factory=dict)
+    """By number, just before."""
+    cpu: float = 0.0
+    """Processor seconds of the publishing thread within publish()."""
+
+
+def publish_numbers(numbers: range, fps: float, prepare: Callable[[int], T], send: Callable[[T], object]) -> Published:
+    """`send(prepare(number))` for *numbers*, *fps* times a second, in this thread; it takes `duration` seconds.
+
+    A number whose whole time has passed already is left out, as an application leaves out a frame: no bursts.
+    """
+    published = Published()
+    for number in _in_time(numbers, fps):
+        frame = prepare(number)
+        published.at[number] = now()
+        before = time.thread_time()
+        send(frame)
+        published.cpu += time.thread_time() - before
+    return published
+
+
+def duration(numbers: range, fps: float) -> float:
+    """Seconds that `publish_numbers` takes: the time of one number more.
+
+    Thereby a run at a display's own rate goes once through all phases of its refresh. In step with it, a run's latency
+    would depend by up to 17 ms on when it happened to begin.
+    """
+    return (len(numbers) + 1) / fps
+
+
+def _in_time(numbers: range, fps: float) -> Iterator[int]:
+    start, interval = now(), duration(numbers, fps) / len(numbers)
+    for step, number in enumerate(numbers):
+        wait = start + step * interval - now()
+        if wait > 0:
+            time.sleep(wait)
+        if wait > -interval:
+            yield number
+
+
+def in_thread(work: Callable[[], T]) -> Callable[[], T]:
+    """Start *work* in a thread of its own; what waits for its answer, and raises what it raised."""
+    answers: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            answers.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="benchmark-publisher", daemon=True)
+    thread.start()
+
+    def wait() -> T:
+        thread.join()
+        if errors:
+            raise errors[0]
+        return answers[0]
+
+    return wait
+
+
+class ThreadClocks:
+    """Processor time of this process's threads since this was made, by the beginning of their names."""
+
+    def __init__(self) -> None:
+        self._start = _thread_times()
+
+    def seconds(self, prefix: str) -> float:
+        """Of all threads whose names begin with *prefix*, those that have ended left out."""
+        return sum(
+            spent - self._start.get(ident, ("", 0.0))[1]
+            for ident, (name, spent) in _thread_times().items()
+            if name.startswith(prefix)
+        )
+
+
+def _thread_times() -> dict[int, tuple[str, float]]:
+    return {
+        thread.ident: (thread.name, time.clock_gettime(time.pthread_getcpuclockid(thread.ident)))
+        for thread in threading.enumerate()
+        if thread.ident is not None
+    }
