@@ -78,8 +78,8 @@ class Pace:
         if 0 < interval < 1 / _SLOWEST_FPS:
             self._interval += 0.2 * (interval - self._interval)
         self._times.append((version, at))
-        self.at_rest(at)
-        while self.still_after is None and len(self._times) > 1:
+        # The last that is at rest stays, to say so.
+        while len(self._times) > 1 and self._times[1][1] + (self.still_after or 0.0) <= at:
             self._times.popleft()
 
     @property
@@ -90,10 +90,7 @@ class Pace:
         """What changed in this version or before has not changed since for `still_after`; -1 where nothing settles."""
         if self.still_after is None:
             return -1
-        while len(self._times) > 1 and self._times[1][1] + self.still_after <= now:
-            self._times.popleft()
-        version, at = self._times[0]
-        return version if at + self.still_after <= now else -1
+        return next((version for version, at in reversed(self._times) if at + self.still_after <= now), -1)
 
     def rests_at(self, version: int) -> float:
         """When *version* comes to rest, unless it changes before; infinity where nothing settles."""
@@ -129,6 +126,11 @@ class Link:
         """Bytes a second that may be sent; infinite on a local link that is fast enough."""
         return math.inf if self._unlimited else self._limited()
 
+    def draws(self, exact: bool, pixels: float) -> float:
+        """How many frames of so many *pixels* a second the viewer can draw."""
+        seconds = self.draw_seconds.get(exact, 0.0) * pixels
+        return 1 / seconds if seconds else math.inf
+
     def need(self, rate: float) -> None:
         """The stream needs *rate* bytes a second on this link."""
         margin = LOCAL_MARGIN * (0.7 if self._unlimited else 1.0)  # it has to get clearly worse to be limited again
@@ -158,8 +160,9 @@ class Link:
             if not exact and True in self.draw_seconds:
                 self.draw_seconds[True] *= _FORGETS
         if nbytes >= _MIN_SAMPLE:
-            latency = self.latency if math.isfinite(self.latency) else 0.0
-            seconds = max(elapsed - (drawing or 0.0) - latency, 1e-4)
+            way = elapsed - (drawing or 0.0)
+            # A ping that met a busy viewer took longer than the way does: some of it is transfer whatever that says.
+            seconds = max(way - self.latency, way / 8, 1e-4) if math.isfinite(self.latency) else max(way, 1e-4)
             # Only a rate that no later one beats can be the best of a window.
             while self._rates and self._rates[-1][1] <= nbytes / seconds:
                 self._rates.pop()

@@ -168,7 +168,7 @@ class Broadcast:
         await asyncio.gather(*(viewer.close(CloseCode.GOING_AWAY, reason) for viewer in self.viewers))
 
     def hold(self) -> Frame | None:
-        """The newest frame, which the sessions know from now on. It must be given to `encoded` or `release`."""
+        """The newest frame, which the sessions know from now on. It must be given to `encode` or `release`."""
         if frame := self._frames.hold():
             self.scene.published(frame.tiles)
         return frame
@@ -176,7 +176,7 @@ class Broadcast:
     def release(self, frame: Frame) -> None:
         self._frames.release(frame)
 
-    async def encoded(self, frame: Frame, plan: Plan) -> Encoded:
+    def encode(self, frame: Frame, plan: Plan) -> asyncio.Future[Encoded]:
         """What is planned of *frame*, which is released. Encoded once for all viewers that ask for the same."""
         key = plan.fidelity, plan.region.rects, plan.region.stamp
         shared = self._encodings.pop(key, None)
@@ -186,12 +186,11 @@ class Broadcast:
             self._frames.release(frame)
             shared.used = frame.tiles.version
         else:
-            shared = _Shared(self._encode(frame, plan), frame.tiles.version)
+            shared = _Shared(self._begin(frame, plan), frame.tiles.version)
         self._encodings[key] = shared  # as the last, which goes last
-        # A viewer that goes must not cancel what the others wait for.
-        return await asyncio.shield(shared.future)
+        return shared.future
 
-    def _encode(self, frame: Frame, plan: Plan) -> asyncio.Future[Encoded]:
+    def _begin(self, frame: Frame, plan: Plan) -> asyncio.Future[Encoded]:
         future: asyncio.Future[Encoded] = self._loop.create_future()
 
         def encoded(outcome: Encoded | BaseException) -> None:  # in a thread of the pool
@@ -324,11 +323,23 @@ class Viewer:
             return False
         if (plan := self.session.plan(now)) is None:
             self._stream.release(frame)
+            self._encode_ahead()
             return False
-        encoded = await self._stream.encoded(frame, plan)
+        # A viewer that goes must not cancel what the others wait for.
+        encoded = await asyncio.shield(self._stream.encode(frame, plan))
         if not plan.still or self.session.still_wanted(plan):
             await self._send(self.session.send(plan, encoded, self._clock()))
+        if plan.still:
+            self._encode_ahead()
         return True
+
+    def _encode_ahead(self) -> None:
+        assert self._stream
+        while frame := self._stream.hold():
+            if (plan := self.session.plan_ahead(self._clock())) is None:
+                self._stream.release(frame)
+                return
+            self._stream.encode(frame, plan)
 
     async def _watch(self) -> None:
         # Apart from the writer, which is stuck when the peer doesn't read.
@@ -346,4 +357,4 @@ class Viewer:
             async with asyncio.timeout_at(None if math.isinf(look) else look):
                 await self._something_new.wait()
         except TimeoutError:
-            pass
+            self._encode_ahead()

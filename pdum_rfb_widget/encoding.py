@@ -12,7 +12,7 @@ from .encoders.image import encode_image
 from .frames import Frame
 from .types import Encoded, Fidelity, Part, Rect
 
-_STRIPE_PIXELS = 1 << 18
+_STRIPE_PIXELS = 1 << 17
 _MAX_STRIPES = 4
 """Browsers decode several pictures at once, and more than four gain nothing."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,13 +79,28 @@ class Picture:
 
 
 def piece(tiles: TileMap, mask: Mask, pixels: float, focus: tuple[float, float]) -> Region:
-    """The tiles of *mask* nearest to the point *focus*, about so many *pixels* of them and at least one tile."""
-    rows, columns = np.nonzero(mask)
-    wanted = max(1, int(pixels) // (TILE * TILE))
-    if len(rows) > wanted:
-        # Rings around the point are squares, so that they merge into few rectangles.
-        away = np.maximum(abs(columns - int(focus[0] // TILE)), abs(rows - int(focus[1] // TILE)))
-        nearest = np.argsort(away, kind="stable")[:wanted]
-        mask = np.zeros_like(mask)
-        mask[rows[nearest], columns[nearest]] = True
+    """Of the tiles of *mask* those nearest to the point *focus*, so many *pixels* of them, or one tile."""
+    side = max(TILE, int(math.sqrt(pixels)))
+    left = int(pixels)
+    chosen: list[Rect] = []
+    for rect in sorted(_chunks(merge(mask, tiles.width, tiles.height), side), key=lambda rect: _distance(rect, focus)):
+        left -= rect[2] * rect[3]
+        if chosen and left < 0:
+            break
+        chosen.append(rect)
+    mask = tiles_under(chosen, tiles.width, tiles.height)
     return Region(tiles, mask, merge(mask, tiles.width, tiles.height), whole=bool(mask.all()))
+
+
+def _chunks(rects: Iterable[Rect], side: int) -> Iterator[Rect]:
+    """The rectangles, cut evenly into chunks of *side* at most: they decode faster than rings around a point would."""
+    for x, y, width, height in rects:
+        across, down = (-(-size // (-(-size // side) * TILE)) * TILE for size in (width, height))
+        for top in range(0, height, down):
+            for left in range(0, width, across):
+                yield x + left, y + top, min(across, width - left), min(down, height - top)
+
+
+def _distance(rect: Rect, point: tuple[float, float]) -> float:
+    x, y, width, height = rect
+    return max(abs(x + width / 2 - point[0]), abs(y + height / 2 - point[1]))

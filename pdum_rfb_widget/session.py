@@ -47,7 +47,10 @@ ACK_TIMEOUT = 30.0
 """Seconds without an acknowledgement after which the viewer is closed."""
 STILL_SECONDS = 0.01
 """What a piece of a still may take on its way to the canvas: so long a new frame may have to wait for it."""
-_GUESSED_DRAWING = 8e-9
+STILL_LEAD = 0.03
+"""Seconds before its time at which a still is encoded: no drag pauses so long between two of its frames."""
+STILLS_AHEAD = 2
+_GUESSED_DRAWING = 25e-9
 """Seconds to draw a pixel of a PNG, until the viewer has said it."""
 
 Message = str | tuple[bytes, bytes]
@@ -156,6 +159,7 @@ class Session:
     _seq: int = 0
     _in_flight: deque[_Sent] = field(default_factory=deque)
     _look: float = math.inf
+    _ahead: deque[Plan] = field(default_factory=deque)
     _last_ack: float = 0.0
     _rtt: float = 0.0
     _mark: _Mark = field(init=False)
@@ -246,6 +250,21 @@ class Session:
             return self._plan_frame(newest, selection, now) if self._has_room(now) else None
         return self._plan_still(newest, selection, now)
 
+    def plan_ahead(self, now: float) -> Plan | None:
+        """A still that is due soon, or follows the one on its way: encoded already, it can be sent in its time."""
+        newest, selection = self.scene.newest, self.selection
+        if newest is None or selection is None or self.stale or not self._can_settle or not self.visible:
+            return None
+        if self._ahead and self._ahead[0].region.tiles is not newest:
+            self._ahead.clear()
+        due = self._still_due(newest, selection)
+        if due > now + STILL_LEAD:
+            self._look = min(self._look, due - STILL_LEAD)
+        elif len(self._ahead) < STILLS_AHEAD and (plan := self._still(newest, selection, max(now, due))):
+            self._ahead.append(plan)
+            return plan
+        return None
+
     def still_wanted(self, plan: Plan) -> bool:
         """Nothing of the still that was planned has changed meanwhile."""
         newest, tiles = self.scene.newest, plan.region.tiles
@@ -307,20 +326,27 @@ class Session:
 
     def _rung(self, pixels: int, selection: Selection, now: float) -> int | None:
         """The rung for a frame of which so many *pixels* changed."""
-        quality, costs, fps = self.options.quality, self.scene.costs, self.scene.pace.fps
-        if selection.lossy is None:
-            rung = EXACT
-        elif isinstance(quality, int):
-            self.link.need(fps * costs.nbytes(_nearest_rung(quality), self._pixels))
+        quality, costs, link = self.options.quality, self.scene.costs, self.link
+        if isinstance(quality, int) and selection.lossy:
+            link.need(self._chosen_need)
             return None
-        else:
-            best = EXACT if quality == "auto" and selection.exact else EXACT + 1
-            rung = max(best, self._ladder.judge(self._pixels, costs, self.link, fps, now))
-        self.link.need(fps * costs.nbytes(rung, self._pixels))
-        most = self.link.budget * FRAME_LATENCY
-        while selection.lossy and rung < COARSEST and costs.nbytes(rung, pixels) > most:
+        if selection.lossy is None:
+            link.need(self._chosen_need)
+            return EXACT
+        best = EXACT if quality == "auto" and selection.exact else EXACT + 1
+        fps = self.scene.pace.fps
+        rung = max(best, self._ladder.judge(self._pixels, costs, link, fps, now))
+        link.need(min(fps, link.draws(rung == EXACT, self._pixels)) * costs.nbytes(rung, self._pixels))
+        most = link.budget * FRAME_LATENCY
+        while rung < COARSEST and costs.nbytes(rung, pixels) > most:
             rung += 1
         return rung
+
+    @property
+    def _chosen_need(self) -> float:
+        """What a quality that was set by hand asks of a local link: to be clearly faster than `bitrate`, whatever the
+        pictures take. They are to be so, and the window alone keeps them from piling up."""
+        return self.options.bitrate / 8
 
     def _fidelity(self, selection: Selection, rung: int | None) -> Fidelity:
         options = self.options
@@ -337,22 +363,37 @@ class Session:
         # The last place in the window is a new frame's.
         if not self._can_settle or len(self._in_flight) >= max(1, self.options.max_inflight - 1):
             return None
-        pace, first = self.scene.pace, self._picture.first_lossy()
-        if first is None:
-            return None
-        self._look = pace.rests_at(first if selection.tiles else newest.version)
+        self._look = self._still_due(newest, selection)
         if self._look > now:
             return None
-        region = self._still_region(newest, selection, now)
-        self._look = self.link.next_send(now, self.scene.costs.nbytes(EXACT, region.pixels))
-        return Plan(region, self._fidelity(selection, EXACT), EXACT, still=True) if self._look <= now else None
+        if not self._ahead or self._ahead[0].region.tiles is not newest:
+            self._ahead.clear()
+            if plan := self._still(newest, selection, now):
+                self._ahead.append(plan)
+        self._look = self.link.next_send(now, self.scene.costs.nbytes(EXACT, self._ahead[0].region.pixels))
+        return self._ahead.popleft() if self._look <= now else None
 
-    def _still_region(self, newest: TileMap, selection: Selection, now: float) -> Region:
-        if not selection.tiles:
-            return whole(newest)
-        mask = self._picture.at_rest(self.scene.pace.at_rest(now))
-        focus = self._pointer or (newest.width / 2, newest.height / 2)
-        return piece(newest, mask, STILL_SECONDS / self._still_pixel_seconds, focus)
+    def _still_due(self, newest: TileMap, selection: Selection) -> float:
+        first = self._picture.first_lossy()
+        if first is None:
+            return math.inf
+        return self.scene.pace.rests_at(first if selection.tiles else newest.version)
+
+    def _still(self, newest: TileMap, selection: Selection, now: float) -> Plan | None:
+        """What is lossy and at rest, without what is planned already; None when that is all."""
+        if selection.tiles:
+            mask = self._picture.at_rest(self.scene.pace.at_rest(now))
+            for plan in self._ahead:
+                mask &= ~plan.region.mask
+            if not mask.any():
+                return None
+            focus = self._pointer or (newest.width / 2, newest.height / 2)
+            region = piece(newest, mask, STILL_SECONDS / self._still_pixel_seconds, focus)
+        elif self._ahead:
+            return None
+        else:
+            region = whole(newest)
+        return Plan(region, self._fidelity(selection, EXACT), EXACT, still=True)
 
     @property
     def _can_settle(self) -> bool:
@@ -360,11 +401,11 @@ class Session:
 
     @property
     def _still_pixel_seconds(self) -> float:
-        """What a pixel of a still takes on its way to the canvas."""
+        """What a pixel of a still takes from the hub to the canvas."""
         costs, link = self.scene.costs, self.link
         rate = link.rate or self.options.bitrate / 8
         drawing = link.draw_seconds.get(True, _GUESSED_DRAWING)
-        return costs.seconds(EXACT, 1) + drawing + costs.nbytes(EXACT, 1) / rate
+        return drawing + costs.nbytes(EXACT, 1) / rate
 
     # Figures and times ------------------------------------------------------------------------------------------------
 

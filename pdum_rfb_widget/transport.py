@@ -20,6 +20,7 @@ MAX_MESSAGE = 64 * 1024
 CLOSE_TIMEOUT = 2.0
 """Seconds for a viewer to take its close before the connection is cut."""
 
+_PING_INTERVAL = 1.0
 _JOIN_BELOW = 100 * 1024
 """Below this a copy is cheaper than a second frame; above it header and payload go as two fragments."""
 
@@ -75,7 +76,7 @@ class WebSocketTransport:
 
     def __init__(self, socket: ServerConnection) -> None:
         self._socket = socket
-        self._pinged = False
+        self._ping_at = 0.0
 
     @property
     def latency(self) -> float:
@@ -84,10 +85,10 @@ class WebSocketTransport:
     async def receive(self) -> str | bytes:
         try:
             message = await self._socket.recv()
-            if not self._pinged:
-                # After the first message, and before any picture that it would have to wait behind.
+            # With the first message, before any picture, and then while there is traffic: a viewer at rest stays so.
+            if (now := self._socket.loop.time()) >= self._ping_at:
+                self._ping_at = now + _PING_INTERVAL
                 await self._socket.ping()
-                self._pinged = True
             return message
         except ConnectionClosed as closed:
             raise TransportClosed(str(closed)) from None

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from .. import server as hub
 from ..display import Display
 from ..types import StreamOptions
-from .browser import chromium
+from .browser import Browser, Page, chromium
 from .content import Film, Motion
 from .harness import Harness
 from .publishing import Published, duration, in_thread, publish_numbers
@@ -146,7 +146,7 @@ def _rest_row(content: str, figures: Numbers, floor: Numbers) -> Row:
 class _Stage:
     """Measures one thing after the other, each with a new page and a new stream."""
 
-    def __init__(self, browser: Any, harness: Harness, plan: Plan, prefix: str, progress: Progress) -> None:
+    def __init__(self, browser: Browser, harness: Harness, plan: Plan, prefix: str, progress: Progress) -> None:
         self._browser = browser
         self._harness = harness
         self._plan = plan
@@ -157,7 +157,7 @@ class _Stage:
         """What the least of all views does at this *size*."""
         self._progress.step(f"{self._prefix}floor {size[0]}x{size[1]}")
         with self._page(size) as (page, offset):
-            page.evaluate("args => bench.openFloor(...args)", [self._harness.socket("floor"), *size])
+            page.call("bench.openFloor", self._harness.socket("floor"), *size)
             send = self._harness.floor()
             self._publish(self._warm_up, int, send)
             published = self._publish(self._counted, int, send)
@@ -208,38 +208,34 @@ class _Stage:
         return range(first, first + round(min(_BLIND, self._plan.seconds) * self._plan.fps))
 
     @contextmanager
-    def _page(self, size: tuple[int, int]) -> Iterator[tuple[Any, float]]:
+    def _page(self, size: tuple[int, int]) -> Iterator[tuple[Page, float]]:
         """A new page with a stage of *size*, and its clock less ours in seconds."""
-        context = self._browser.new_context(viewport={"width": size[0], "height": size[1]})
-        try:
-            page = context.new_page()
-            page.goto(self._harness.page)
-            page.evaluate("url => bench.openClock(url)", self._harness.socket("clock"))
-            page.evaluate("count => bench.readEvery(count)", self._plan.read_every)
+        with self._browser.page(self._harness.page, size) as page:
+            page.wait_for("window.bench")
+            page.call("bench.openClock", self._harness.socket("clock"))
+            page.call("bench.readEvery", self._plan.read_every)
             yield page, self._harness.clock_offset()
-        finally:
-            context.close()
 
     @contextmanager
-    def _stream(self, case: Case, film: Film, page: Any) -> Iterator[Display]:
+    def _stream(self, case: Case, film: Film, page: Page) -> Iterator[Display]:
         """A stream that *page* shows."""
         with serve(case.size, **case.options) as display:
             display.publish(film.frame(0))
-            page.evaluate("args => bench.openView(...args)", [display.ws_url, display.server.token, *film.place])
-            page.locator(".rfb-has-picture").wait_for(state="attached")
+            page.call("bench.openView", display.ws_url, display.server.token, *film.place)
+            page.wait_for("document.querySelector('.rfb-has-picture')")
             yield display
 
     def _publish(self, numbers: range, prepare: Callable[[int], T], send: Callable[[T], object]) -> Published:
         return in_thread(lambda: publish_numbers(numbers, self._plan.fps, prepare, send))()
 
-    def _latencies(self, published: Published, page: Any, offset: float) -> Numbers:
+    def _latencies(self, published: Published, page: Page, offset: float) -> Numbers:
         """From just before `publish` to the first reading of the canvas that finds the number.
 
         A number that another follows within one animation frame was never shown. Where not all frames are read, the
         pairs that are stand for all.
         """
         time.sleep(_AFTERGLOW)
-        taken = page.evaluate("bench.take()")
+        taken = page.call("bench.take")
         order = {number: place for place, number in enumerate(published.at)}
         waits, passed, before = [], 0, -1
         for number, at, follows in taken["readings"]:
@@ -260,30 +256,30 @@ class _Stage:
             "p95_ms": percentile(waits, 0.95),
         }
 
-    def _unwatched(self, page: Any, film: Film, display: Display) -> float:
+    def _unwatched(self, page: Page, film: Film, display: Display) -> float:
         """Payloads a second that the view draws and acknowledges while nobody reads its canvas.
 
         Reading it back copies all of it, 2 ms at 720p and 4 ms at 1080p, which a machine with few cores lacks.
         """
-        page.evaluate("bench.readEvery(0)")
+        page.call("bench.readEvery", 0)
         before = counter(display, "frames_acked")
         self._publish(self._blind, film.frame, display.publish)
         acked = counter(display, "frames_acked") - before
         return acked / duration(self._blind, self._plan.fps)
 
     def _settle(
-        self, page: Any, offset: float, film: Film, display: Display, times: int, first: int
+        self, page: Page, offset: float, film: Film, display: Display, times: int, first: int
     ) -> list[float | None]:
         """Milliseconds from the last publish of a burst until the canvas is exact, *times* over."""
         exact = []
-        page.evaluate("bench.readEvery(1)")
+        page.call("bench.readEvery", 1)
         for start in range(first, first + times * BURST, BURST):
             last = start + BURST - 1
             height, width = film.frame(last).shape[:2]
             url = self._harness.expected(film.frame(last))
-            page.evaluate("args => bench.expect(...args)", [url, last, width, height])
+            page.call("bench.expect", url, last, width, height)
             published = self._publish(range(start, start + BURST), film.frame, display.publish)
-            shown = page.evaluate("patience => bench.exact(patience)", _PATIENCE_MS)
+            shown = page.call("bench.exact", _PATIENCE_MS)
             at = published.at.get(last)
             exact.append(None if shown is None or at is None else shown - 1000 * (at + offset))
         return exact

@@ -16,7 +16,7 @@ import {
   unpack,
   type ViewerMessage,
 } from "../protocol";
-import { type Drawable, decodeImage } from "./decoder";
+import { type Decoded, decodeImage } from "./decoder";
 import type { Command, Report } from "./messages";
 
 type AnyCanvas = OffscreenCanvas | HTMLCanvasElement;
@@ -32,8 +32,6 @@ const NO_WEBCODECS = "This page has no WebCodecs to decode it, which browsers ha
 export class Player {
   #canvas: AnyCanvas;
   #context: Context | null = null;
-  /** The pictures' alpha channel shows what is behind the canvas. */
-  #transparent = false;
   #report: (report: Report) => void;
   #hub: { url: string; token: string; ratio: number } | null = null;
   #socket: WebSocket | null = null;
@@ -181,8 +179,7 @@ export class Player {
     }
     // The first config decides: a canvas has one kind of context for its life.
     if (!this.#context) {
-      this.#transparent = config.alpha ?? false;
-      this.#context = this.#canvas.getContext("2d", { alpha: this.#transparent }) as Context;
+      this.#context = this.#canvas.getContext("2d", { alpha: config.alpha ?? false }) as Context;
     }
     if (this.#liveSince !== null) return;
     this.#liveSince = performance.now();
@@ -213,7 +210,7 @@ export class Player {
   }
 
   /** All parts at once, so that no half frame shows. */
-  #draw(pictures: Drawable[], parts: Part[], frame: ImageHeader | TilesHeader): void {
+  #draw(pictures: Decoded[], parts: Part[], frame: ImageHeader | TilesHeader): void {
     const context = this.#context;
     try {
       if (!context) throw new Error("the hub sent a picture before its config");
@@ -223,8 +220,7 @@ export class Player {
       }
       pictures.forEach((picture, n) => {
         const { x, y, width, height } = parts[n]!;
-        if (this.#transparent) context.clearRect(x, y, width, height);
-        context.drawImage(picture, x, y, width, height);
+        picture.paint(context, x, y, width, height);
       });
     } finally {
       close(pictures);
@@ -260,7 +256,7 @@ export class Player {
   }
 }
 
-function close(pictures: Drawable[]): void {
+function close(pictures: Decoded[]): void {
   for (const picture of pictures) picture.close();
 }
 
