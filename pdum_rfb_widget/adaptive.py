@@ -217,11 +217,11 @@ class Ladder:
             self._failing_since = now if self._failing_since is None else self._failing_since
             if now - self._failing_since >= self.FAILING:
                 self._step_down(best, now)
-        elif self.rung > EXACT and fits(self.rung - 1, pixels, costs, link, fps, 1.4):
+        elif better := [rung for rung in range(self.rung) if fits(rung, pixels, costs, link, fps, 1.4)]:
             self._failing_since = None
             self._fitting_since = now if self._fitting_since is None else self._fitting_since
             if now - self._fitting_since >= self._patience:
-                self.rung -= 1
+                self.rung = better[0]
                 self._climbed_at, self._fitting_since = now, None
         else:
             self._failing_since = self._fitting_since = None

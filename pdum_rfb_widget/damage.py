@@ -50,7 +50,9 @@ class TileMap:
     timestamp_us: int
     """When it was published, in microseconds of `time.monotonic`."""
     changed: Versions
-    _since: dict[int, tuple[Mask, tuple[Rect, ...]]] = field(default_factory=dict, repr=False)  # the hub's thread
+    _since: dict[tuple[int, int], tuple[Mask, tuple[Rect, ...]]] = field(
+        default_factory=dict, repr=False
+    )  # the hub's thread
 
     @classmethod
     def whole(cls, width: int, height: int, version: int, timestamp_us: int = 0) -> TileMap:
@@ -62,12 +64,12 @@ class TileMap:
         version = self.version + 1
         return TileMap(self.width, self.height, version, timestamp_us, np.where(mask, version, self.changed))
 
-    def since(self, version: int) -> tuple[Mask, tuple[Rect, ...]]:
-        """The tiles that changed after *version*, and the rectangles that they are merged into."""
-        if version not in self._since:
+    def since(self, version: int, waste: int = 0) -> tuple[Mask, tuple[Rect, ...]]:
+        """The tiles that changed after *version*, and the rectangles that they are merged into: see `merge`."""
+        if (version, waste) not in self._since:
             mask = self.changed > version
-            self._since[version] = mask, merge(mask, self.width, self.height)
-        return self._since[version]
+            self._since[version, waste] = mask, merge(mask, self.width, self.height, waste)
+        return self._since[version, waste]
 
 
 # Comparing ------------------------------------------------------------------------------------------------------------
@@ -135,13 +137,19 @@ def as_damage(damage: object, width: int, height: int) -> Mask:
 # Merging --------------------------------------------------------------------------------------------------------------
 
 
-def merge(mask: Mask, width: int, height: int) -> tuple[Rect, ...]:
-    """Few rectangles, in pixels, that cover the tiles of *mask*, and other tiles only where they would be too many."""
+def merge(mask: Mask, width: int, height: int, waste: int = 0) -> tuple[Rect, ...]:
+    """Few rectangles, in pixels, that cover the tiles of *mask*.
+
+    They cover other tiles where they would be too many, and where two become one by no more than *waste* of them.
+    """
     boxes = _stack(_runs(mask))
     if len(boxes) > 2 * MAX_RECTS:
         boxes = _bands(boxes)
-    while len(boxes) > MAX_RECTS:
-        boxes = _join_cheapest(boxes)
+    while len(boxes) > 1:
+        joined = _join_cheapest(boxes)
+        if len(boxes) <= MAX_RECTS and sum(map(_area, joined)) - sum(map(_area, boxes)) > waste:
+            break
+        boxes = joined
     return tuple(_pixels(box, width, height) for box in boxes)
 
 

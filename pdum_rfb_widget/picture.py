@@ -50,11 +50,11 @@ class Picture:
     def lossy_tiles(self) -> int:
         return int(np.count_nonzero(self._lossy))
 
-    def behind(self, newest: TileMap) -> Region:
-        """What has changed in *newest* since."""
+    def behind(self, newest: TileMap, waste: int = 0) -> Region:
+        """What has changed in *newest* since, merged as `damage.merge` says."""
         if self._size != (newest.width, newest.height):
             return whole(newest)
-        mask, rects = newest.since(self.version)
+        mask, rects = newest.since(self.version, waste)
         return Region(newest, mask, rects, whole=False)
 
     def drawn(self, region: Region, parts: Iterable[Part]) -> None:

@@ -50,6 +50,8 @@ STILL_SECONDS = 0.01
 STILL_LEAD = 0.03
 """Seconds before its time at which a still is encoded: no drag pauses so long between two of its frames."""
 STILLS_AHEAD = 2
+EXACT_WASTE = 4
+"""Unchanged tiles that are sent to save a rectangle, whose own cost is about theirs."""
 _GUESSED_DRAWING = 25e-9
 """Seconds to draw a pixel of a PNG, until the viewer has said it."""
 
@@ -322,6 +324,9 @@ class Session:
         region = whole(newest) if everything else self._picture.behind(newest)
         self._pixels = region.pixels if self._pixels == 0 else 0.8 * self._pixels + 0.2 * region.pixels
         rung = self._rung(region.pixels, selection, now)
+        if rung == EXACT and not everything:
+            # Fewer rectangles cost less than a few tiles; lossy ones would make those lossy that rest exact.
+            region = self._picture.behind(newest, EXACT_WASTE)
         return Plan(region, self._fidelity(selection, rung), rung, still=False)
 
     def _rung(self, pixels: int, selection: Selection, now: float) -> int | None:
