@@ -41,7 +41,7 @@ class SlowLink:
             async with asyncio.TaskGroup() as both:
                 both.create_task(_copy(reader, hub_writer, float("inf")))
                 both.create_task(_copy(hub_reader, writer, self._rate))
-        except* ConnectionError:
+        except* (ConnectionError, asyncio.CancelledError):
             pass
         finally:
             hub_writer.close()

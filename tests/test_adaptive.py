@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -171,3 +174,57 @@ def test_versions_come_to_rest_after_their_time() -> None:
     assert [pace.rests_at(version) for version in (1, 2, 3, 4)] == [1.5, 1.75, 1.75, 2.0]
     assert [pace.at_rest(now) for now in (1.5, 1.74, 1.75, 2.0, 9.0)] == [1, 1, 3, 4, 4]
     assert Pace(None).rests_at(1) == math.inf
+
+
+# Recorded traces ------------------------------------------------------------------------------------------------------
+
+
+class Replay:
+    """What a real browser was sent and said (tests/record_traces.py), told to a new link and a new ladder."""
+
+    def __init__(self, name: str, *, local: bool = True) -> None:
+        self.link, self.ladder, self.costs = Link(local, bitrate=12_000_000), Ladder(), Costs()
+        self.rungs: list[int] = []
+        self.budgets: list[float] = []
+        self.nbytes, self.seconds = 0, 0.0
+        for line in (Path(__file__).parent / "traces" / f"{name}.jsonl").read_text().splitlines():
+            kind, *args = json.loads(line)
+            getattr(self, f"_{kind}")(*args)
+
+    def _learn(self, *args: Any) -> None:
+        self.costs.learn(*args)
+
+    def _sent(self, nbytes: int, now: float) -> None:
+        self.link.sent(nbytes, now)
+        self.nbytes += nbytes
+        self.seconds = now
+
+    def _acknowledged(self, *args: Any) -> None:
+        self.link.acknowledged(*args)
+
+    def _need(self, rate: float) -> None:
+        self.link.need(rate)
+        self.budgets.append(self.link.budget)
+
+    def _judge(self, _answer: int, pixels: float, fps: float, now: float) -> None:
+        self.rungs.append(self.ladder.judge(pixels, self.costs, self.link, fps, now))
+
+
+def test_trace_of_loopback_is_unlimited_within_a_second_and_climbs_without_flicker() -> None:
+    replay = Replay("loopback")
+    assert all(math.isinf(budget) for budget in replay.budgets[30:])
+    assert replay.rungs[-1] <= 1
+    assert sum(a != b for a, b in pairwise(replay.rungs)) <= 6
+
+
+def test_trace_of_loopback_seen_by_a_page_of_elsewhere_keeps_to_the_bitrate() -> None:
+    assert max(Replay("loopback", local=False).budgets) <= 1.5 * MB
+
+
+@pytest.mark.parametrize(("name", "rate"), [("tunnel-20-mbit", 2.5 * MB), ("tunnel-2-mbit", 0.25 * MB)])
+def test_trace_of_a_tunnel_is_measured_and_no_more_than_half_filled(name: str, rate: float) -> None:
+    replay = Replay(name)
+    assert replay.link.rate == pytest.approx(rate, rel=0.35)
+    assert replay.link.budget <= 0.7 * rate
+    assert replay.nbytes / replay.seconds <= 0.75 * rate, "the first frame went before anything was measured"
+    assert replay.rungs[-1] == COARSEST

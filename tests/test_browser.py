@@ -12,6 +12,7 @@ from hosts import error_of, numbers_seen, read_canvas, wait_for, watch_numbers
 from pages import STAGE, events_of, numbered, show, texture, wait_for_events
 from PIL import Image
 from playwright.sync_api import Browser, Page
+from relay import SlowLink
 from viewers import RawViewer
 
 import pdum_rfb_widget as rfb
@@ -375,3 +376,77 @@ def test_a_policy_that_forbids_inline_styles_changes_nothing(page: Page, display
     show(page, display, body=body, headers={"Content-Security-Policy": "style-src 'self' data:"})
     page.locator(".rfb-has-picture").wait_for()
     assert page.locator(".rfb-canvas").evaluate("canvas => getComputedStyle(canvas).position") == "absolute"
+
+
+# What changed, and fidelity -------------------------------------------------------------------------------------------
+
+
+def test_on_a_slow_link_the_newest_comes_soon_and_then_becomes_exact(page: Page) -> None:
+    display = rfb.serve(640, 480, port=0)
+    with SlowLink(display.port, rate=400_000) as link:
+        canvas = show(page, display, url=f"ws://127.0.0.1:{link.port}/{display.name}")
+        frames = [texture(480, 640, 3) for _ in range(4)]
+        for step in range(80):
+            display.publish(frames[step % 4])
+            display.wait_ready(0.03)
+        wait_for(lambda: error_of(canvas, frames[3]) < 10, "the last frame")
+        wait_for(lambda: error_of(canvas, frames[3]) == 0, "the last frame, exactly")
+        (viewer,) = display._stream.viewers
+        assert viewer.session.counters.frames_sent < 60, "some were skipped"
+
+
+def test_regions_are_drawn_where_they_belong_and_leave_the_rest(page: Page) -> None:
+    display = rfb.serve(8, 8, port=0, quality="lossless")
+    canvas = show(page, display)
+    pixels = texture(300, 500, 3)
+    display.publish(pixels)
+    for x, y, width, height in ((0, 0, 1, 1), (120, 60, 200, 130), (499, 299, 1, 1), (0, 150, 500, 3)):
+        pixels = pixels.copy()
+        pixels[y : y + height, x : x + width] = texture(height, width, 3)[::-1]
+        display.publish(pixels)
+        wait_for(lambda wanted=pixels: error_of(canvas, wanted) == 0, f"the region at {x}, {y}")
+    (viewer,) = display._stream.viewers
+    assert viewer.session.counters.bytes_sent < 2 * 300 * 500 * 3
+
+
+@pytest.mark.parametrize("size", [(16384, 64), (64, 16384)])
+def test_the_longest_pictures_are_shown_exactly(page: Page, size: tuple[int, int]) -> None:
+    display = rfb.serve(8, 8, port=0)
+    canvas = show(page, display)
+    pixels = texture(*size, 3)
+    display.publish(pixels)
+    wait_for(lambda: error_of(canvas, pixels) == 0, "exact pixels")
+
+
+def test_alpha_shows_what_is_behind_where_it_is_asked_for(page: Page) -> None:
+    pixels = np.full((64, 64, 4), 255, np.uint8)
+    pixels[:, 32:] = 0
+    alphas = """canvas => {
+        const copy = document.createElement("canvas").getContext("2d");
+        copy.drawImage(canvas, 0, 0);
+        return [0, 63].map((x) => copy.getImageData(x, 5, 1, 1).data[3]);
+    }"""
+    for alpha, wanted in ((True, [255, 0]), (False, [255, 255])):
+        display = rfb.serve(64, 64, port=0, alpha=alpha)
+        display.publish(pixels)
+        canvas = show(page, display)
+        wait_for(lambda canvas=canvas, wanted=wanted: canvas.evaluate(alphas) == wanted, f"alpha {wanted}")
+
+
+def test_a_hidden_view_is_sent_nothing_and_the_newest_when_it_is_shown(page: Page) -> None:
+    display = rfb.serve(64, 48, port=0, quality="lossless")
+    display.publish(texture(48, 64, 3))
+    canvas = show(page, display)
+    page.locator(".rfb-has-picture").wait_for()
+    page.evaluate("scrollTo(0, 2000)")
+    wait_for_events(display, "hide")
+    (viewer,) = display._stream.viewers
+    before = viewer.session.counters.bytes_sent
+    for _ in range(20):
+        last = texture(48, 64, 3)
+        display.publish(last)
+    assert not display.wait_ready(0.2)
+    assert viewer.session.counters.bytes_sent == before
+    page.evaluate("scrollTo(0, 0)")
+    wait_for(lambda: error_of(canvas, last) == 0, "the newest frame")
+    assert viewer.session.counters.frames_sent == 2
