@@ -33,6 +33,9 @@ _RATE_WINDOW = 5.0
 """Seconds for which the best rate that was seen stands: whatever slows an acknowledgement, the link is that fast."""
 _FORGETS = 0.998
 """What was slow a while ago may not be so now: by so much each frame, or a moment's load would stand for ever."""
+_LARGE = 1 << 18
+"""Pixels from which a region tells what a picture costs; with a smaller one its fixed cost counts for too much."""
+_GUESSED_DRAWING = {True: 10e-9, False: 5e-9}
 _BUSY = 0.75
 """The share of the time between frames that an encoder or a viewer may spend on one."""
 
@@ -47,8 +50,13 @@ class Costs:
     def learn(self, rung: int, pixels: int, nbytes: int, seconds: float) -> None:
         """A region of so many *pixels* was encoded at *rung*."""
         # A tile says little about a whole picture: its weight is its share of a quarter megapixel.
-        weight = 0.3 * min(1.0, pixels / 2**18)
-        self._bytes[rung] += weight * (nbytes / pixels - self._bytes[rung])
+        weight = 0.3 * min(1.0, pixels / _LARGE)
+        before = self._bytes[rung]
+        self._bytes[rung] += weight * (nbytes / pixels - before)
+        if rung != EXACT:
+            # What is easy or hard for one quality is so for the others, which may not be in use to learn it.
+            for other in set(range(1, COARSEST + 1)) - {rung}:
+                self._bytes[other] *= self._bytes[rung] / before
         self._seconds[rung] += weight * (seconds / pixels - self._seconds[rung])
         for other in range(rung):
             self._seconds[other] *= _FORGETS
@@ -154,20 +162,24 @@ class Link:
         self, nbytes: int, pixels: int, exact: bool, elapsed: float, drawing: float | None, now: float
     ) -> None:
         """A message came back *elapsed* seconds after it was sent; the viewer says how long it took *drawing* it."""
-        if drawing is not None:
-            cost = drawing / pixels
-            self.draw_seconds[exact] = 0.8 * self.draw_seconds.get(exact, cost) + 0.2 * cost
+        if drawing is not None and pixels >= _LARGE / 4:
+            known = self.draw_seconds.get(exact, _GUESSED_DRAWING[exact])
+            self.draw_seconds[exact] = known + 0.3 * min(1.0, pixels / _LARGE) * (drawing / pixels - known)
             if not exact and True in self.draw_seconds:
                 self.draw_seconds[True] *= _FORGETS
-        if nbytes >= _MIN_SAMPLE:
-            way = elapsed - (drawing or 0.0)
-            # A ping that met a busy viewer took longer than the way does: some of it is transfer whatever that says.
-            seconds = max(way - self.latency, way / 8, 1e-4) if math.isfinite(self.latency) else max(way, 1e-4)
+        self._measure(nbytes, elapsed - (drawing or 0.0), now)
+
+    def _measure(self, nbytes: int, way: float, now: float) -> None:
+        # A ping that met a busy viewer took longer than the way does: some of it is transfer whatever that says.
+        seconds = max(way - self.latency, way / 8, 1e-4) if math.isfinite(self.latency) else max(way, 1e-4)
+        rate = nbytes / seconds
+        if nbytes >= _MIN_SAMPLE or 0 < self.rate < rate:
             # Only a rate that no later one beats can be the best of a window.
-            while self._rates and self._rates[-1][1] <= nbytes / seconds:
+            while self._rates and self._rates[-1][1] <= rate:
                 self._rates.pop()
-            self._rates.append((now, nbytes / seconds))
-        while len(self._rates) > 1 and self._rates[0][0] < now - _RATE_WINDOW:
+            self._rates.append((now, rate))
+        # The last goes too: after a bad moment messages may be too small to show that it is over.
+        while self._rates and self._rates[0][0] < now - _RATE_WINDOW:
             self._rates.popleft()
 
     # What may be sent -------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class Publisher(Protocol):
 
 _client_ids = count(1)
 
-_MAX_ENCODINGS = 64
+_MAX_ENCODINGS = 32
 """Encodings that are kept for viewers to share."""
 _KEPT_FRAMES = 2
 """An encoding that was not asked for while so many frames came is dropped."""
@@ -108,18 +108,24 @@ class Broadcast:
             damage=damage,
             still_wanted=lambda: self._publisher is publisher,
         )
-        if outcome is Outcome.STORED:
-            self.size = pixels.shape[1], pixels.shape[0]
-            with self._lock:
-                self._is_ready = False
-                if not self._wake_pending:
-                    # In this order: an interrupt between the two costs a needless wake-up, never a missing one.
-                    self._call_hub(self._wake)
-                    self._wake_pending = True
-        elif outcome is Outcome.UNCHANGED:
+        if outcome is Outcome.REFUSED:
+            return False
+        if outcome is Outcome.UNCHANGED:
             # No viewer will slow down who publishes whenever one is ready.
             self._rests_until = time.monotonic() + 0.5 / self.options.fps
-        return outcome is not Outcome.REFUSED
+        # Also where an interrupt kept the hub from hearing of the same picture when it was new.
+        if self._frames.newest is not self.scene.newest:
+            self._announce((pixels.shape[1], pixels.shape[0]))
+        return True
+
+    def _announce(self, size: tuple[int, int]) -> None:
+        self.size = size
+        with self._lock:
+            self._is_ready = False
+            if not self._wake_pending:
+                # In this order: an interrupt between the two costs a needless wake-up, never a missing one.
+                self._call_hub(self._wake)
+                self._wake_pending = True
 
     def wait_ready(self, timeout: float | None, given_up: Callable[[], bool]) -> bool:
         """Wait until a visible viewer can take a frame; False when *timeout* seconds pass or *given_up* first."""
@@ -188,6 +194,8 @@ class Broadcast:
         else:
             shared = _Shared(self._begin(frame, plan), frame.tiles.version)
         self._encodings[key] = shared  # as the last, which goes last
+        if len(self._encodings) > _MAX_ENCODINGS:
+            del self._encodings[next(iter(self._encodings))]
         return shared.future
 
     def _begin(self, frame: Frame, plan: Plan) -> asyncio.Future[Encoded]:
@@ -201,6 +209,7 @@ class Broadcast:
         def settle(outcome: Encoded | BaseException) -> None:
             if isinstance(outcome, BaseException):
                 future.set_exception(outcome)
+                future.exception()  # who waits is told; if it was encoded ahead, nobody does
                 return
             self.scene.learn(plan, outcome)
             future.set_result(outcome)
@@ -213,8 +222,8 @@ class Broadcast:
 
     def _forget_encodings(self, version: int) -> None:
         """Drop what nobody will ask for again."""
-        kept = list(self._encodings.items())[-_MAX_ENCODINGS:]
-        self._encodings = {key: shared for key, shared in kept if shared.used >= version - _KEPT_FRAMES}
+        oldest = version - _KEPT_FRAMES
+        self._encodings = {key: shared for key, shared in self._encodings.items() if shared.used >= oldest}
 
     def deliver(self, event: InputEvent) -> None:
         if self._publisher:

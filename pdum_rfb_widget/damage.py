@@ -131,7 +131,8 @@ def as_damage(damage: object, width: int, height: int) -> Mask:
             raise TypeError(f"{wanted}, and {rect!r} is none")
         if rect[2] < 0 or rect[3] < 0:
             raise ValueError(f"{wanted}, and {rect!r} has a negative size")
-    return tiles_under(rects, width, height)
+    # As Python's own numbers: small ones of numpy would overflow in a sum.
+    return tiles_under([[int(n) for n in rect] for rect in rects], width, height)
 
 
 # Merging --------------------------------------------------------------------------------------------------------------

@@ -42,8 +42,9 @@ class Display:
         """Make *frame* what every viewer sees next. Never waits for a viewer: one that is behind skips to the newest.
 
         *frame* is a uint8 array, or anything numpy can view as one, of shape ``(H, W)`` (grey), ``(H, W, 3)`` (RGB) or
-        ``(H, W, 4)`` (RGBA, shown opaque), 1 to 16384 pixels a side, contiguous or not. Its size may change from frame
-        to frame. It is copied, unless the stream was made with ``own_frames=False``: then never change it again.
+        ``(H, W, 4)`` (RGBA, shown opaque unless the stream has ``alpha=True``), 1 to 16384 pixels a side, contiguous or
+        not. Its size may change from frame to frame. It is copied, unless the stream was made with
+        ``own_frames=False``: then never change it again.
 
         What differs from the frame before is found out, and only that is sent: the same picture again costs viewers
         nothing. *damage* names it, as rectangles ``(x, y, width, height)`` in whole pixels, and is believed: what

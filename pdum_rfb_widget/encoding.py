@@ -79,7 +79,13 @@ class Encoding:
         if ended:
             self._done(self._error or self._joined())
 
-    def _joined(self) -> Encoded:
+    def _joined(self) -> Encoded | BaseException:
+        try:
+            return self._join()
+        except MemoryError as error:
+            return error
+
+    def _join(self) -> Encoded:
         parts = tuple(part for part in self._parts if part)
         payload = parts[0].data if len(parts) == 1 else b"".join(part.data for part in parts)
         return Encoded(parts, payload, encode_ms=(time.perf_counter() - self._started) * 1000)

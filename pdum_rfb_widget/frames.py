@@ -95,6 +95,9 @@ class FrameStore:
                     return Outcome.REFUSED
                 self.count += 1
                 if tiles is None:
+                    if spare and newest:
+                        spare.tiles = newest.tiles  # it was filled with the same
+                        self._spare.append(spare)
                     return Outcome.UNCHANGED
                 self._version = tiles.version
                 self._replace(Frame(spare.pixels if spare else pixels, tiles, owned=copy))

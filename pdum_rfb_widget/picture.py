@@ -73,9 +73,11 @@ class Picture:
         lossy = self._lossy[self._lossy > 0]
         return int(lossy.min()) if lossy.size else None
 
-    def at_rest(self, version: int) -> Mask:
-        """The lossy tiles that came with *version* or before."""
-        return (self._lossy > 0) & (self._lossy <= version)
+    def at_rest(self, newest: TileMap, version: int) -> Mask:
+        """The lossy tiles that came with *version* or before and are no other in *newest*."""
+        if self._size != (newest.width, newest.height):
+            return np.zeros((0, 0), np.bool_)
+        return (self._lossy > 0) & (self._lossy <= version) & (newest.changed <= self.version)
 
 
 def piece(tiles: TileMap, mask: Mask, pixels: float, focus: tuple[float, float]) -> Region:

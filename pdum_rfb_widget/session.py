@@ -50,6 +50,8 @@ STILL_SECONDS = 0.01
 STILL_LEAD = 0.03
 """Seconds before its time at which a still is encoded: no drag pauses so long between two of its frames."""
 STILLS_AHEAD = 2
+PAINT_OVER_EVERY = 8
+"""Frames after which a still that is due goes first, where there is always a newer frame and so never a pause."""
 EXACT_WASTE = 4
 """Unchanged tiles that are sent to save a rectangle, whose own cost is about theirs."""
 _GUESSED_DRAWING = 25e-9
@@ -160,6 +162,7 @@ class Session:
     _config: str = ""
     _seq: int = 0
     _in_flight: deque[_Sent] = field(default_factory=deque)
+    _painted_over: int = 0
     _look: float = math.inf
     _ahead: deque[Plan] = field(default_factory=deque)
     _last_ack: float = 0.0
@@ -197,6 +200,8 @@ class Session:
 
     def restarted(self) -> None:
         """The stream has new options and no frame yet; the viewer keeps its picture until there is one."""
+        self._look = math.inf
+        self._ahead.clear()
         self.selection = negotiate(self._supported, self.options)
         self.link.bitrate = self.options.bitrate
 
@@ -248,9 +253,13 @@ class Session:
         self._look = math.inf
         if newest is None or selection is None or not self.visible:
             return None
-        if self.stale:
-            return self._plan_frame(newest, selection, now) if self._has_room(now) else None
-        return self._plan_still(newest, selection, now)
+        if not self.stale:
+            return self._plan_still(newest, selection, now)
+        if not self._has_room(now):
+            return None
+        if self._paint_over_is_due(newest, selection, now) and (still := self._still(newest, selection, now)):
+            return still
+        return self._plan_frame(newest, selection, now)
 
     def plan_ahead(self, now: float) -> Plan | None:
         """A still that is due soon, or follows the one on its way: encoded already, it can be sent in its time."""
@@ -289,7 +298,9 @@ class Session:
         messages.append((header, encoded.payload))
         nbytes = len(header) + len(encoded.payload)
         self._picture.drawn(plan.region, encoded.parts)
-        if not plan.still:
+        if plan.still:
+            self._painted_over = self.counters.frames_sent
+        else:
             self._account_frame(plan, encoded)
         self.link.sent(nbytes, now)
         exact = all(part.exact for part in encoded.parts)
@@ -378,6 +389,17 @@ class Session:
         self._look = self.link.next_send(now, self.scene.costs.nbytes(EXACT, self._ahead[0].region.pixels))
         return self._ahead.popleft() if self._look <= now else None
 
+    def _paint_over_is_due(self, newest: TileMap, selection: Selection, now: float) -> bool:
+        """There is always a newer frame, and what rests has waited for several: it gets a turn now and then."""
+        return (
+            self._can_settle
+            and selection.tiles
+            and self.counters.frames_sent >= self._painted_over + PAINT_OVER_EVERY
+            and self._still_due(newest, selection) <= now
+            and len(self._in_flight) < max(1, self.options.max_inflight - 1)
+            and not self._send_again
+        )
+
     def _still_due(self, newest: TileMap, selection: Selection) -> float:
         first = self._picture.first_lossy()
         if first is None:
@@ -387,7 +409,7 @@ class Session:
     def _still(self, newest: TileMap, selection: Selection, now: float) -> Plan | None:
         """What is lossy and at rest, without what is planned already; None when that is all."""
         if selection.tiles:
-            mask = self._picture.at_rest(self.scene.pace.at_rest(now))
+            mask = self._picture.at_rest(newest, self.scene.pace.at_rest(now))
             for plan in self._ahead:
                 mask &= ~plan.region.mask
             if not mask.any():

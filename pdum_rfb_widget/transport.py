@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, ClassVar, Protocol
 from weakref import WeakSet
 
@@ -77,6 +78,7 @@ class WebSocketTransport:
     def __init__(self, socket: ServerConnection) -> None:
         self._socket = socket
         self._ping_at = 0.0
+        self._pinging: asyncio.Future[None] | None = None
 
     @property
     def latency(self) -> float:
@@ -88,10 +90,15 @@ class WebSocketTransport:
             # With the first message, before any picture, and then while there is traffic: a viewer at rest stays so.
             if (now := self._socket.loop.time()) >= self._ping_at:
                 self._ping_at = now + _PING_INTERVAL
-                await self._socket.ping()
+                # Not awaited: it would wait behind a picture that the network has not taken yet.
+                self._pinging = asyncio.ensure_future(self._ping())
             return message
         except ConnectionClosed as closed:
             raise TransportClosed(str(closed)) from None
+
+    async def _ping(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            await self._socket.ping()
 
     async def send(self, message: Message) -> None:
         try:

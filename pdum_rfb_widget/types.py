@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -91,7 +91,8 @@ class StreamOptions:
     """The rate the publisher means to keep, 1 to 240 frames a second. Advisory: nothing waits for it."""
     quality: Quality = "auto"
     """``auto`` is exact while link and viewer keep up with the rate that is published, and lossy while they don't.
-    ``lossless`` is always exact, ``lossy`` never in motion; a number, 1 to 100, is that quality in motion."""
+    ``lossless`` is always exact, ``lossy`` in motion only where that is no larger; a number, 1 to 100, is that quality
+    in motion."""
     image_mode: ImageMode = "jpeg"
     """The format of lossy pictures where the viewer takes it: ``jpeg``, or ``webp``, smaller and slow. ``png`` is exact
     always, like ``quality="lossless"``."""
@@ -102,7 +103,8 @@ class StreamOptions:
     """Bits a second that a viewer may cost, 50,000 to 10 billion, where its page isn't of this machine or its link
     isn't three times as fast as needed. The default fits a home's line."""
     alpha: bool = False
-    """Keep the alpha channel of RGBA frames; pictures are then exact always. Otherwise they are shown opaque."""
+    """Keep the alpha channel of RGBA frames, in PNG whatever the quality: viewers that take none, and those that opened
+    before it was asked for, show them opaque. Canvases multiply colours by alpha: translucent ones may be off by 1."""
     max_inflight: int = 2
     """Payloads a viewer may have unacknowledged, 1 to 16. Two fill 60 frames a second, each more adds lag."""
     own_frames: bool = True
@@ -122,20 +124,21 @@ class StreamOptions:
             object.__setattr__(self, name, check_int(name, getattr(self, name), low, high))
         if self.image_mode not in get_args(ImageMode):
             raise ValueError(f"image_mode is one of {', '.join(get_args(ImageMode))}, not {self.image_mode!r}")
-        if isinstance(self.quality, str):
-            if self.quality not in ("auto", "lossless", "lossy"):
-                raise ValueError(f"quality is auto, lossless, lossy or a number, not {self.quality!r}")
-        else:
+        if self.quality not in ("auto", "lossless", "lossy"):
+            if not isinstance(self.quality, (int, np.integer)) or isinstance(self.quality, bool):
+                kind = TypeError if not isinstance(self.quality, str) else ValueError
+                raise kind(f"quality is auto, lossless, lossy or a whole number, 1 to 100, not {self.quality!r}")
             object.__setattr__(self, "quality", check_int("quality", self.quality, 1, 100))
         for name in ("own_frames", "alpha"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is True or False, not {getattr(self, name)!r}")
         for name in ("still_after", "stats_interval"):
             seconds = getattr(self, name)
-            if seconds is not None and not (
-                isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 < seconds < math.inf
-            ):
-                raise ValueError(f"{name} is a number of seconds above 0 or None, not {seconds!r}")
+            if seconds is None:
+                continue
+            if not isinstance(seconds, Real) or isinstance(seconds, bool) or not 0 < float(seconds) <= 60:
+                raise ValueError(f"{name} is a number of seconds above 0, up to 60, or None, not {seconds!r}")
+            object.__setattr__(self, name, float(seconds))
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> StreamOptions:

@@ -228,3 +228,29 @@ def test_trace_of_a_tunnel_is_measured_and_no_more_than_half_filled(name: str, r
     assert replay.link.budget <= 0.7 * rate
     assert replay.nbytes / replay.seconds <= 0.75 * rate, "the first frame went before anything was measured"
     assert replay.rungs[-1] == COARSEST
+
+
+# Costs ----------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_easy_at_one_quality_is_so_at_the_others() -> None:
+    costs = Costs()
+    for _ in range(60):
+        costs.learn(COARSEST, HD, HD // 100, 0.002)
+    assert costs.nbytes(1, HD) == pytest.approx(0.033 * HD, rel=0.1)
+    assert costs.nbytes(EXACT, HD) == pytest.approx(1.2 * HD), "which only an exact picture tells"
+
+
+def test_a_bad_moment_is_forgotten_though_messages_got_small() -> None:
+    link = measured(0.01 * MB, local=False)
+    for step in range(10):
+        link.acknowledged(1000, HD, False, 0.01, 0.0, 1 + step)
+    link.need(1000)
+    assert link.budget > 0.04 * MB
+
+
+def test_small_regions_say_little_about_large_ones() -> None:
+    link = measured(400 * MB)
+    for step in range(300):
+        link.acknowledged(1000, 4096, True, 0.002, 0.0015, step / 30)
+    assert link.draws(True, 1920 * 1080) > 20

@@ -140,6 +140,7 @@ def test_named_damage_is_believed() -> None:
     put(store, frame)
     frame[:] = 5
     assert put(store, frame, damage=as_damage([], 128, 128)) is Outcome.UNCHANGED
+    assert as_damage(np.array([[100, 0, 200, 9]], np.uint8), 128, 128).tolist() == [[False, True], [False, False]]
     put(store, frame, damage=as_damage([(60, 0, 10, 10), (-5, 120, 6, 500)], 128, 128))
     assert newest(store).changed.tolist() == [[2, 2], [2, 1]]
 

@@ -393,3 +393,51 @@ def test_widgets_carry_where_the_hub_is_and_no_pixels() -> None:
     before = {key: value for key, value in viewer.get_state().items() if key != "layout"}
     display.publish(FRAME + 1)
     assert {key: value for key, value in viewer.get_state().items() if key != "layout"} == before
+
+
+def test_a_frame_whose_announcement_was_interrupted_comes_with_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    display = rfb.serve(8, 8, port=0)
+    stream = display._stream
+    with RawViewer(display) as viewer:
+        viewer.greet()
+        monkeypatch.setattr(stream, "_announce", lambda size: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            display.publish(FRAME)
+        monkeypatch.undo()
+        display.publish(FRAME)
+        assert viewer.see()[0]["seq"] == 1
+
+
+def test_a_taken_over_stream_with_a_still_due_costs_nothing_until_its_next_frame() -> None:
+    old = rfb.serve(8, 8, name="scene", port=0, quality="lossy", still_after=0.05)
+    old.publish(FRAME)
+    with RawViewer(old, "image/jpeg", "image/png", "rfb/tiles") as viewer:
+        viewer.greet()
+        viewer.see()
+        rfb.serve(8, 8, name="scene")
+        (watched,) = old._stream.viewers
+        turns: list[bool] = []
+        send_next = watched._send_next
+
+        async def counted(now: float) -> bool:
+            turns.append(await send_next(now))
+            return turns[-1]
+
+        watched._send_next = counted  # type: ignore[method-assign]
+        viewer.say(type="event", event={"type": "key_down", "key": "x"})
+        with pytest.raises(TimeoutError):
+            viewer.see(timeout=0.3)
+        assert 1 <= len(turns) <= 5
+
+
+def test_encodings_are_kept_for_few_regions_however_many_are_asked_for() -> None:
+    display = rfb.serve(8, 8, port=0, quality="lossy", still_after=0.01, stats_interval=None)
+    display.publish(np.random.default_rng(4).integers(0, 256, (600, 800, 3), np.uint8))
+    for step in range(12):
+        with RawViewer(display, "image/jpeg", "image/png", "rfb/tiles") as viewer:
+            viewer.greet()
+            viewer.say(type="event", event={"type": "pointer_move", "x": 60.0 * step, "y": 50.0 * step})
+            (watched,) = display._stream.viewers
+            while watched.session.counters.frames_sent == 0 or watched.session._picture.lossy_tiles:
+                viewer.see()
+    assert len(display._stream._encodings) <= 32

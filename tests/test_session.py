@@ -461,3 +461,21 @@ def test_frames_that_the_budget_held_back_end_with_the_newest() -> None:
     due = flow.session.next_look
     assert 4 < due < 7
     assert flow.at(due).sent[-1] == (2, 10)
+
+
+def test_what_rests_is_painted_over_though_frames_leave_the_budget_nothing() -> None:
+    flow = Flow(*TILES, local=False, bitrate=2_000_000, stats_interval=None, quality="lossy")
+    flow.size, flow.nbytes = (1024, 1024), 20_000
+    flow.open().at(1).publish().ack_all()
+    for step in range(1, 600):
+        flow.at(1 + step / 60).publish(tiles=np.s_[:, :12]).ack_all()
+    assert flow.session._picture._lossy[:, :12].all(), "it moves"
+    assert not flow.session._picture._lossy[:, 12:].any()
+
+
+def test_a_restart_leaves_nothing_to_look_at_before_the_next_frame() -> None:
+    flow = moving().ack_all()
+    assert flow.session.next_look < math.inf
+    flow.scene.restart(StreamOptions(stats_interval=None))
+    flow.session.restarted()
+    assert flow.session.next_look == math.inf

@@ -12,8 +12,10 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
@@ -44,9 +46,11 @@ def chromium() -> Iterator[Browser]:
     """A headless Chromium with software rendering, and a profile of its own."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [chromium_path(), *_ARGUMENTS, f"--user-data-dir={profile}", "about:blank"]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             try:
-                with connect(_debugger(process), compression=None, max_size=None) as socket:
+                with connect(
+                    _debugger(process, Path(profile, "DevToolsActivePort")), compression=None, max_size=None
+                ) as socket:
                     browser = Browser(socket)
                     yield browser
                     browser.ask("Browser.close")
@@ -55,14 +59,15 @@ def chromium() -> Iterator[Browser]:
                 process.kill()
 
 
-def _debugger(process: subprocess.Popen[str]) -> str:
-    assert process.stderr
-    said = []
-    for line in process.stderr:
-        if "DevTools listening on " in line:
-            return line.split()[-1]
-        said.append(line)
-    raise RuntimeError(f"the browser did not start: {''.join(said).strip()}")
+def _debugger(process: subprocess.Popen[bytes], said: Path) -> str:
+    """The address of the debugger's socket, which the browser writes into its profile."""
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline and process.poll() is None:
+        lines = said.read_text().split() if said.exists() else []
+        if len(lines) == 2:
+            return f"ws://127.0.0.1:{lines[0]}{lines[1]}"
+        time.sleep(0.05)
+    raise RuntimeError(f"the browser did not start within {_PATIENCE:g} s: {process.args!r}")
 
 
 class Browser:

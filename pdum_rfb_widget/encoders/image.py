@@ -32,7 +32,7 @@ def encode_image(pixels: Pixels, fidelity: Fidelity) -> tuple[bytes, str]:
     if fidelity.quality is None:
         return encode_png(pixels, alpha=fidelity.alpha), fidelity.mime
     drawn = looks_drawn(pixels)
-    if drawn and fidelity.or_exact and _png_is_no_larger(pixels, fidelity.quality):
+    if drawn and fidelity.or_exact and fidelity.mime == "image/jpeg" and _png_is_no_larger(pixels, fidelity.quality):
         return encode_png(pixels), fidelity.or_exact
     if fidelity.mime == "image/webp" and max(pixels.shape[:2]) <= _WEBP_MAX_SIDE:
         return _encode_by_pillow(pixels, "WEBP", quality=fidelity.quality, method=0), fidelity.mime
@@ -103,7 +103,7 @@ def _up_is_smaller(rows: Pixels, pixels: Pixels) -> bool:
     middle = len(rows) // 2
     if looks_drawn(pixels):
         # Repetitions decide, which only the compressor itself can judge.
-        sample = rows[max(0, middle - _PROBED_ROWS // 2) : middle + _PROBED_ROWS // 2 or 1]
+        sample = rows[max(0, middle - _PROBED_ROWS // 2) : middle + _PROBED_ROWS // 2]
         sizes = [len(isal_zlib.compress(_filter(sample, up, opaque=False), 1)) for up in (True, False)]
         return sizes[0] <= sizes[1]
     # Magnitudes decide; on noise a difference is no smaller than what it is made of.
@@ -116,7 +116,7 @@ def _up_is_smaller(rows: Pixels, pixels: Pixels) -> bool:
 def _png_is_no_larger(pixels: Pixels, quality: int) -> bool:
     """Whether an exact picture takes no more bytes than a JPEG, asked of the rows in the middle."""
     middle = len(pixels) // 2
-    sample = pixels[max(0, middle - _PROBED_ROWS // 2) : middle + _PROBED_ROWS // 2 or 1]
+    sample = pixels[max(0, middle - _PROBED_ROWS // 2) : middle + _PROBED_ROWS // 2]
     return len(encode_png(sample)) <= len(encode_jpeg(sample, quality, "444"))
 
 

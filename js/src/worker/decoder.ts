@@ -22,8 +22,22 @@ type ImageDecoderClass = new (init: { data: BufferSource; type: string; colorSpa
  */
 const COPIED_FROM = 1 << 16;
 
+/** All parts, decoded side by side; when one fails, the others are closed. */
+export async function decodeAll(parts: { data: Uint8Array<ArrayBuffer>; mime: string }[]): Promise<Decoded[]> {
+  const results = await Promise.allSettled(parts.map(({ data, mime }) => decodeImage(data, mime)));
+  const pictures = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+  const failure = results.find((result) => result.status === "rejected");
+  if (!failure) return pictures;
+  close(pictures);
+  throw failure.reason;
+}
+
+export function close(pictures: Decoded[]): void {
+  for (const picture of pictures) picture.close();
+}
+
 /** Decodes with `ImageDecoder` where the page has it (WebCodecs, secure contexts), else with `createImageBitmap`. */
-export async function decodeImage(data: Uint8Array<ArrayBuffer>, mime: string): Promise<Decoded> {
+async function decodeImage(data: Uint8Array<ArrayBuffer>, mime: string): Promise<Decoded> {
   const { ImageDecoder } = globalThis as { ImageDecoder?: ImageDecoderClass };
   if (!ImageDecoder) {
     return drawable(await createImageBitmap(new Blob([data], { type: mime }), { colorSpaceConversion: "none" }));
@@ -50,9 +64,12 @@ function drawable(picture: ImageBitmap | VideoFrame): Decoded {
 /** The pixels of *frame*, which is closed then; null where it is small, or the browser can't copy it as RGBA. */
 async function copied(frame: VideoFrame): Promise<Decoded | null> {
   const { displayWidth: width, displayHeight: height } = frame;
-  if (width * height < COPIED_FROM || !canCopy) return null;
-  const pixels = buffers.take(width, height);
+  if (width * height < COPIED_FROM) return null;
+  canCopy ??= convertsWhenCopied(frame);
+  if (!canCopy) return null;
+  let pixels: ImageData;
   try {
+    pixels = buffers.take(width, height);
     await frame.copyTo(pixels.data, { format: "RGBA", colorSpace: "srgb" });
   } catch {
     canCopy = false;
@@ -62,9 +79,28 @@ async function copied(frame: VideoFrame): Promise<Decoded | null> {
   return { paint: (context, x, y) => context.putImageData(pixels, x, y), close: () => buffers.giveBack(pixels) };
 }
 
-let canCopy = true;
+let canCopy: boolean | null = null;
 
-/** Buffers of those sizes that were needed last, a few frames' worth. */
+/** Browsers of before 2024 don't look at the format, and copy the pixels as they are. */
+function convertsWhenCopied(frame: VideoFrame): boolean {
+  let asked = false;
+  const options = {
+    get format(): VideoPixelFormat {
+      asked = true;
+      return "RGBA";
+    },
+  };
+  try {
+    frame.allocationSize(options);
+  } catch {
+    return false;
+  }
+  return asked;
+}
+
+const KEPT_BYTES = 64 << 20;
+
+/** Buffers of those sizes that were needed last. */
 class Buffers {
   #spare: ImageData[] = [];
 
@@ -75,7 +111,8 @@ class Buffers {
 
   giveBack(buffer: ImageData): void {
     this.#spare.push(buffer);
-    if (this.#spare.length > 8) this.#spare.shift();
+    let bytes = this.#spare.reduce((sum, { data }) => sum + data.byteLength, 0);
+    while (bytes > KEPT_BYTES || this.#spare.length > 16) bytes -= this.#spare.shift()!.data.byteLength;
   }
 }
 

@@ -16,7 +16,7 @@ import {
   unpack,
   type ViewerMessage,
 } from "../protocol";
-import { type Decoded, decodeImage } from "./decoder";
+import { close, type Decoded, decodeAll } from "./decoder";
 import type { Command, Report } from "./messages";
 
 type AnyCanvas = OffscreenCanvas | HTMLCanvasElement;
@@ -43,6 +43,7 @@ export class Player {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #drawn: Promise<void> = Promise.resolve();
   #queued = 0;
+  #drawnAt = 0;
   // Said again after a reconnection: the hub knows nothing of the viewer before.
   #size: ViewerMessage[] = [];
   #hidden = false;
@@ -188,7 +189,7 @@ export class Player {
 
   #show(socket: WebSocket, header: ImageHeader | TilesHeader, parts: Part[]): void {
     const started = performance.now();
-    const decoding = Promise.all(parts.map((part) => decodeImage(part.data, part.mime)));
+    const decoding = decodeAll(parts);
     decoding.catch(() => {}); // awaited in its turn, below
     this.#queued++;
     // Decoded side by side, drawn one after the other: never an older frame after a newer one.
@@ -197,14 +198,17 @@ export class Player {
         const pictures = await decoding;
         if (socket !== this.#socket) return close(pictures);
         this.#draw(pictures, parts, header);
-        this.#meter.drawn(performance.now() - started, parts);
       } catch (error) {
         return this.#fail(socket, error);
       } finally {
         // The count is the connection's: what was left of an earlier one is not in it.
         if (socket === this.#socket) this.#queued--;
       }
-      const draw_ms = performance.now() - started;
+      // Without the time that it waited for the picture before.
+      const now = performance.now();
+      const draw_ms = now - Math.max(started, this.#drawnAt);
+      this.#drawnAt = now;
+      this.#meter.drawn(draw_ms, parts);
       this.#say(socket, { type: "ack", seq: header.seq, decode_queue_size: this.#queued, displayed: true, draw_ms });
     });
   }
@@ -254,10 +258,6 @@ export class Player {
     const figures = this.#meter.take();
     if (figures) this.#report({ type: "figures", figures });
   }
-}
-
-function close(pictures: Decoded[]): void {
-  for (const picture of pictures) picture.close();
 }
 
 /** What is shown in the figures: sums of the running second. */
