@@ -23,7 +23,8 @@ from .damage import Mask
 from .encoding import Encoding
 from .frames import Frame, FrameStore, Outcome
 from .protocol import CloseCode, ProtocolError
-from .session import ACK_TIMEOUT, Message, Plan, Scene, Session
+from .scene import Plan, Scene
+from .session import ACK_TIMEOUT, Message, Session
 from .transport import Transport, TransportClosed
 from .types import Encoded, Fidelity, InputEvent, Pixels, Rect, StreamOptions
 

@@ -31,7 +31,8 @@ from .cells import current_cell
 from .display import Display
 from .frames import MAX_SIDE
 from .protocol import CloseCode, Hello, ProtocolError
-from .session import HELLO_TIMEOUT, Scene, Session
+from .scene import Scene
+from .session import HELLO_TIMEOUT, Session
 from .transport import MAX_MESSAGE, LimitedConnection, WebSocketTransport
 from .types import StreamOptions, check_int
 

@@ -17,9 +17,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
-from .adaptive import COARSEST, EXACT, FRAME_LATENCY, QUALITIES, Costs, Ladder, Link, Pace
+from .adaptive import COARSEST, EXACT, FRAME_LATENCY, QUALITIES, Ladder, Link
 from .damage import TileMap
-from .picture import Picture, Region, piece, whole
+from .picture import Picture, piece, whole
 from .protocol import (
     Ack,
     CloseCode,
@@ -37,6 +37,7 @@ from .protocol import (
     stats_message,
     tiles_header,
 )
+from .scene import Plan, Scene
 from .types import Encoded, EventDict, Fidelity, Selection, StreamOptions
 
 HELLO_TIMEOUT = 10.0
@@ -59,18 +60,6 @@ _GUESSED_DRAWING = 25e-9
 
 Message = str | tuple[bytes, bytes]
 """Something to send: a text, or a binary message as its header and its payload."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be encoded for a viewer next."""
-
-    region: Region
-    fidelity: Fidelity
-    rung: int | None
-    """Of the ladder; None for a quality that isn't on it."""
-    still: bool
-    """Nothing new, but exact."""
 
 
 @dataclass(slots=True)
@@ -104,36 +93,6 @@ class _Mark:
     sent: int = 0
     acked: int = 0
     bytes: int = 0
-
-
-@dataclass(slots=True)
-class Scene:
-    """What the viewers of a stream know in common. Owned by the hub's thread."""
-
-    options: StreamOptions
-    newest: TileMap | None = None
-    costs: Costs = field(default_factory=Costs)
-    pace: Pace = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.pace = Pace(self.options.still_after)
-
-    def published(self, newest: TileMap) -> None:
-        """This frame is now the newest."""
-        self.newest = newest
-        self.pace.published(newest.version, newest.timestamp_us / 1e6)
-
-    def learn(self, plan: Plan, encoded: Encoded) -> None:
-        """What was planned for some viewer was *encoded*."""
-        pixels, nbytes, seconds = plan.region.pixels, len(encoded.payload), encoded.encode_ms / 1000
-        rung = plan.rung if plan.rung is not None else _nearest_rung(plan.fidelity.quality or 0)
-        self.costs.learn(rung, pixels, nbytes, seconds)
-        if rung != EXACT and all(part.exact for part in encoded.parts):
-            self.costs.learn(EXACT, pixels, nbytes, seconds)
-
-    def restart(self, options: StreamOptions) -> None:
-        """The stream has new options and no frame."""
-        self.options, self.newest, self.pace = options, None, Pace(options.still_after)
 
 
 @dataclass(slots=True)
@@ -513,7 +472,3 @@ class Session:
             return []
         self._config = config
         return [config]
-
-
-def _nearest_rung(quality: int) -> int:
-    return min(range(COARSEST), key=lambda n: abs(QUALITIES[n] - quality)) + 1

@@ -23,7 +23,8 @@ from pdum_rfb_widget.damage import as_damage
 from pdum_rfb_widget.encoding import Encoding
 from pdum_rfb_widget.frames import FrameStore
 from pdum_rfb_widget.protocol import unpack_binary_message
-from pdum_rfb_widget.session import Plan, Scene, Session
+from pdum_rfb_widget.scene import Plan, Scene
+from pdum_rfb_widget.session import Session
 from pdum_rfb_widget.types import Encoded, StreamOptions
 
 CAPABILITIES = (

@@ -11,7 +11,8 @@ import pytest
 
 from pdum_rfb_widget.damage import TileMap
 from pdum_rfb_widget.protocol import CloseCode, Hello, ProtocolError, unpack_binary_message
-from pdum_rfb_widget.session import Message, Plan, Scene, Session
+from pdum_rfb_widget.scene import Plan, Scene
+from pdum_rfb_widget.session import Message, Session
 from pdum_rfb_widget.types import Encoded, Part, StreamOptions
 
 HELLO = {"type": "hello", "device_pixel_ratio": 1, "token": "right"}
