@@ -90,3 +90,50 @@ def test_without_simplejpeg_pillow_serves(monkeypatch: pytest.MonkeyPatch) -> No
 def test_what_webp_cannot_hold_becomes_jpeg() -> None:
     data, mime = image.encode_image(np.zeros((2, 16384, 3), np.uint8), Fidelity("image/webp", 80, tiles=False))
     assert (mime, decoded(data)[1]) == ("image/jpeg", "JPEG")
+
+
+# What each region is encoded as ---------------------------------------------------------------------------------------
+
+
+def drawn(height: int = 128, width: int = 192) -> Pixels:
+    """Few colours and sharp edges, like a plot."""
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    pixels[::9, :] = (200, 30, 30)
+    pixels[:, ::11] = (30, 30, 200)
+    return pixels
+
+
+def photographic(height: int = 128, width: int = 192) -> Pixels:
+    noisy = picture(height, width, 3).astype(int) + rng.integers(-9, 9, (height, width, 3))
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def subsampling(data: bytes) -> object:
+    return Image.open(io.BytesIO(data)).layer[0][1:3]  # type: ignore[attr-defined]
+
+
+def test_few_coloured_regions_keep_their_chroma_and_photographic_ones_need_not() -> None:
+    jpeg = Fidelity("image/jpeg", 78, tiles=True)
+    assert subsampling(image.encode_image(drawn(), jpeg)[0]) == (1, 1)
+    assert subsampling(image.encode_image(photographic(), jpeg)[0]) == (2, 2)
+
+
+def test_an_exact_format_stands_in_where_it_is_no_larger() -> None:
+    fidelity = Fidelity("image/jpeg", 78, tiles=True, or_exact="image/png")
+    assert image.encode_image(drawn(), fidelity)[1] == "image/png"
+    assert image.encode_image(photographic(), fidelity)[1] == "image/jpeg"
+    assert image.encode_image(drawn(), Fidelity("image/jpeg", 78, tiles=True))[1] == "image/jpeg"
+
+
+@pytest.mark.parametrize("pixels", [drawn(), photographic(), rng.integers(0, 256, (128, 192, 3), np.uint8)])
+def test_the_filter_is_the_one_that_deflates_better(pixels: Pixels) -> None:
+    rows = pixels.reshape(len(pixels), -1)
+    sizes = [len(image.isal_zlib.compress(image._filter(rows, up, opaque=False), 1)) for up in (True, False)]
+    assert len(image.encode_png(pixels)) <= min(sizes) * 1.02 + 64
+
+
+def test_png_keeps_alpha_where_it_is_asked_for() -> None:
+    pixels = picture(40, 30, 4)
+    fidelity = Fidelity("image/png", None, tiles=True, alpha=True)
+    shown = Image.open(io.BytesIO(image.encode_image(pixels, fidelity)[0]))
+    np.testing.assert_array_equal(np.asarray(shown), pixels)
