@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from numbers import Real
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,34 @@ Rect: TypeAlias = tuple[int, int, int, int]
 
 ImageMode: TypeAlias = Literal["jpeg", "png", "webp"]
 Quality: TypeAlias = Literal["auto", "lossless", "lossy"] | int
+PixelFormat: TypeAlias = Literal["gray8", "rgb24", "rgba8", "bgra8"]
+VideoCodec: TypeAlias = Literal["h264", "vp9", "av1"]
+Chroma: TypeAlias = Literal["420", "444", "rgb"]
+"""How video keeps colour: at half the resolution, at the full one, or as RGB itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColorSpace:
+    """What the numbers of a frame mean. Frames are tagged with it, never converted: the renderer does that.
+
+    Names are those of WebCodecs' `VideoColorSpace`, but ``srgb`` for its ``iec61966-2-1``.
+    """
+
+    primaries: str = "bt709"
+    transfer: str = "srgb"
+    matrix: str = "rgb"
+    full_range: bool = True
+    bit_depth: int = 8
+
+    def to_dict(self) -> dict[str, str | bool | int]:
+        """The ``color`` field of the wire."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+SRGB = ColorSpace()
+"""What a frame is in unless it says otherwise."""
+DISPLAY_P3 = ColorSpace(primaries="smpte432")
+"""The wide gamut of Apple's and other recent screens, with the transfer function of sRGB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +60,80 @@ class InputEvent:
     """The event: ``type`` and the fields that renderview gives that type; ``x`` and ``y`` in pixels of the frame."""
     received_us: int
     """When it reached the hub, in microseconds of `time.monotonic`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawFrame:
+    """One frame as an encoder is given it."""
+
+    seq: int
+    width: int
+    height: int
+    timestamp_us: int
+    """Microseconds of a monotonic clock; grows from frame to frame."""
+    pixel_format: PixelFormat
+    memory: Literal["cpu"]
+    data: Any
+    """For ``cpu``: a uint8 array of shape ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)``."""
+    pixel_ratio: float = 1.0
+    color: ColorSpace | None = None
+    """None is `SRGB`."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPayload:
+    """One image, which is always a keyframe, or one access unit of video."""
+
+    seq: int
+    kind: Literal["image", "video"]
+    timestamp_us: int
+    payload: bytes
+    width: int
+    height: int
+    mime: str | None = None
+    codec: str | None = None
+    """The WebCodecs codec string, as the bitstream itself says it: ``avc1.42c01f``."""
+    keyframe: bool = False
+    """An IDR, or what other codecs have for it: it and all that follows decode without what came before."""
+    duration_us: int | None = None
+    metadata: dict[str, Any] | None = None
+    pixel_ratio: float = 1.0
+    color: ColorSpace | None = None
+
+
+class EncoderBackend(Protocol):
+    """Turns frames of one size into payloads. Opened, used and closed on one thread."""
+
+    def encode(self, frame: RawFrame, *, force_keyframe: bool = False) -> list[EncodedPayload]:
+        """The payloads that *frame* completes: one, but for encoders with a pipeline, which may hold some back."""
+
+    def flush(self) -> list[EncodedPayload]:
+        """What was held back. The next frame is a keyframe."""
+
+    def close(self) -> None:
+        """Give back what it holds; safe to call again, and in any state."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFormat:
+    """What a viewer's decoder takes, and a lane's encoder gives."""
+
+    codec: VideoCodec
+    chroma: Chroma
+
+
+@dataclass(frozen=True, slots=True)
+class DownscaleHint:
+    """Advice to publish smaller frames, among the events of `Display.poll_events`, when all else was tried for the
+    slowest viewer; or larger ones again."""
+
+    scale: float
+    """Of the full size, above 0 to 1."""
+    width: int
+    """The display's first width, scaled; in pixels."""
+    height: int
+    received_us: int
+    """When it was given, in microseconds of `time.monotonic`."""
 
 
 @dataclass(frozen=True, slots=True)
