@@ -54,6 +54,11 @@ class TileMap:
         default_factory=dict, repr=False
     )  # the hub's thread
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width, self.height
+
     @classmethod
     def whole(cls, width: int, height: int, version: int, timestamp_us: int = 0) -> TileMap:
         """The map of a picture of which every tile is new."""
