@@ -134,6 +134,17 @@ class LaneKey:
 
 
 @dataclass(frozen=True, slots=True)
+class BackendSelection:
+    """What a viewer is sent, as `build_encoder` needs to know it."""
+
+    transport: Literal["image", "webcodecs"]
+    mime: str | None = None
+    codec: str | None = None
+    """The codec string that was negotiated; payloads say what their stream is."""
+    image_mode: ImageMode | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DownscaleHint:
     """Advice to publish smaller frames, among the events of `Display.poll_events`, when all else was tried for the
     slowest viewer; or larger ones again."""

@@ -162,9 +162,7 @@ class _Encoder:
             return
         self._close()
         quality = QUANTIZERS[self._key.rung]
-        self._backend = video_encoder_for(
-            form, width=wanted[1], height=wanted[2], fps=self._fps, bitrate=0, quality=quality, color=None
-        )
+        self._backend = video_encoder_for(form, width=wanted[1], height=wanted[2], fps=self._fps, quality=quality)
         self._of = wanted
 
     def _close(self) -> None:
