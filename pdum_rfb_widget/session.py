@@ -245,7 +245,7 @@ class Session:
     def only_video_serves(self) -> bool:
         """Nothing but a keyframe of video can feed it: it takes no pictures, or knows no way back from them."""
         selection = self.selection
-        return bool(selection and not selection.tiles and (not selection.pictures or self._codec))
+        return bool(selection and (not selection.pictures or (self._codec and not selection.tiles)))
 
     @property
     def scale(self) -> float:

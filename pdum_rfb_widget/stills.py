@@ -56,10 +56,9 @@ class Stills:
             return None, math.inf
         if (look := self.due(newest, selection)) > now:
             return None, look
-        if not self._ahead or self._ahead[0].region.tiles is not newest:
-            self._ahead.clear()
-            if plan := self._plan(newest, selection, now):
-                self._ahead.append(plan)
+        self._drop_outdated(newest)
+        if not self._ahead and (plan := self._plan(newest, selection, now)):
+            self._ahead.append(plan)
         if not self._ahead:
             return None, math.inf
         look = self.link.next_send(now, self.scene.costs.nbytes(EXACT, self._ahead[0].region.pixels))
@@ -69,8 +68,7 @@ class Stills:
         """A still that is due soon, or follows the one on its way: encoded already, it can be sent in its time."""
         if not selection.settles:
             return None, math.inf
-        if self._ahead and self._ahead[0].region.tiles is not newest:
-            self._ahead.clear()
+        self._drop_outdated(newest)
         due = self.due(newest, selection)
         if due > now + STILL_LEAD:
             return None, due - STILL_LEAD
@@ -87,6 +85,7 @@ class Stills:
             and frames_sent >= self._painted_over + PAINT_OVER_EVERY
             and self.due(newest, selection) <= now
         ):
+            self._drop_outdated(newest)
             return self._plan(newest, selection, now)
         return None
 
@@ -98,6 +97,11 @@ class Stills:
             and newest.changed.shape == tiles.changed.shape
             and not (newest.changed[plan.region.mask] > tiles.version).any()
         )
+
+    def _drop_outdated(self, newest: TileMap) -> None:
+        """What was planned ahead is of an older frame."""
+        if self._ahead and self._ahead[0].region.tiles is not newest:
+            self._ahead.clear()
 
     def _plan(self, newest: TileMap, selection: Selection, now: float) -> Plan | None:
         """What is lossy and at rest, without what is planned already; None when that is all."""

@@ -1,6 +1,6 @@
 """A stream's lanes at work: each has an encoder, which is opened, used and closed on a thread of its own.
 
-Threads: everything belongs to the hub's loop, but for what `_Encoder` does on the lane's thread.
+Threads: everything belongs to the hub's loop, but for what `LaneEncoder` does on the lane's thread.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class VideoCast:
         self._release = release
         self._changed = changed
         self._loop = asyncio.get_running_loop()
-        self._encoders: dict[Lane, _Encoder] = {}
+        self._encoders: dict[Lane, LaneEncoder] = {}
         self._again: asyncio.TimerHandle | None = None
 
     def step(self) -> None:
@@ -82,7 +82,7 @@ class VideoCast:
             return look
         encoder = self._encoders.get(lane)
         if encoder is None:
-            encoder = self._encoders[lane] = _Encoder(lane.key, self._scene.options.fps)
+            encoder = self._encoders[lane] = LaneEncoder(lane.key, self._scene.options.fps)
 
         def encoded(outcome: Chunk | BaseException) -> None:  # on the lane's thread
             self._release(frame)
@@ -104,7 +104,7 @@ class VideoCast:
         self.step()
 
 
-class _Encoder:
+class LaneEncoder:
     """The encoder of one lane, and its thread."""
 
     def __init__(self, key: LaneKey, fps: int) -> None:
@@ -116,20 +116,23 @@ class _Encoder:
         self._of: tuple[VideoFormat, int, int] | None = None
 
     def encode(self, frame: Frame, take: Take, done: Callable[[Chunk | BaseException], None]) -> None:
+        """Call *done* with the access unit for *frame*, on the lane's thread."""
         self._thread.submit(self._run, frame, take, done)
 
     def close(self) -> None:
+        """Once what was begun is done."""
         self._thread.submit(self._close)
         self._thread.shutdown(wait=False)
 
     def _run(self, frame: Frame, take: Take, done: Callable[[Chunk | BaseException], None]) -> None:
         try:
-            done(self._chunk(frame, take))
+            done(self.chunk(frame, take))
         except BaseException as error:
             self._close()
             done(error)
 
-    def _chunk(self, frame: Frame, take: Take) -> Chunk:
+    def chunk(self, frame: Frame, take: Take) -> Chunk:
+        """The access unit for *frame*, encoded on this thread, which is to be the same each time."""
         started = time.perf_counter()
         tiles, pixels = frame.tiles, frame.pixels
         if take.keyframe:
