@@ -29,6 +29,7 @@ from .auth import check_origin, is_local, new_token, origin_allowed, same_token
 from .broadcast import Broadcast, Viewer
 from .cells import current_cell
 from .display import Display
+from .encoders.base import require_codec
 from .frames import MAX_SIDE
 from .protocol import CloseCode, Hello, ProtocolError
 from .scene import Scene
@@ -120,6 +121,8 @@ class Server:
         if name in self._streams and not replace:
             raise ValueError(f"there is a stream {name!r} already")
         checked = StreamOptions.of(options)
+        if checked.codec != "auto" and checked.codec != "none":
+            require_codec(checked.codec)
         size = check_int("width", width, 1, MAX_SIDE), check_int("height", height, 1, MAX_SIDE)
         stream = self._streams.get(name) or Broadcast(name, size, checked, self._loop, self._pool, self._threads)
         if name in self._displays:

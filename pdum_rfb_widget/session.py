@@ -298,8 +298,10 @@ class Session:
         """The planned region as messages to send now, in this order; it is in flight from here on."""
         assert self.selection
         tiles = plan.region.tiles
-        if not self.selection.tiles:
-            self._codec = None  # a base viewer is told what it gets next
+        if self._codec and not self.selection.tiles:
+            # A base viewer is told what it gets next, and may build another decoder when video comes again.
+            self._codec = None
+            self._leave_lane()
         messages = self._config_if_new(tiles.width, tiles.height)
         make = tiles_header if self.selection.tiles else image_header
         header = make(self._seq + 1, tiles, encoded)

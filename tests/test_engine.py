@@ -216,6 +216,11 @@ class Engine(RuleBasedStateMachine):
         return look
 
     def teardown(self) -> None:
+        self._settle()
+        for encoder in getattr(self, "encoders", {}).values():
+            encoder.close()
+
+    def _settle(self) -> None:
         for viewer in getattr(self, "viewers", ()):
             viewer.say(self.now, type="event", event={"type": "show"})
         for _ in range(400):
