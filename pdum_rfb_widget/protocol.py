@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from .damage import TileMap
 from .events import is_number, validate
-from .types import Encoded, EventDict, Selection, StreamOptions
+from .types import ColorSpace, Encoded, EventDict, Selection, StreamOptions
 
 TILES = "rfb/tiles"
 """The capability of viewers that take several rectangles in a message."""
@@ -187,11 +187,19 @@ def _malformed(reason: str) -> NoReturn:
 # To a viewer ----------------------------------------------------------------------------------------------------------
 
 
-def config_message(width: int, height: int, selection: Selection, alpha: bool) -> str:
+def config_message(
+    width: int,
+    height: int,
+    selection: Selection,
+    alpha: bool,
+    pixel_ratio: float = 1.0,
+    color: ColorSpace | None = None,
+) -> str:
     return _json(
         {"type": "config", "transport": "image", "width": width, "height": height, "coords": "frame-pixels"}
         | {"features": [TILES] if selection.tiles else []}
         | ({"alpha": True} if alpha else {})
+        | _meaning(pixel_ratio, color)
     )
 
 
@@ -214,7 +222,14 @@ def tiles_header(seq: int, tiles: TileMap, encoded: Encoded) -> dict[str, Any]:
 
 def _header(kind: str, seq: int, tiles: TileMap) -> dict[str, Any]:
     size = {"width": tiles.width, "height": tiles.height}
-    return {"type": kind, "seq": seq, "timestamp_us": tiles.timestamp_us} | size
+    meaning = _meaning(tiles.pixel_ratio, tiles.color)
+    return {"type": kind, "seq": seq, "timestamp_us": tiles.timestamp_us} | size | meaning
+
+
+def _meaning(pixel_ratio: float, color: ColorSpace | None) -> dict[str, Any]:
+    """The fields that say what a frame's pixels mean, where that isn't what viewers expect without them."""
+    ratio = {} if pixel_ratio == 1 else {"pixel_ratio": pixel_ratio}
+    return ratio | ({} if color is None else {"color": color.to_dict()})
 
 
 def pack_header(header: dict[str, Any]) -> bytes:

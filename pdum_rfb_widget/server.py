@@ -29,12 +29,11 @@ from .auth import check_origin, is_local, new_token, origin_allowed, same_token
 from .broadcast import Broadcast, Viewer
 from .cells import current_cell
 from .display import Display
-from .frames import MAX_SIDE
 from .protocol import CloseCode, Hello, ProtocolError
 from .scene import Scene
 from .session import HELLO_TIMEOUT, Session
 from .transport import MAX_MESSAGE, LimitedConnection, WebSocketTransport
-from .types import StreamOptions, check_int
+from .types import MAX_SIDE, StreamOptions, check_int
 
 log = logging.getLogger(__name__)
 # What websockets logs below WARNING holds headers and messages, and so tokens.

@@ -109,6 +109,8 @@ class Session:
     local: bool = False
     selection: Selection | None = None
     viewport: SetViewport | None = None
+    resized_at: float = -math.inf
+    """When the viewport became what it is."""
     visible: bool = True
     counters: Counters = field(default_factory=Counters)
     link: Link = field(init=False)
@@ -145,8 +147,8 @@ class Session:
         match parsed:
             case Ack():
                 self._acknowledge(parsed, now)
-            case SetViewport():
-                self.viewport = parsed
+            case SetViewport() if parsed != self.viewport:
+                self.viewport, self.resized_at = parsed, now
             case RequestKeyframe():
                 self._send_again = True
             case DecoderReset():
@@ -246,12 +248,13 @@ class Session:
 
     def greet(self, width: int, height: int) -> list[Message]:
         """The answer to hello: the config of a stream that is *width* by *height* now."""
-        return self._config_if_new(width, height)
+        newest = self.scene.newest
+        return self._config_if_new(newest if newest else TileMap.whole(width, height, 0))
 
     def send(self, plan: Plan, encoded: Encoded, now: float) -> list[Message]:
         """The planned region as messages to send now, in this order; it is in flight from here on."""
         tiles = plan.region.tiles
-        messages = self._config_if_new(tiles.width, tiles.height)
+        messages = self._config_if_new(tiles)
         self._seq += 1
         header = self._header(tiles, encoded)
         messages.append((header, encoded.payload))
@@ -465,9 +468,10 @@ class Session:
     def _waiting_since(self) -> float:
         return max(self._last_ack, self._in_flight[0].at)
 
-    def _config_if_new(self, width: int, height: int) -> list[Message]:
+    def _config_if_new(self, tiles: TileMap) -> list[Message]:
         assert self.selection
-        config = config_message(width, height, self.selection, self.options.alpha)
+        meaning = tiles.pixel_ratio, tiles.color
+        config = config_message(tiles.width, tiles.height, self.selection, self.options.alpha, *meaning)
         if config == self._config:
             return []
         self._config = config
