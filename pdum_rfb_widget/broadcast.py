@@ -27,7 +27,8 @@ from .scene import Plan, Scene
 from .session import ACK_TIMEOUT, Message, Session
 from .sizing import Sizing, Target
 from .transport import Transport, TransportClosed
-from .types import ColorSpace, Encoded, Fidelity, InputEvent, Pixels, Rect, StreamOptions
+from .types import ColorSpace, DownscaleHint, Encoded, Fidelity, InputEvent, Pixels, Rect, StreamEvent, StreamOptions
+from .videocast import VideoCast, video_installed
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 class Publisher(Protocol):
     """Who publishes into a stream, and takes its viewers' input."""
 
-    def put_event(self, event: InputEvent) -> None: ...
+    def put_event(self, event: StreamEvent) -> None: ...
 
 
 _client_ids = count(1)
@@ -73,12 +74,13 @@ class Broadcast:
         self.name = name
         self.size = size
         """Width and height of the newest frame, or what was asked for before the first."""
-        self.scene = Scene(options)
+        self.scene = Scene(options, size, video_installed=video_installed())
         self.viewers: set[Viewer] = set()
         self._loop = loop
         self._pool = pool
         self._threads = threads
         self._frames = FrameStore()
+        self._video = VideoCast(self.scene, self.hold, self.release, self._changed)
         self._sizing = Sizing(options)
         self._settling: asyncio.TimerHandle | None = None
         self._encodings: dict[tuple[Fidelity, tuple[Rect, ...], int], _Shared] = {}
@@ -89,6 +91,7 @@ class Broadcast:
         self._wake_pending = False
         self._is_ready = False
         self._rests_until = 0.0
+        self._advised = 1.0
 
     # Any thread -------------------------------------------------------------------------------------------------------
 
@@ -179,8 +182,9 @@ class Broadcast:
         self._publisher = publisher
         self._frames.clear()
         self._encodings.clear()
+        self._advised = 1.0
         self.size = size
-        self.scene.restart(options)
+        self.scene.restart(size, options)
         for viewer in self.viewers:
             viewer.session.restarted()
         self._sizing = Sizing(options)
@@ -192,12 +196,19 @@ class Broadcast:
 
     def dismiss(self, viewer: Viewer) -> None:
         self.viewers.discard(viewer)
+        viewer.session.gone()
+        self._video.step()
         self.heed_sizes()
         self.update_readiness()
+
+    def step_video(self) -> None:
+        """Some viewer may have room now, or be in another lane."""
+        self._video.step()
 
     async def close(self, reason: str) -> None:
         """Close every viewer with 1001 and *reason*."""
         await asyncio.gather(*(viewer.close(CloseCode.GOING_AWAY, reason) for viewer in self.viewers))
+        self._video.close()
 
     def hold(self) -> Frame | None:
         """The newest frame, which the sessions know from now on. It must be given to `encode` or `release`."""
@@ -290,9 +301,22 @@ class Broadcast:
         if newest:
             self.scene.published(newest)
             self._forget_encodings(newest.version)
+        self._changed()
+        self.update_readiness()
+        if self.options.adaptive:
+            self._advise()
+
+    def _changed(self) -> None:
         for viewer in self.viewers:
             viewer.wake()
-        self.update_readiness()
+
+    def _advise(self) -> None:
+        """Tell the publisher what the slowest viewer could keep up with, where that is another size than before."""
+        scale = min((viewer.session.scale for viewer in self.viewers), default=1.0)
+        if scale != self._advised and self._publisher:
+            self._advised = scale
+            width, height = (max(1, round(side * scale)) for side in self.scene.size)
+            self._publisher.put_event(DownscaleHint(scale, width, height, now_us()))
 
 
 class Viewer:
@@ -376,10 +400,14 @@ class Viewer:
     async def _send_next(self, now: float) -> bool:
         """Encode and send what the session plans; False when that is nothing."""
         assert self._stream
+        if messages := self.session.send_chunk(now):
+            await self._send(messages)
+            return True
         if (frame := self._stream.hold()) is None:
             return False
         if (plan := self.session.plan(now)) is None:
             self._stream.release(frame)
+            self._stream.step_video()
             self._encode_ahead()
             return False
         # A viewer that goes must not cancel what the others wait for.

@@ -59,6 +59,11 @@ class TileMap:
         default_factory=dict, repr=False
     )  # the hub's thread
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width, self.height
+
     @classmethod
     def whole(
         cls,

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from .broadcast import Broadcast
 from .damage import as_damage
 from .frames import as_pixels
-from .types import MAX_RATIO, MIN_RATIO, SRGB, ColorSpace, InputEvent, check_number
+from .types import MAX_RATIO, MIN_RATIO, SRGB, ColorSpace, StreamEvent, check_number
 
 if TYPE_CHECKING:
     from .notebook import RfbCanvas
@@ -33,7 +33,7 @@ class Display:
         self._stream = stream
         self._address: tuple[str, int] | None = None
         self._lock = threading.Lock()  # guards the two below: the hub's thread puts events, any thread takes them
-        self._events: deque[InputEvent] = deque(maxlen=event_queue_size)
+        self._events: deque[StreamEvent] = deque(maxlen=event_queue_size)
         self._sleepers: list[Future[None]] = []
 
     # Pixels -----------------------------------------------------------------------------------------------------------
@@ -79,14 +79,15 @@ class Display:
 
     # Input ------------------------------------------------------------------------------------------------------------
 
-    def poll_events(self) -> list[InputEvent]:
-        """All input that came since it was last taken, oldest first. `events` takes from the same queue."""
+    def poll_events(self) -> list[StreamEvent]:
+        """All input that came since it was last taken, oldest first: an `InputEvent` each, and of a stream with
+        ``adaptive=True`` a `DownscaleHint` now and then. `events` takes from the same queue."""
         with self._lock:
             taken = list(self._events)
             self._events.clear()
         return taken
 
-    async def events(self) -> AsyncIterator[InputEvent]:
+    async def events(self) -> AsyncIterator[StreamEvent]:
         """The input as it comes, until the display is closed."""
         while True:
             with self._lock:
@@ -106,7 +107,7 @@ class Display:
                     if woken in self._sleepers:
                         self._sleepers.remove(woken)
 
-    def put_event(self, event: InputEvent) -> None:
+    def put_event(self, event: StreamEvent) -> None:
         """Queue *event* as if a viewer had sent it; the oldest goes when the queue is full."""
         with self._lock:
             self._events.append(event)

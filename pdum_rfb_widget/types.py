@@ -28,6 +28,7 @@ Quality: TypeAlias = Literal["auto", "lossless", "lossy"] | int
 PixelFormat: TypeAlias = Literal["gray8", "rgb24", "rgba8", "bgra8"]
 ResizePolicy: TypeAlias = Literal["publisher", "match_client"]
 VideoCodec: TypeAlias = Literal["h264", "vp9", "av1"]
+Codec: TypeAlias = Literal["auto", "h264", "vp9", "av1", "none"]
 Chroma: TypeAlias = Literal["420", "444", "rgb"]
 """How video keeps colour: at half the resolution, at the full one, or as RGB itself."""
 
@@ -141,6 +142,27 @@ class VideoFormat:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneKey:
+    """What the viewers of one lane have in common."""
+
+    formats: tuple[VideoFormat, ...]
+    """What all of them decode, of one codec."""
+    rung: int
+    """Of the ladder of qualities; 0 is lossless."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSelection:
+    """What a viewer is sent, as `build_encoder` needs to know it."""
+
+    transport: Literal["image", "webcodecs"]
+    mime: str | None = None
+    codec: str | None = None
+    """The codec string that was negotiated; payloads say what their stream is."""
+    image_mode: ImageMode | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DownscaleHint:
     """Advice to publish smaller frames, among the events of `Display.poll_events`, when all else was tried for the
     slowest viewer; or larger ones again."""
@@ -154,6 +176,10 @@ class DownscaleHint:
     """When it was given, in microseconds of `time.monotonic`."""
 
 
+StreamEvent: TypeAlias = InputEvent | DownscaleHint
+"""What an application takes from a display."""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """What a viewer and the hub agreed on."""
@@ -164,6 +190,18 @@ class Selection:
     """The mime type of exact pictures, None for a viewer that takes no such format."""
     tiles: bool
     """Several rectangles may be sent at once, in place of whole pictures."""
+    video: tuple[VideoFormat, ...] = ()
+    """What its decoder takes, of the codec that the stream wants; the first is the one to fall back on."""
+
+    @property
+    def pictures(self) -> bool:
+        """It takes pictures, and not only video."""
+        return bool(self.lossy or self.exact)
+
+    @property
+    def settles(self) -> bool:
+        """What it is sent may be lossy, and can be made exact."""
+        return bool(self.exact and (self.lossy or self.video))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +251,10 @@ class StreamOptions:
     """``auto`` is exact while link and viewer keep up with the rate that is published, and lossy while they don't.
     ``lossless`` is always exact, ``lossy`` in motion only where that is no larger; a number, 1 to 100, is that quality
     in motion."""
+    codec: Codec = "auto"
+    """How motion is sent. ``auto``: as H.264 video while more moves than a viewer's link takes as good pictures, and as
+    pictures of what changed otherwise. ``h264``, ``vp9`` or ``av1``: always as video where the viewer decodes that, or
+    H.264; the latter two take fewer bytes and more time. ``none``: never."""
     image_mode: ImageMode = "jpeg"
     """The format of lossy pictures where the viewer takes it: ``jpeg``, or ``webp``, smaller and slow. ``png`` is exact
     always, like ``quality="lossless"``."""
@@ -231,6 +273,8 @@ class StreamOptions:
     """Copy what is published, so that its buffer may be reused at once. False borrows it: don't touch it afterwards."""
     event_queue_size: int = 4096
     """Events kept for an application that doesn't poll; the oldest go first."""
+    adaptive: bool = False
+    """Also advise the publisher, by a `DownscaleHint` among the events, when a viewer can't keep up with the size."""
     stats_interval: float | None = 1.0
     """Seconds between ``stats`` messages to a viewer that is being fed, or None for never."""
     resize_policy: ResizePolicy = "publisher"
@@ -264,7 +308,9 @@ class StreamOptions:
                 kind = TypeError if not isinstance(self.quality, str) else ValueError
                 raise kind(f"quality is auto, lossless, lossy or a whole number, 1 to 100, not {self.quality!r}")
             object.__setattr__(self, "quality", check_int("quality", self.quality, 1, 100))
-        for name in ("own_frames", "alpha"):
+        if self.codec not in get_args(Codec):
+            raise ValueError(f"codec is one of {', '.join(get_args(Codec))}, not {self.codec!r}")
+        for name in ("own_frames", "alpha", "adaptive"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is True or False, not {getattr(self, name)!r}")
         for name in ("still_after", "stats_interval"):
