@@ -253,6 +253,22 @@ def test_the_same_pixels_with_another_meaning_are_sent_whole(own_frames: bool, c
         assert [part[:4] for part in header["parts"]] == [[0, 0, 64, 64]], "one tile, and nothing for the same again"
 
 
+def test_video_begins_again_with_the_tags_of_another_color(display: rfb.Display) -> None:
+    pytest.importorskip("av")
+    from pdum_rfb_widget.encoders.bitstream import sequence_parameters
+
+    with RawViewer(display, "webcodecs/h264-annexb") as viewer:
+        viewer.greet()
+        shown = []
+        for step, color in enumerate([None, None, rfb.DISPLAY_P3, rfb.DISPLAY_P3, None]):
+            display.publish(grey(40 * step), color=color, pixel_ratio=1 + step / 4)
+            header, payload = viewer.see()
+            assert (header.get("pixel_ratio", 1.0), header.get("color")) == (1 + step / 4, P3 if color else None)
+            sps = sequence_parameters(payload) if header["keyframe"] else None
+            shown.append(sps.color[0] if sps and sps.color else None)
+    assert shown == [1, None, 12, None, 1], "primaries of keyframes, by ITU-T H.273"
+
+
 # From viewers to publishers -------------------------------------------------------------------------------------------
 
 
