@@ -10,9 +10,12 @@ if TYPE_CHECKING:
     from .display import Display
     from .notebook import RfbCanvas, RfbViewer, publish_loop
     from .server import Server, serve, serve_server
-    from .types import InputEvent, StreamOptions
+    from .types import DISPLAY_P3, SRGB, ColorSpace, InputEvent, StreamOptions
 
 __all__ = [
+    "DISPLAY_P3",
+    "SRGB",
+    "ColorSpace",
     "Display",
     "InputEvent",
     "RfbCanvas",
@@ -25,6 +28,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "DISPLAY_P3": "types",
+    "SRGB": "types",
+    "ColorSpace": "types",
     "Display": "display",
     "InputEvent": "types",
     "RfbCanvas": "notebook",

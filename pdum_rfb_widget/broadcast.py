@@ -15,18 +15,19 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import count
 from typing import Protocol
 
-from .damage import Mask
+from .damage import Mask, TileMap
 from .encoding import Encoding
 from .frames import Frame, FrameStore, Outcome
 from .protocol import CloseCode, ProtocolError
 from .scene import Plan, Scene
 from .session import ACK_TIMEOUT, Message, Session
+from .sizing import Sizing, Target
 from .transport import Transport, TransportClosed
-from .types import DownscaleHint, Encoded, Fidelity, InputEvent, Pixels, Rect, StreamEvent, StreamOptions
+from .types import ColorSpace, DownscaleHint, Encoded, Fidelity, InputEvent, Pixels, Rect, StreamEvent, StreamOptions
 from .videocast import VideoCast, video_installed
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,8 @@ class Broadcast:
         self._threads = threads
         self._frames = FrameStore()
         self._video = VideoCast(self.scene, self.hold, self.release, self._changed)
+        self._sizing = Sizing(options)
+        self._settling: asyncio.TimerHandle | None = None
         self._encodings: dict[tuple[Fidelity, tuple[Rect, ...], int], _Shared] = {}
         self._publisher: Publisher | None = None
         # A plain lock, entered and left in C: an interrupt of the publisher's cell can't leave it locked.
@@ -97,10 +100,27 @@ class Broadcast:
         return self._frames.count
 
     @property
+    def newest(self) -> TileMap | None:
+        """Of the newest frame, None while there is none."""
+        return self._frames.newest
+
+    @property
+    def target(self) -> Target | None:
+        """What the viewers ask frames to be."""
+        return self._sizing.target
+
+    @property
     def options(self) -> StreamOptions:
         return self.scene.options
 
-    def publish(self, publisher: Publisher, pixels: Pixels, damage: Mask | None) -> bool:
+    def publish(
+        self,
+        publisher: Publisher,
+        pixels: Pixels,
+        damage: Mask | None,
+        pixel_ratio: float = 1.0,
+        color: ColorSpace | None = None,
+    ) -> bool:
         """Make *pixels* what every viewer is owed; False once another publisher has taken the stream over.
 
         Never waits for a viewer. Raises `RuntimeError` when the hub was closed.
@@ -111,6 +131,8 @@ class Broadcast:
             copy=self.options.own_frames,
             damage=damage,
             still_wanted=lambda: self._publisher is publisher,
+            pixel_ratio=pixel_ratio,
+            color=color,
         )
         if outcome is Outcome.REFUSED:
             return False
@@ -165,6 +187,8 @@ class Broadcast:
         self.scene.restart(size, options)
         for viewer in self.viewers:
             viewer.session.restarted()
+        self._sizing = Sizing(options)
+        self.heed_sizes()
 
     def admit(self, viewer: Viewer) -> None:
         """Feed *viewer* from now on."""
@@ -174,6 +198,7 @@ class Broadcast:
         self.viewers.discard(viewer)
         viewer.session.gone()
         self._video.step()
+        self.heed_sizes()
         self.update_readiness()
 
     def step_video(self) -> None:
@@ -236,6 +261,25 @@ class Broadcast:
         """Drop what nobody will ask for again."""
         oldest = version - _KEPT_FRAMES
         self._encodings = {key: shared for key, shared in self._encodings.items() if shared.used >= oldest}
+
+    def heed_sizes(self) -> None:
+        """A viewer was resized, is seen or not seen any more, or went."""
+        self._sizing.heed({viewer.id: viewer.session for viewer in self.viewers}, self._loop.time())
+        self._settle_size()
+
+    def _settle_size(self) -> None:
+        """Take over the size that viewers ask for, or look again when that is due."""
+        if self._settling:
+            self._settling.cancel()
+        sizing = self._sizing
+        if sizing.settle(self._loop.time()):
+            assert sizing.asker
+            name, box = sizing.asker
+            # For who renders only when something happens: the viewer's own event came before the target.
+            event = {"type": "resize", **asdict(box), "timestamp": time.time()}
+            self.deliver(InputEvent(name, event, now_us()))
+        elif math.isfinite(sizing.due):
+            self._settling = self._loop.call_at(sizing.due, self._settle_size)
 
     def deliver(self, event: InputEvent) -> None:
         if self._publisher:
@@ -328,11 +372,14 @@ class Viewer:
         while True:
             message = await self._transport.receive()
             was_open = self.session.selection is not None
+            was_seen = self.session.visible, self.session.viewport
             if latency := self._transport.latency:
                 self.session.link.latency = min(latency, self.session.link.latency)
             event = self.session.receive(message, self._clock())
             if self._stream and not was_open:
                 self._stream.admit(self)
+            if self._stream and was_seen != (self.session.visible, self.session.viewport):
+                self._stream.heed_sizes()
             if self._stream and event:
                 self._stream.deliver(InputEvent(self.id, event, now_us()))
             self._something_new.set()

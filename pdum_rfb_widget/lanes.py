@@ -143,7 +143,7 @@ class Lane:
 
     def _next_is_keyframe(self, newest: TileMap, now: float) -> bool:
         latest = self._latest
-        if latest is None or (latest.width, latest.height) != (newest.width, newest.height) or not self.followers:
+        if latest is None or (latest.size, latest.color) != (newest.size, newest.color) or not self.followers:
             return True
         if newest.timestamp_us - latest.timestamp_us > LONG_IDLE * 1e6:
             return True

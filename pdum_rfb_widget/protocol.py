@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeAlias
 from .damage import TileMap
 from .events import is_number, validate
 from .lanes import Chunk
-from .types import Encoded, EventDict, Rect, Selection, StreamOptions, VideoFormat
+from .types import ColorSpace, Encoded, EventDict, Rect, Selection, StreamOptions, VideoFormat
 
 TILES = "rfb/tiles"
 """The capability of viewers that take several rectangles in a message."""
@@ -197,7 +197,15 @@ def _malformed(reason: str) -> NoReturn:
 # To a viewer ----------------------------------------------------------------------------------------------------------
 
 
-def config_message(width: int, height: int, selection: Selection, alpha: bool, codec: str | None = None) -> str:
+def config_message(
+    width: int,
+    height: int,
+    selection: Selection,
+    alpha: bool,
+    codec: str | None = None,
+    pixel_ratio: float = 1.0,
+    color: ColorSpace | None = None,
+) -> str:
     """What comes next: pictures, or video of this *codec*; to a viewer of `rfb/tiles` both in any order from there."""
     features = [TILES] if selection.tiles else []
     features += [name for name, form in VIDEO.items() if name.startswith("rfb/") and form in selection.video]
@@ -206,6 +214,7 @@ def config_message(width: int, height: int, selection: Selection, alpha: bool, c
         | ({"codec": codec} if codec else {})
         | {"coords": "frame-pixels", "features": features}
         | ({"alpha": True} if alpha else {})
+        | _meaning(pixel_ratio, color)
     )
 
 
@@ -242,7 +251,14 @@ def set_quality_message(bitrate: float, fps: float) -> str:
 
 def _header(kind: str, seq: int, tiles: TileMap) -> dict[str, Any]:
     size = {"width": tiles.width, "height": tiles.height}
-    return {"type": kind, "seq": seq, "timestamp_us": tiles.timestamp_us} | size
+    meaning = _meaning(tiles.pixel_ratio, tiles.color)
+    return {"type": kind, "seq": seq, "timestamp_us": tiles.timestamp_us} | size | meaning
+
+
+def _meaning(pixel_ratio: float, color: ColorSpace | None) -> dict[str, Any]:
+    """The fields that say what a frame's pixels mean, where that isn't what viewers expect without them."""
+    ratio = {} if pixel_ratio == 1 else {"pixel_ratio": pixel_ratio}
+    return ratio | ({} if color is None else {"color": color.to_dict()})
 
 
 def pack_header(header: dict[str, Any]) -> bytes:

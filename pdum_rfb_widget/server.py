@@ -30,12 +30,11 @@ from .broadcast import Broadcast, Viewer
 from .cells import current_cell
 from .display import Display
 from .encoders.base import require_codec
-from .frames import MAX_SIDE
 from .protocol import CloseCode, Hello, ProtocolError
 from .scene import Scene
 from .session import HELLO_TIMEOUT, Session
 from .transport import MAX_MESSAGE, LimitedConnection, WebSocketTransport
-from .types import StreamOptions, check_int
+from .types import MAX_SIDE, StreamOptions, check_int
 
 log = logging.getLogger(__name__)
 # What websockets logs below WARNING holds headers and messages, and so tokens.

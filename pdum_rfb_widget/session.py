@@ -106,6 +106,8 @@ class Session:
     local: bool = False
     selection: Selection | None = None
     viewport: SetViewport | None = None
+    resized_at: float = -math.inf
+    """When the viewport became what it is."""
     visible: bool = True
     counters: Counters = field(default_factory=Counters)
     link: Link = field(init=False)
@@ -154,8 +156,8 @@ class Session:
         match parsed:
             case Ack():
                 self._acknowledge(parsed, now)
-            case SetViewport():
-                self.viewport = parsed
+            case SetViewport() if parsed != self.viewport:
+                self.viewport, self.resized_at = parsed, now
             case RequestKeyframe():
                 self._begin_again()
             case DecoderReset():
@@ -292,7 +294,8 @@ class Session:
 
     def greet(self, width: int, height: int) -> list[Message]:
         """The answer to hello: the config of a stream that is *width* by *height* now."""
-        return self._config_if_new(width, height)
+        newest = self.scene.newest
+        return self._config_if_new(newest if newest else TileMap.whole(width, height, 0))
 
     def send(self, plan: Plan, encoded: Encoded, now: float) -> list[Message]:
         """The planned region as messages to send now, in this order; it is in flight from here on."""
@@ -302,7 +305,7 @@ class Session:
             # A base viewer is told what it gets next, and may build another decoder when video comes again.
             self._codec = None
             self._leave_lane()
-        messages = self._config_if_new(tiles.width, tiles.height)
+        messages = self._config_if_new(tiles)
         make = tiles_header if self.selection.tiles else image_header
         header = make(self._seq + 1, tiles, encoded)
         if plan.still:
@@ -324,7 +327,7 @@ class Session:
         tiles, by_rects = chunk.tiles, self.selection.tiles
         region = whole(tiles) if self._send_again or not by_rects else self._picture.behind(tiles)
         self._codec = chunk.codec
-        messages = self._config_if_new(tiles.width, tiles.height)
+        messages = self._config_if_new(tiles)
         header = video_header(self._seq + 1, chunk, region.rects if by_rects else None, self._chunk_seq)
         self._chunk_seq = self._seq + 1
         self._picture.drawn(region, ((rect, chunk.rung == EXACT) for rect in region.rects))
@@ -557,9 +560,10 @@ class Session:
     def _waiting_since(self) -> float:
         return max(self._last_ack, self._in_flight[0].at) if self._in_flight else -math.inf
 
-    def _config_if_new(self, width: int, height: int) -> list[Message]:
+    def _config_if_new(self, tiles: TileMap) -> list[Message]:
         assert self.selection
-        config = config_message(width, height, self.selection, self.options.alpha, self._codec)
+        size, meaning = (tiles.width, tiles.height), (tiles.pixel_ratio, tiles.color)
+        config = config_message(*size, self.selection, self.options.alpha, self._codec, *meaning)
         if config == self._config:
             return []
         self._config = config

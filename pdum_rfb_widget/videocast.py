@@ -20,7 +20,7 @@ from .encoders.image import looks_drawn
 from .frames import Frame
 from .lanes import Chunk, Lane, Take
 from .scene import Scene
-from .types import EncoderBackend, LaneKey, PixelFormat, RawFrame, VideoFormat
+from .types import ColorSpace, EncoderBackend, LaneKey, PixelFormat, RawFrame, VideoFormat
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class LaneEncoder:
         self._thread = ThreadPoolExecutor(1, "rfb-video")
         # Of the lane's thread:
         self._backend: EncoderBackend | None = None
-        self._of: tuple[VideoFormat, int, int] | None = None
+        self._of: tuple[VideoFormat, int, int, ColorSpace | None] | None = None
 
     def encode(self, frame: Frame, take: Take, done: Callable[[Chunk | BaseException], None]) -> None:
         """Call *done* with the access unit for *frame*, on the lane's thread."""
@@ -148,6 +148,8 @@ class LaneEncoder:
             pixel_format=_PIXEL_FORMATS[channels],
             memory="cpu",
             data=pixels,
+            pixel_ratio=tiles.pixel_ratio,
+            color=tiles.color,
         )
         (payload,) = self._backend.encode(raw, force_keyframe=take.keyframe)
         assert payload.keyframe == take.keyframe, "keyframes come when asked for, and never else"
@@ -160,12 +162,13 @@ class LaneEncoder:
         """An encoder that suits *frame*: the one there is, or another."""
         full = next((form for form in self._key.formats if form.chroma == "444"), None)
         form = full if full and frame.pixels.ndim == 3 and looks_drawn(frame.pixels) else self._key.formats[0]
-        wanted = form, frame.tiles.width, frame.tiles.height
+        width, height, color = *frame.tiles.size, frame.tiles.color
+        wanted = form, width, height, color
         if self._of == wanted:
             return
         self._close()
         quality = QUANTIZERS[self._key.rung]
-        self._backend = video_encoder_for(form, width=wanted[1], height=wanted[2], fps=self._fps, quality=quality)
+        self._backend = video_encoder_for(form, width=width, height=height, fps=self._fps, quality=quality, color=color)
         self._of = wanted
 
     def _close(self) -> None:

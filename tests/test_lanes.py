@@ -8,7 +8,7 @@ import pytest
 
 from pdum_rfb_widget.damage import TileMap
 from pdum_rfb_widget.lanes import HELD_LIMIT, JOIN_INTERVAL, LONG_IDLE, MAX_LANES, Chunk, Lane, Lanes, Take
-from pdum_rfb_widget.types import LaneKey, VideoFormat
+from pdum_rfb_widget.types import DISPLAY_P3, ColorSpace, LaneKey, VideoFormat
 
 H264 = (VideoFormat("h264", "420"),)
 
@@ -41,6 +41,7 @@ class Stream:
         self.now = 0.0
         self.version = 0
         self.size = 8, 6
+        self.color: ColorSpace | None = None
         self.taken: list[Take] = []
         self.keyframes = 0
         for member in members:
@@ -52,7 +53,7 @@ class Stream:
     def publish(self, *, after: float = 0.02) -> list[Take]:
         self.now += after
         self.version += 1
-        self.newest = TileMap.whole(*self.size, self.version, round(self.now * 1e6))
+        self.newest = TileMap.whole(*self.size, self.version, round(self.now * 1e6), color=self.color)
         return self.step()
 
     def step(self) -> list[Take]:
@@ -203,14 +204,16 @@ def test_short_waits_now_and_then_are_forgiven() -> None:
     assert uneven.sent_away == []
 
 
-@pytest.mark.parametrize("reason", ["size", "idle"])
-def test_another_size_and_a_long_idle_ask_for_a_keyframe(reason: str) -> None:
+@pytest.mark.parametrize("reason", ["size", "color", "idle"])
+def test_another_size_another_color_and_a_long_idle_ask_for_a_keyframe(reason: str) -> None:
     member = Member()
     stream = Stream(member)
     stream.publish()
     stream.publish()
     if reason == "size":
         stream.size = 9, 6
+    if reason == "color":
+        stream.color = DISPLAY_P3
     stream.publish(after=LONG_IDLE + 1 if reason == "idle" else 0.02)
     stream.publish()
     assert keyframes(member) == [True, False, True, False]
