@@ -21,10 +21,10 @@ JOIN_INTERVAL = 1.0
 """Seconds between two keyframes that a lane's followers get only because others join."""
 LONG_IDLE = 10.0
 """Seconds after which the next frame is a keyframe: browsers reclaim decoders that stood idle."""
-HELD_LIMIT = 0.15
+HELD_LIMIT = 0.12
 """Seconds for which a follower may have held up the others before it has to leave."""
-HELD_SHARE = 0.15
-"""The share of the time that it may hold them up for ever: so much is noise."""
+HELD_SHARE = 0.25
+"""The share of the time that it may hold them up for ever: on a busy machine each viewer does, now and then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class Setback:
 
     rung: int = 0
     _until: float = -math.inf
-    _patience: float = 1.0
+    _patience: float = 2.0
 
     PATIENCE = 16.0
     """Seconds, at most, before its pace is looked at again."""
