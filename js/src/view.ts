@@ -1,8 +1,9 @@
 // One picture in one element of any page: canvas, input, chrome, and the engine that feeds it.
 
 import styles from "inline:./style.css";
-import { Chrome, element } from "./chrome";
+import { Chrome } from "./chrome";
 import type { State } from "./connection";
+import { element } from "./element";
 import { type Engine, startEngine } from "./engine";
 import { Input } from "./events";
 import type { InputEvent } from "./protocol";
