@@ -20,6 +20,7 @@ from viewers import RawViewer, closed
 import pdum_rfb_widget as rfb
 from pdum_rfb_widget.encoders.base import register_video_encoder
 from pdum_rfb_widget.protocol import unpack_binary_message
+from pdum_rfb_widget.steering import Relief
 from pdum_rfb_widget.types import Pixels
 from pdum_rfb_widget.videocast import LaneEncoder
 
@@ -225,6 +226,31 @@ def test_one_that_stops_reading_costs_the_others_few_frames() -> None:
         dead.acks = True
         dead.say(type="ack", seq=dead.headers[-1]["seq"], decode_queue_size=0, displayed=True)
         wait_for(seen_by_all([dead], display), "it may come back")
+
+
+def test_a_publisher_is_advised_of_a_size_that_its_slowest_viewer_keeps_up_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Relief, "SUFFERING", 0.02)
+    monkeypatch.setattr(Relief, "PATIENCE", (0.05, 0.05))
+    display = rfb.serve(640, 480, port=0, adaptive=True, stats_interval=None, still_after=None)
+    hints: list[rfb.DownscaleHint] = []
+
+    def advised(scale: float, draw_ms: float) -> None:
+        frames = 0
+        while not hints or hints[-1].scale != scale:
+            display.publish(scene(frames, 640, 480))
+            header, _ = viewer.see(ack=False)
+            frames += 1
+            viewer.say(type="ack", seq=header["seq"], decode_queue_size=0, displayed=True, draw_ms=draw_ms)
+            hints.extend(event for event in display.poll_events() if isinstance(event, rfb.DownscaleHint))
+            assert frames < 2000
+
+    with RawViewer(display, "image/jpeg", "image/png", "rfb/tiles") as viewer:
+        viewer.greet()
+        advised(0.5, draw_ms=900)
+        assert [(hint.width, hint.height) for hint in hints] == [(480, 360), (320, 240)]
+        advised(1.0, draw_ms=0.1)
 
 
 def test_nothing_is_left_of_viewers_that_come_and_go() -> None:
