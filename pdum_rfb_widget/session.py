@@ -381,6 +381,9 @@ class Session:
         wanted = self._wanted_lane(area, selection, now) if self.scene.video_works else None
         if selection.video:
             self.scene.lanes.place(self, wanted)
+        if wanted:
+            fps = min(self.scene.pace.fps, self.link.draws("video", area))
+            self.link.need(fps * self.scene.video_costs.nbytes(wanted.rung, area))
         costs = self.scene.video_costs if wanted else self.scene.costs
         share = 1.0 if wanted else self._pixels / area
         full = share * max(self.scene.size[0] * self.scene.size[1], area)

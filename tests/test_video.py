@@ -321,3 +321,11 @@ except ImportError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "pip install 'pdum-rfb-widget[h264]'" in done.stdout, done.stderr
+
+
+def test_on_a_local_link_video_keeps_to_no_bit_rate() -> None:
+    display = rfb.serve(320, 192, port=0, codec="h264", bitrate=50_000, still_after=None)
+    with watching(display, *OURS, draw=False) as watchers:
+        play(display, 60)
+        wait_for(seen_by_all(watchers, display), "the last frame")
+        assert len(watchers[0].chunks) > 20, "at 50 kbit/s they would take half a minute"
