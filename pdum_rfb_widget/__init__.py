@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .display import Display
     from .notebook import RfbCanvas, RfbViewer, publish_loop
+    from .recording import Recording
     from .server import Server, serve, serve_server
     from .types import InputEvent, StreamOptions
 
 __all__ = [
     "Display",
     "InputEvent",
+    "Recording",
     "RfbCanvas",
     "RfbViewer",
     "Server",
@@ -27,6 +29,7 @@ __all__ = [
 _HOMES = {
     "Display": "display",
     "InputEvent": "types",
+    "Recording": "recording",
     "RfbCanvas": "notebook",
     "RfbViewer": "notebook",
     "Server": "server",
