@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .broadcast import now_us
+from .encoders.video import color_tags, has_codec, import_av, picture_of
 from .frames import Frame
-from .types import Pixels, check_int
+from .types import ColorSpace, Pixels, check_int
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame
@@ -56,12 +57,8 @@ _writing: dict[str, Recording] = {}
 
 
 def recording_available() -> bool:
-    """Whether PyAV is installed, without which nothing can be recorded."""
-    try:
-        import av  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    """Whether PyAV is installed and has libx264, without which nothing can be recorded."""
+    return has_codec("libx264")
 
 
 class Recording:
@@ -210,7 +207,7 @@ class Recording:
     def _take(self, frame: Frame) -> None:
         if frame.tiles.version > self._version:
             self._version = frame.tiles.version
-            self._film.add(frame.pixels, max(frame.tiles.timestamp_us, self._began_us))
+            self._film.add(frame.pixels, max(frame.tiles.timestamp_us, self._began_us), frame.tiles.color)
             self.frames_written += 1
 
 
@@ -257,7 +254,7 @@ class _Settings:
 
 
 class _Film:
-    """A file, and the encoder and muxer that the first frame opens for its size. Used by one thread."""
+    """A file, and the encoder and muxer that the first frame opens for its size and colour. Used by one thread."""
 
     def __init__(self, path: Path, settings: _Settings) -> None:
         self.file = _File(path)
@@ -268,10 +265,10 @@ class _Film:
         self._tick = -1
         self._finished = False
 
-    def add(self, pixels: Pixels, time_us: int) -> None:
+    def add(self, pixels: Pixels, time_us: int, color: ColorSpace | None = None) -> None:
         """Show *pixels* from *time_us* on: at the film's start if they are the first."""
         if self._tick < 0:
-            self._open(pixels, time_us)
+            self._open(pixels, time_us, color)
         picture = _picture(pixels, *self._size)
         # Frames of two threads may be as good as simultaneous; the format wants them one after the other.
         self._tick = max(self._tick + 1, self._tick_of(time_us))
@@ -294,15 +291,13 @@ class _Film:
                 self.finish(0)
         self.file.close()
 
-    def _open(self, pixels: Pixels, time_us: int) -> None:
-        import av
-
+    def _open(self, pixels: Pixels, time_us: int, color: ColorSpace | None) -> None:
         settings = self._settings
         height, width = pixels.shape[:2]
         self._size = _even(width), _even(height)
         self._first_us = time_us
         self.file.begin()
-        self._container = av.open(self.file, "w", format="mp4", options=_MUXER)
+        self._container = import_av().open(self.file, "w", format="mp4", options=_MUXER)
         self._stream = self._container.add_stream("libx264", settings.fps, {"preset": settings.preset})
         self._stream.time_base = Fraction(1, _TICKS)
         context = self._stream.codec_context
@@ -316,10 +311,9 @@ class _Film:
             context.options["crf"] = str(_CRF if settings.crf is None else settings.crf)
         else:
             context.bit_rate = settings.bitrate
-        # What `_picture` makes, by the numbers of ITU-T H.273. BT.709 is 12 of 255 off in Chromium and Firefox where
-        # this is 2, and tools that don't read tags (OpenCV, swscale) take everything for BT.601.
-        context.colorspace, context.color_range = 6, 1
-        context.color_primaries, context.color_trc = 1, 13
+        # BT.601 in files too: BT.709 is 12 of 255 off in Chromium and Firefox where this is 2, and what doesn't read
+        # tags, swscale for example, takes everything for BT.601.
+        context.color_primaries, context.color_trc, context.colorspace, context.color_range = color_tags(color)
         self._container.start_encoding()
         self.file.mark(head=True)
 
@@ -362,21 +356,20 @@ def _picture(pixels: Pixels, width: int, height: int) -> VideoFrame:
 
 
 def _converted(pixels: Pixels, width: int, height: int) -> VideoFrame:
-    from av import VideoFrame
-    from av.video.reformatter import ColorRange, Colorspace
+    from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
     rows, columns = pixels.shape[:2]
     if rows % 2 or columns % 2:  # the last row and column once more: to scale by a pixel would blur the whole picture
         pixels = np.pad(pixels, [(0, rows % 2), (0, columns % 2), (0, 0)][: pixels.ndim], mode="edge")
-    assert not any(side % 2 for side in (*pixels.shape[:2], width, height)), "PyAV has crashed on odd sizes"
-    pixel_format = "gray" if pixels.ndim == 2 else {3: "rgb24", 4: "rgba"}[pixels.shape[2]]
-    return VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), pixel_format).reformat(
+    source = "gray" if pixels.ndim == 2 else {3: "rgb24", 4: "rgba"}[pixels.shape[2]]
+    return picture_of(pixels, source).reformat(
         width,
         height,
         "yuv420p",
         src_color_range=ColorRange.JPEG,
         dst_colorspace=Colorspace.ITU601,
         dst_color_range=ColorRange.MPEG,
+        interpolation=Interpolation.AREA,
     )
 
 

@@ -174,6 +174,12 @@ def test_colours_are_right_and_tagged(tmp_path: Path, kind: str) -> None:
     assert made.stream["tags"] == (6, 1, 1, 13)
 
 
+def test_the_colour_space_of_the_first_frame_is_tagged(display: rfb.Display, path: Path) -> None:
+    with display.record(path):
+        display.publish(CHART, color=rfb.DISPLAY_P3)
+    assert film(path).stream["tags"] == (6, 1, 12, 13)
+
+
 def test_a_browser_shows_its_colours(page: Page, display: rfb.Display, path: Path) -> None:
     with display.record(path):
         display.publish(CHART)
@@ -634,12 +640,8 @@ def test_an_encoder_that_fails_is_an_error_at_the_stop(
 
 
 WITHOUT_PYAV = """
-import importlib.abc, sys
-class Missing(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition('.')[0] == 'av':
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Missing())
+import sys
+sys.modules['av'] = None
 import numpy, pdum_rfb_widget as rfb
 from pdum_rfb_widget.recording import recording_available
 assert not recording_available()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import struct
 import threading
+from typing import get_args
 
 import numpy as np
 from isal import isal_zlib
 from PIL import Image
 
-from ..types import Fidelity, Pixels
+from ..frames import as_pixels
+from ..types import EncodedPayload, Fidelity, ImageMode, Pixels, RawFrame, check_int
 
 try:
     import simplejpeg
@@ -22,6 +24,53 @@ _WEBP_MAX_SIDE = 16383
 _PROBED_ROWS = 16
 _SCRATCH_KEPT = 1 << 20
 """Bytes that a thread's buffer may have though less is needed."""
+
+
+class ImageEncoder:
+    """Whole frames as pictures, each of which is a keyframe: the image side of the encoders' protocol.
+
+    *mode* is ``jpeg``, ``webp`` or ``png``, *quality* 1 to 100. Raises `ValueError` for others.
+    """
+
+    def __init__(self, *, mode: ImageMode = "jpeg", quality: int = 80) -> None:
+        if mode not in get_args(ImageMode):
+            raise ValueError(f"mode is one of {', '.join(get_args(ImageMode))}, not {mode!r}")
+        quality = check_int("quality", quality, 1, 100)
+        self._fidelity = Fidelity(f"image/{mode}", None if mode == "png" else quality, tiles=False)
+        self._still = Fidelity("image/png", None, tiles=False)
+
+    def encode(self, frame: RawFrame, *, force_keyframe: bool = False) -> list[EncodedPayload]:
+        """One payload."""
+        return [self._payload(frame, self._fidelity)]
+
+    def encode_still(self, frame: RawFrame) -> list[EncodedPayload]:
+        """The frame as PNG, exact."""
+        return [self._payload(frame, self._still)]
+
+    def flush(self) -> list[EncodedPayload]:
+        """Nothing: no frame is held back."""
+        return []
+
+    def close(self) -> None:
+        """It holds nothing."""
+
+    def _payload(self, frame: RawFrame, fidelity: Fidelity) -> EncodedPayload:
+        pixels = as_pixels(frame.data)
+        if frame.pixel_format == "bgra8":
+            pixels = pixels[..., 2::-1]
+        data, mime = encode_image(pixels, fidelity)
+        return EncodedPayload(
+            seq=frame.seq,
+            kind="image",
+            timestamp_us=frame.timestamp_us,
+            payload=data,
+            width=frame.width,
+            height=frame.height,
+            mime=mime,
+            keyframe=True,
+            pixel_ratio=frame.pixel_ratio,
+            color=frame.color,
+        )
 
 
 def encode_image(pixels: Pixels, fidelity: Fidelity) -> tuple[bytes, str]:

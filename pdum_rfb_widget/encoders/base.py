@@ -1,0 +1,133 @@
+"""The encoders by name: the built-in ones, which are imported when they are asked for, and those that were added."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Protocol
+
+from ..types import BackendSelection, Chroma, ColorSpace, EncoderBackend, VideoCodec, VideoFormat
+from .image import ImageEncoder
+from .video import VideoEncoder, import_av
+
+
+class VideoEncoderFactory(Protocol):
+    """What opens an encoder, for frames of one size."""
+
+    def __call__(
+        self,
+        *,
+        width: int,
+        height: int,
+        fps: float,
+        bitrate: int,
+        quality: int | None,
+        color: ColorSpace | None,
+        chroma: Chroma,
+        pipeline_depth: int,
+    ) -> EncoderBackend:
+        """*bitrate* counts where *quality*, 0 to 51, is None; *pipeline_depth* is how many frames may be held back."""
+
+
+_BUILT_IN = {
+    "h264_cpu": ("h264_cpu", "H264CpuEncoder"),
+    "vp9": ("vp9", "Vp9Encoder"),
+    "av1": ("av1", "Av1Encoder"),
+}
+"""Module and class."""
+_OF_CODEC: dict[VideoCodec, str] = {"h264": "h264_cpu", "vp9": "vp9", "av1": "av1"}
+_registered: dict[str, VideoEncoderFactory] = {}
+
+
+def register_video_encoder(name: str, factory: VideoEncoderFactory) -> None:
+    """Add an encoder, or put it in the place of the one of that *name*."""
+    _registered[name] = factory
+
+
+def available_video_encoders() -> list[str]:
+    """The names of those that were registered, and of the built-in ones that this machine has; sorted."""
+    built_in = {name for name in _BUILT_IN if _class_of(name).available()}
+    return sorted(built_in | set(_registered))
+
+
+def require_codec(codec: VideoCodec) -> None:
+    """Raises `ImportError` that names the extra where PyAV is missing, `ValueError` where it has no such encoder."""
+    name = _OF_CODEC[codec]
+    if name not in _registered and not _class_of(name).available():
+        import_av()
+        raise ValueError(f"the PyAV that is installed has no encoder for {codec}")
+
+
+def build_encoder(
+    selection: BackendSelection,
+    *,
+    width: int,
+    height: int,
+    fps: float = 30,
+    bitrate: int = 12_000_000,
+    video_encoder: str = "h264_cpu",
+    pipeline_depth: int = 0,
+    color: ColorSpace | None = None,
+) -> EncoderBackend:
+    """The encoder of what was negotiated: of images in `selection.image_mode`, or *video_encoder*, 4:2:0.
+
+    The other settings are those of `VideoEncoderFactory`, and images need none. Raises `ValueError` for an encoder that
+    there is not, `ImportError` that names the extra where PyAV is missing.
+    """
+    if selection.transport == "image":
+        return ImageEncoder(mode=selection.image_mode or "jpeg")
+    return _factory_of(video_encoder)(
+        width=width,
+        height=height,
+        fps=fps,
+        bitrate=bitrate,
+        quality=None,
+        color=color,
+        chroma="420",
+        pipeline_depth=pipeline_depth,
+    )
+
+
+def video_encoder_for(
+    format: VideoFormat,
+    *,
+    width: int,
+    height: int,
+    fps: float = 30,
+    bitrate: int = 12_000_000,
+    quality: int | None = None,
+    color: ColorSpace | None = None,
+) -> EncoderBackend:
+    """The encoder of a lane: *format* in one *quality*, 0 to 51, or steered towards *bitrate* bits a second.
+
+    Raises `ValueError` for a chroma that the codec has not, `ImportError` that names the extra where PyAV is missing.
+    """
+    return _factory_of(_OF_CODEC[format.codec])(
+        width=width,
+        height=height,
+        fps=fps,
+        bitrate=bitrate,
+        quality=quality,
+        color=color,
+        chroma=format.chroma,
+        pipeline_depth=0,
+    )
+
+
+def _factory_of(name: str) -> VideoEncoderFactory:
+    if factory := _registered.get(name):
+        return factory
+    if name not in _BUILT_IN:
+        known = ", ".join(sorted({*_BUILT_IN, *_registered}))
+        raise ValueError(f"a video encoder is one of {known}, not {name!r}")
+    encoder = _class_of(name)
+
+    def build(*, pipeline_depth: int, **settings: Any) -> EncoderBackend:
+        return encoder(**settings)  # none of them holds frames back
+
+    return build
+
+
+def _class_of(name: str) -> type[VideoEncoder]:
+    module, attribute = _BUILT_IN[name]
+    found: type[VideoEncoder] = getattr(import_module(f".{module}", __package__), attribute)
+    return found
