@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .encoders.h264_cpu import H264CpuEncoder, h264_available
     from .encoders.image import ImageEncoder
     from .notebook import RfbCanvas, RfbViewer, publish_loop
+    from .recording import Recording
     from .server import Server, serve, serve_server
     from .types import (
         DISPLAY_P3,
@@ -37,6 +38,7 @@ __all__ = [
     "ImageEncoder",
     "InputEvent",
     "RawFrame",
+    "Recording",
     "RfbCanvas",
     "RfbViewer",
     "Server",
@@ -62,6 +64,7 @@ _HOMES = {
     "ImageEncoder": "encoders.image",
     "InputEvent": "types",
     "RawFrame": "types",
+    "Recording": "recording",
     "RfbCanvas": "notebook",
     "RfbViewer": "notebook",
     "Server": "server",

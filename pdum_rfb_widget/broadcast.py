@@ -85,6 +85,7 @@ class Broadcast:
         self._settling: asyncio.TimerHandle | None = None
         self._encodings: dict[tuple[Fidelity, tuple[Rect, ...], int], _Shared] = {}
         self._publisher: Publisher | None = None
+        self._taps: tuple[Callable[[], object], ...] = ()
         # A plain lock, entered and left in C: an interrupt of the publisher's cell can't leave it locked.
         self._lock = threading.Lock()
         self._readiness = threading.Condition(self._lock)
@@ -146,6 +147,8 @@ class Broadcast:
 
     def _announce(self, size: tuple[int, int]) -> None:
         self.size = size
+        for tap in self._taps:
+            tap()
         with self._lock:
             self._is_ready = False
             if not self._wake_pending:
@@ -168,6 +171,27 @@ class Broadcast:
         """Let every `wait_ready` ask again whether it was given up."""
         with self._lock:
             self._readiness.notify_all()
+
+    def add_tap(self, tap: Callable[[], object]) -> None:
+        """Call *tap* when there is a newer frame; it must not wait.
+
+        On the publisher's thread: over the hub's it would be one more hand-off, and frames that come at once be one.
+        """
+        with self._lock:
+            self._taps = (*self._taps, tap)
+
+    def remove_tap(self, tap: Callable[[], object]) -> None:
+        with self._lock:
+            self._taps = tuple(other for other in self._taps if other != tap)
+
+    def hold_from(self, publisher: Publisher) -> Frame | None:
+        """The newest frame, to be given to `release`; None when there is none that *publisher* published."""
+        frame = self._frames.hold()
+        # Asked afterwards: a frame of the next publisher is put when it is the stream's publisher already.
+        if frame and self._publisher is not publisher:
+            self._frames.release(frame)
+            return None
+        return frame
 
     def _call_hub(self, callback: Callable[[], None]) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterable, Sequence
@@ -17,6 +18,7 @@ from .types import MAX_RATIO, MIN_RATIO, SRGB, ColorSpace, StreamEvent, check_nu
 
 if TYPE_CHECKING:
     from .notebook import RfbCanvas
+    from .recording import Recording
     from .server import Server
 
 
@@ -32,9 +34,10 @@ class Display:
         self.closed = False
         self._stream = stream
         self._address: tuple[str, int] | None = None
-        self._lock = threading.Lock()  # guards the two below: the hub's thread puts events, any thread takes them
+        self._lock = threading.Lock()  # guards what follows: the hub's thread puts events, any thread takes them
         self._events: deque[StreamEvent] = deque(maxlen=event_queue_size)
         self._sleepers: list[Future[None]] = []
+        self._recordings: set[Recording] = set()
 
     # Pixels -----------------------------------------------------------------------------------------------------------
 
@@ -76,6 +79,53 @@ class Display:
     def wait_ready(self, timeout: float | None = None) -> bool:
         """Sleep until some visible viewer can take a frame: True; False after *timeout* seconds or when closed."""
         return self._stream.wait_ready(timeout, lambda: self.closed)
+
+    def record(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        fps: int | None = None,
+        bitrate: int | None = None,
+        crf: int | None = None,
+        preset: str = "veryfast",
+    ) -> Recording:
+        """Make a film of what is published from now on, whether anybody looks or not: H.264 in MP4 at *path*.
+
+        ``with display.record("out.mp4"):`` records the block, ``async with`` does too; or keep what this returns and
+        `Recording.stop` it. The newest frame there is already is the first, the last is shown until the end. Each has
+        the time when it was published; the same picture again is no frame. When encoding is slower than publishing,
+        frames are skipped: neither `publish` nor viewers wait. After a crash the file plays all but the last second and
+        the 10 to 20 frames that x264 holds.
+
+        The film has the size of its first frame, odd sides one pixel more: others are scaled to fit, amid black. Alpha
+        is left out. Colours are BT.601, limited range, 4:2:0, tagged so and with the first frame's colour space.
+
+        *crf* is a constant quality, 0 (exact but for colours' resolution; few players show it) to 51, 18 by default,
+        where hardly a loss is seen; *bitrate* asks for an average instead, 50,000 to 1 billion bits a second. *fps*,
+        1 to 240, the stream's by default, is what x264 expects for that; it changes no times. *preset* is x264's,
+        ``ultrafast`` to ``placebo``: slower ones make smaller files and may skip more frames.
+
+        Raises `OSError` with the path when the file can't be written, `ValueError` when its name does not end with
+        .mp4, it is being recorded already, or a value is out of range, and `RuntimeError` without PyAV
+        (``pip install 'pdum-rfb-widget[h264]'``) and once the display is closed.
+        """
+        from .recording import Recording
+
+        rate = self._stream.options.fps if fps is None else fps
+        return Recording(self, path, fps=rate, bitrate=bitrate, crf=crf, preset=preset)
+
+    def attach(self, recording: Recording) -> Broadcast:
+        """Tell *recording* when there is nothing more to come; the stream that it takes frames of."""
+        with self._lock:
+            if self.closed:
+                raise RuntimeError(f"the display {self.name!r} was closed, or its cell has run again")
+            self._recordings.add(recording)
+        return self._stream
+
+    def detach(self, recording: Recording) -> None:
+        """The file of *recording* is closed."""
+        with self._lock:
+            self._recordings.discard(recording)
 
     # Input ------------------------------------------------------------------------------------------------------------
 
@@ -212,7 +262,8 @@ class Display:
     # Life -------------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Remove the stream and close its viewers, with a reason. Other streams go on. Safe to call again."""
+        """Remove the stream, close its viewers, with a reason, and finish its recordings. Other streams go on. Safe to
+        call again."""
         if forgotten := self._start_to_close():
             forgotten.result()
 
@@ -232,7 +283,16 @@ class Display:
         with self._lock:
             self.closed = True
             self._wake_sleepers()
+            recordings = tuple(self._recordings)
         self._stream.wake_waiters()
+        for recording in recordings:
+            recording.end()
+
+    async def recorded(self) -> None:
+        """Wait until the files of its recordings are closed."""
+        with self._lock:
+            done = [asyncio.wrap_future(recording.done) for recording in self._recordings]
+        await asyncio.gather(*done, return_exceptions=True)
 
     def _wake_sleepers(self) -> None:
         sleepers, self._sleepers = self._sleepers, []

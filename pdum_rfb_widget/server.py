@@ -140,6 +140,7 @@ class Server:
         if self._displays.get(display.name) is display:
             del self._displays[display.name]
             await self._streams.pop(display.name).close("the display was closed")
+        await display.recorded()
 
     # Listeners --------------------------------------------------------------------------------------------------------
 
@@ -299,6 +300,7 @@ class Server:
         for display in self._displays.values():
             display.retire()
         await asyncio.gather(*(stream.close("the hub was closed") for stream in self._streams.values()))
+        await asyncio.gather(*(display.recorded() for display in self._displays.values()))
         self._streams.clear()
         self._displays.clear()
         for listener in self._listeners.values():
