@@ -6,6 +6,7 @@ PyAV is imported when the first encoder is made: the package works without it.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import import_module
@@ -158,7 +159,7 @@ class VideoEncoder:
         """The access units that *frame* completes; their timestamps are the frames', or a microsecond after the last.
 
         Raises `ValueError` for a frame of another size than the encoder's, or whose pixels are not what it says, and
-        `RuntimeError` after `close`.
+        `RuntimeError` after `close`. After an error of FFmpeg the next frame begins anew.
         """
         if self._closed:
             raise RuntimeError("the encoder is closed")
@@ -167,11 +168,16 @@ class VideoEncoder:
         picture.time_base = _MICROSECOND
         kind = self._av.video.frame.PictureType
         picture.pict_type = kind.I if force_keyframe else kind.NONE
-        held = self._reopen() if self._rate and self._rate.qp != self._quality else []
+        held = self._follow_rate()
         self._codec = self._codec or self._open(picture)
         self._given[pts] = _Given(frame.seq, frame.pixel_ratio)
         self._last_us = pts
-        return held + self._payloads(self._codec.encode(picture))
+        try:
+            packets = self._codec.encode(picture)
+        except self._av.FFmpegError:
+            self._abandon()
+            raise
+        return held + self._payloads(packets)
 
     def encode_still(self, frame: RawFrame) -> list[EncodedPayload]:
         """*frame* as a keyframe, which a viewer can begin with."""
@@ -185,15 +191,23 @@ class VideoEncoder:
     def close(self) -> None:
         """Safe in any state. Frames are refused from then on."""
         self._closed = True
-        self._codec = self._padded = None
-        self._given.clear()
+        self._abandon()
+        self._padded = None
 
-    def _reopen(self) -> list[EncodedPayload]:
+    def _abandon(self) -> None:
+        codec, self._codec = self._codec, None
+        self._given.clear()
+        if codec and codec.is_open:
+            # SVT-AV1 complains of an encoder that goes without having been told that no frame follows.
+            with suppress(self._av.FFmpegError):
+                codec.encode(None)
+
+    def _follow_rate(self) -> list[EncodedPayload]:
+        if self._rate is None or self._rate.qp == self._quality:
+            return []
         # An open encoder keeps its quality whatever it is told.
-        held = self.flush()
-        if self._rate:
-            self._quality = self._rate.qp
-        return held
+        self._quality = self._rate.qp
+        return self.flush()
 
     def _open(self, picture: VideoFrame) -> VideoCodecContext:
         codec: VideoCodecContext = self._av.CodecContext.create(self.LIBRARIES[self._chroma], "w")
