@@ -43,3 +43,12 @@ rfb_chromium() {
   fi
   .venv/bin/python -m playwright install chromium || echo "No Chromium could be installed: what needs it is not run."
 }
+
+# rfb_firefox: Debian's Firefox, where it can be had without asking; the tests that need it are skipped elsewhere.
+rfb_firefox() {
+  if ! command -v firefox-esr firefox >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "Installing Firefox ..."
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq firefox-esr >/dev/null; } ||
+      echo "No Firefox could be installed: what needs it is not run."
+  fi
+}

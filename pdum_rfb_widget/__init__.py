@@ -8,30 +8,72 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .display import Display
+    from .encoders.base import available_video_encoders, build_encoder, register_video_encoder
+    from .encoders.h264_cpu import H264CpuEncoder, h264_available
+    from .encoders.image import ImageEncoder
     from .notebook import RfbCanvas, RfbViewer, publish_loop
+    from .recording import Recording
     from .server import Server, serve, serve_server
-    from .types import InputEvent, StreamOptions
+    from .types import (
+        DISPLAY_P3,
+        SRGB,
+        ColorSpace,
+        DownscaleHint,
+        EncodedPayload,
+        EncoderBackend,
+        InputEvent,
+        RawFrame,
+        StreamOptions,
+    )
 
 __all__ = [
+    "DISPLAY_P3",
+    "SRGB",
+    "ColorSpace",
     "Display",
+    "DownscaleHint",
+    "EncodedPayload",
+    "EncoderBackend",
+    "H264CpuEncoder",
+    "ImageEncoder",
     "InputEvent",
+    "RawFrame",
+    "Recording",
     "RfbCanvas",
     "RfbViewer",
     "Server",
     "StreamOptions",
+    "available_video_encoders",
+    "build_encoder",
+    "h264_available",
     "publish_loop",
+    "register_video_encoder",
     "serve",
     "serve_server",
 ]
 
 _HOMES = {
+    "DISPLAY_P3": "types",
+    "SRGB": "types",
+    "ColorSpace": "types",
     "Display": "display",
+    "DownscaleHint": "types",
+    "EncodedPayload": "types",
+    "EncoderBackend": "types",
+    "H264CpuEncoder": "encoders.h264_cpu",
+    "ImageEncoder": "encoders.image",
     "InputEvent": "types",
+    "RawFrame": "types",
+    "Recording": "recording",
     "RfbCanvas": "notebook",
     "RfbViewer": "notebook",
     "Server": "server",
     "StreamOptions": "types",
+    "available_video_encoders": "encoders.base",
+    "build_encoder": "encoders.base",
+    "h264_available": "encoders.h264_cpu",
     "publish_loop": "notebook",
+    "register_video_encoder": "encoders.base",
     "serve": "server",
     "serve_server": "server",
 }

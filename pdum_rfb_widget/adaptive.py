@@ -4,7 +4,7 @@
 - `Link` measures one viewer's way there and back, and holds its byte budget.
 - `Ladder` picks the rung: exact while link and viewer allow the rate that is published, else one of four qualities.
 
-All belong to the hub's thread. Times are seconds, sizes bytes.
+What follows where no rung fits is in `steering`. All belong to the hub's thread. Times are seconds, sizes bytes.
 """
 
 from __future__ import annotations
@@ -12,11 +12,18 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 QUALITIES = (90, 78, 62, 45)
 """JPEG and WebP quality of rungs 1 to 4. Rung 0 is exact. Each takes some two thirds of the bytes of the one above."""
 
+QUANTIZERS = (0, 21, 25, 31, 36)
+"""H.264's quantization parameter at each rung, near the PSNR of the JPEG there."""
+
 EXACT, COARSEST = 0, len(QUALITIES)
+
+Kind: TypeAlias = Literal["exact", "lossy", "video"]
+"""What a viewer has to decode: an exact picture, a lossy one, or video."""
 
 LOCAL_MARGIN = 3.0
 """A local link is unlimited while it is so many times as fast as needed."""
@@ -35,7 +42,7 @@ _FORGETS = 0.998
 """What was slow a while ago may not be so now: by so much each frame, or a moment's load would stand for ever."""
 _LARGE = 1 << 18
 """Pixels from which a region tells what a picture costs; with a smaller one its fixed cost counts for too much."""
-_GUESSED_DRAWING = {True: 10e-9, False: 5e-9}
+_GUESSED_DRAWING: dict[Kind, float] = {"exact": 10e-9, "lossy": 5e-9, "video": 5e-9}
 _BUSY = 0.75
 """The share of the time between frames that an encoder or a viewer may spend on one."""
 
@@ -43,9 +50,14 @@ _BUSY = 0.75
 class Costs:
     """What a pixel of the stream costs at each rung, from what was encoded. Guesses until then."""
 
-    def __init__(self) -> None:
-        self._bytes = [1.2, 0.30, 0.20, 0.13, 0.09]
-        self._seconds = [5e-9, 2e-9, 2e-9, 2e-9, 2e-9]
+    def __init__(self, *, video: bool = False) -> None:
+        self._video = video
+        self._bytes = [0.5, 0.04, 0.025, 0.013, 0.008] if video else [1.2, 0.30, 0.20, 0.13, 0.09]
+        self._seconds = [4e-9] * 5 if video else [5e-9, 2e-9, 2e-9, 2e-9, 2e-9]
+
+    def kind(self, rung: int) -> Kind:
+        """What a viewer decodes at *rung*."""
+        return "video" if self._video else "exact" if rung == EXACT else "lossy"
 
     def learn(self, rung: int, pixels: int, nbytes: int, seconds: float) -> None:
         """A region of so many *pixels* was encoded at *rung*."""
@@ -117,8 +129,8 @@ class Link:
     """Bits a second to keep to where the link is not unlimited."""
     latency: float = math.inf
     """Seconds there and back for nothing at all: the least that was measured."""
-    draw_seconds: dict[bool, float] = field(default_factory=dict)
-    """Seconds the viewer takes to decode and draw a pixel of exact (True) and lossy pictures."""
+    draw_seconds: dict[Kind, float] = field(default_factory=dict)
+    """Seconds the viewer takes to decode and draw a pixel."""
     _rates: deque[tuple[float, float]] = field(default_factory=deque)
     _tokens: float = math.inf
     _unlimited: bool = False
@@ -134,9 +146,9 @@ class Link:
         """Bytes a second that may be sent; infinite on a local link that is fast enough."""
         return math.inf if self._unlimited else self._limited()
 
-    def draws(self, exact: bool, pixels: float) -> float:
+    def draws(self, kind: Kind, pixels: float) -> float:
         """How many frames of so many *pixels* a second the viewer can draw."""
-        seconds = self.draw_seconds.get(exact, 0.0) * pixels
+        seconds = self.draw_seconds.get(kind, 0.0) * pixels
         return 1 / seconds if seconds else math.inf
 
     def need(self, rate: float) -> None:
@@ -159,14 +171,15 @@ class Link:
         self._tokens -= nbytes
 
     def acknowledged(
-        self, nbytes: int, pixels: int, exact: bool, elapsed: float, drawing: float | None, now: float
+        self, nbytes: int, pixels: int, kind: Kind, elapsed: float, drawing: float | None, now: float
     ) -> None:
         """A message came back *elapsed* seconds after it was sent; the viewer says how long it took *drawing* it."""
         if drawing is not None and pixels >= _LARGE / 4:
-            known = self.draw_seconds.get(exact, _GUESSED_DRAWING[exact])
-            self.draw_seconds[exact] = known + 0.3 * min(1.0, pixels / _LARGE) * (drawing / pixels - known)
-            if not exact and True in self.draw_seconds:
-                self.draw_seconds[True] *= _FORGETS
+            known = self.draw_seconds.get(kind, _GUESSED_DRAWING[kind])
+            self.draw_seconds[kind] = known + 0.3 * min(1.0, pixels / _LARGE) * (drawing / pixels - known)
+            for other in self.draw_seconds.keys() - {kind, "video"}:
+                if kind != "exact":
+                    self.draw_seconds[other] *= _FORGETS
         self._measure(nbytes, elapsed - (drawing or 0.0), now)
 
     def _measure(self, nbytes: int, way: float, now: float) -> None:
@@ -248,7 +261,7 @@ class Ladder:
 
 def fits(rung: int, pixels: float, costs: Costs, link: Link, fps: float, margin: float) -> bool:
     """Frames of so many *pixels* at *rung* keep up with *fps*, on the link, in the viewer and in the encoder."""
-    drawing = link.draw_seconds.get(rung == EXACT, 0.0) * pixels
+    drawing = link.draw_seconds.get(costs.kind(rung), 0.0) * pixels
     encoding = costs.seconds(rung, pixels)
     # On one machine the two share its processor.
     busy = drawing + encoding if link.local else max(drawing, encoding)

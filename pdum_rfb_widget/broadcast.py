@@ -15,18 +15,20 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import count
 from typing import Protocol
 
-from .damage import Mask
+from .damage import Mask, TileMap
 from .encoding import Encoding
 from .frames import Frame, FrameStore, Outcome
 from .protocol import CloseCode, ProtocolError
 from .scene import Plan, Scene
 from .session import ACK_TIMEOUT, Message, Session
+from .sizing import Sizing, Target
 from .transport import Transport, TransportClosed
-from .types import Encoded, Fidelity, InputEvent, Pixels, Rect, StreamOptions
+from .types import ColorSpace, DownscaleHint, Encoded, Fidelity, InputEvent, Pixels, Rect, StreamEvent, StreamOptions
+from .videocast import VideoCast, video_installed
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ log = logging.getLogger(__name__)
 class Publisher(Protocol):
     """Who publishes into a stream, and takes its viewers' input."""
 
-    def put_event(self, event: InputEvent) -> None: ...
+    def put_event(self, event: StreamEvent) -> None: ...
 
 
 _client_ids = count(1)
@@ -72,20 +74,25 @@ class Broadcast:
         self.name = name
         self.size = size
         """Width and height of the newest frame, or what was asked for before the first."""
-        self.scene = Scene(options)
+        self.scene = Scene(options, size, video_installed=video_installed())
         self.viewers: set[Viewer] = set()
         self._loop = loop
         self._pool = pool
         self._threads = threads
         self._frames = FrameStore()
+        self._video = VideoCast(self.scene, self.hold, self.release, self._changed)
+        self._sizing = Sizing(options)
+        self._settling: asyncio.TimerHandle | None = None
         self._encodings: dict[tuple[Fidelity, tuple[Rect, ...], int], _Shared] = {}
         self._publisher: Publisher | None = None
+        self._taps: tuple[Callable[[], object], ...] = ()
         # A plain lock, entered and left in C: an interrupt of the publisher's cell can't leave it locked.
         self._lock = threading.Lock()
         self._readiness = threading.Condition(self._lock)
         self._wake_pending = False
         self._is_ready = False
         self._rests_until = 0.0
+        self._advised = 1.0
 
     # Any thread -------------------------------------------------------------------------------------------------------
 
@@ -94,10 +101,27 @@ class Broadcast:
         return self._frames.count
 
     @property
+    def newest(self) -> TileMap | None:
+        """Of the newest frame, None while there is none."""
+        return self._frames.newest
+
+    @property
+    def target(self) -> Target | None:
+        """What the viewers ask frames to be."""
+        return self._sizing.target
+
+    @property
     def options(self) -> StreamOptions:
         return self.scene.options
 
-    def publish(self, publisher: Publisher, pixels: Pixels, damage: Mask | None) -> bool:
+    def publish(
+        self,
+        publisher: Publisher,
+        pixels: Pixels,
+        damage: Mask | None,
+        pixel_ratio: float = 1.0,
+        color: ColorSpace | None = None,
+    ) -> bool:
         """Make *pixels* what every viewer is owed; False once another publisher has taken the stream over.
 
         Never waits for a viewer. Raises `RuntimeError` when the hub was closed.
@@ -108,6 +132,8 @@ class Broadcast:
             copy=self.options.own_frames,
             damage=damage,
             still_wanted=lambda: self._publisher is publisher,
+            pixel_ratio=pixel_ratio,
+            color=color,
         )
         if outcome is Outcome.REFUSED:
             return False
@@ -121,6 +147,8 @@ class Broadcast:
 
     def _announce(self, size: tuple[int, int]) -> None:
         self.size = size
+        for tap in self._taps:
+            tap()
         with self._lock:
             self._is_ready = False
             if not self._wake_pending:
@@ -144,6 +172,27 @@ class Broadcast:
         with self._lock:
             self._readiness.notify_all()
 
+    def add_tap(self, tap: Callable[[], object]) -> None:
+        """Call *tap* when there is a newer frame; it must not wait.
+
+        On the publisher's thread: over the hub's it would be one more hand-off, and frames that come at once be one.
+        """
+        with self._lock:
+            self._taps = (*self._taps, tap)
+
+    def remove_tap(self, tap: Callable[[], object]) -> None:
+        with self._lock:
+            self._taps = tuple(other for other in self._taps if other != tap)
+
+    def hold_from(self, publisher: Publisher) -> Frame | None:
+        """The newest frame, to be given to `release`; None when there is none that *publisher* published."""
+        frame = self._frames.hold()
+        # Asked afterwards: a frame of the next publisher is put when it is the stream's publisher already.
+        if frame and self._publisher is not publisher:
+            self._frames.release(frame)
+            return None
+        return frame
+
     def _call_hub(self, callback: Callable[[], None]) -> None:
         try:
             self._loop.call_soon_threadsafe(callback)
@@ -157,10 +206,13 @@ class Broadcast:
         self._publisher = publisher
         self._frames.clear()
         self._encodings.clear()
+        self._advised = 1.0
         self.size = size
-        self.scene.restart(options)
+        self.scene.restart(size, options)
         for viewer in self.viewers:
             viewer.session.restarted()
+        self._sizing = Sizing(options)
+        self.heed_sizes()
 
     def admit(self, viewer: Viewer) -> None:
         """Feed *viewer* from now on."""
@@ -168,11 +220,19 @@ class Broadcast:
 
     def dismiss(self, viewer: Viewer) -> None:
         self.viewers.discard(viewer)
+        viewer.session.gone()
+        self._video.step()
+        self.heed_sizes()
         self.update_readiness()
+
+    def step_video(self) -> None:
+        """Some viewer may have room now, or be in another lane."""
+        self._video.step()
 
     async def close(self, reason: str) -> None:
         """Close every viewer with 1001 and *reason*."""
         await asyncio.gather(*(viewer.close(CloseCode.GOING_AWAY, reason) for viewer in self.viewers))
+        self._video.close()
 
     def hold(self) -> Frame | None:
         """The newest frame, which the sessions know from now on. It must be given to `encode` or `release`."""
@@ -226,6 +286,25 @@ class Broadcast:
         oldest = version - _KEPT_FRAMES
         self._encodings = {key: shared for key, shared in self._encodings.items() if shared.used >= oldest}
 
+    def heed_sizes(self) -> None:
+        """A viewer was resized, is seen or not seen any more, or went."""
+        self._sizing.heed({viewer.id: viewer.session for viewer in self.viewers}, self._loop.time())
+        self._settle_size()
+
+    def _settle_size(self) -> None:
+        """Take over the size that viewers ask for, or look again when that is due."""
+        if self._settling:
+            self._settling.cancel()
+        sizing = self._sizing
+        if sizing.settle(self._loop.time()):
+            assert sizing.asker
+            name, box = sizing.asker
+            # For who renders only when something happens: the viewer's own event came before the target.
+            event = {"type": "resize", **asdict(box), "timestamp": time.time()}
+            self.deliver(InputEvent(name, event, now_us()))
+        elif math.isfinite(sizing.due):
+            self._settling = self._loop.call_at(sizing.due, self._settle_size)
+
     def deliver(self, event: InputEvent) -> None:
         if self._publisher:
             self._publisher.put_event(event)
@@ -246,9 +325,22 @@ class Broadcast:
         if newest:
             self.scene.published(newest)
             self._forget_encodings(newest.version)
+        self._changed()
+        self.update_readiness()
+        if self.options.adaptive:
+            self._advise()
+
+    def _changed(self) -> None:
         for viewer in self.viewers:
             viewer.wake()
-        self.update_readiness()
+
+    def _advise(self) -> None:
+        """Tell the publisher what the slowest viewer could keep up with, where that is another size than before."""
+        scale = min((viewer.session.scale for viewer in self.viewers), default=1.0)
+        if scale != self._advised and self._publisher:
+            self._advised = scale
+            width, height = (max(1, round(side * scale)) for side in self.scene.size)
+            self._publisher.put_event(DownscaleHint(scale, width, height, now_us()))
 
 
 class Viewer:
@@ -304,11 +396,14 @@ class Viewer:
         while True:
             message = await self._transport.receive()
             was_open = self.session.selection is not None
+            was_seen = self.session.visible, self.session.viewport
             if latency := self._transport.latency:
                 self.session.link.latency = min(latency, self.session.link.latency)
             event = self.session.receive(message, self._clock())
             if self._stream and not was_open:
                 self._stream.admit(self)
+            if self._stream and was_seen != (self.session.visible, self.session.viewport):
+                self._stream.heed_sizes()
             if self._stream and event:
                 self._stream.deliver(InputEvent(self.id, event, now_us()))
             self._something_new.set()
@@ -329,10 +424,14 @@ class Viewer:
     async def _send_next(self, now: float) -> bool:
         """Encode and send what the session plans; False when that is nothing."""
         assert self._stream
+        if messages := self.session.send_chunk(now):
+            await self._send(messages)
+            return True
         if (frame := self._stream.hold()) is None:
             return False
         if (plan := self.session.plan(now)) is None:
             self._stream.release(frame)
+            self._stream.step_video()
             self._encode_ahead()
             return False
         # A viewer that goes must not cancel what the others wait for.

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .types import Pixels, Rect
+from .types import ColorSpace, Pixels, Rect
 
 TILE = 64
 """Pixels on a tile's side: the last in its row and column may be smaller."""
@@ -42,7 +42,8 @@ def grid_of(width: int, height: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TileMap:
-    """A published picture's size, version and time, and for each tile the version in which it last changed."""
+    """A published picture's size, version and time, what its pixels mean, and for each tile the version in which it
+    last changed."""
 
     width: int
     height: int
@@ -50,19 +51,38 @@ class TileMap:
     timestamp_us: int
     """When it was published, in microseconds of `time.monotonic`."""
     changed: Versions
+    pixel_ratio: float = 1.0
+    """Device pixels a logical pixel."""
+    color: ColorSpace | None = None
+    """None is `types.SRGB`."""
     _since: dict[tuple[int, int], tuple[Mask, tuple[Rect, ...]]] = field(
         default_factory=dict, repr=False
     )  # the hub's thread
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width, self.height
+
     @classmethod
-    def whole(cls, width: int, height: int, version: int, timestamp_us: int = 0) -> TileMap:
+    def whole(
+        cls,
+        width: int,
+        height: int,
+        version: int,
+        timestamp_us: int = 0,
+        pixel_ratio: float = 1.0,
+        color: ColorSpace | None = None,
+    ) -> TileMap:
         """The map of a picture of which every tile is new."""
-        return cls(width, height, version, timestamp_us, np.full(grid_of(width, height), version, np.int64))
+        changed = np.full(grid_of(width, height), version, np.int64)
+        return cls(width, height, version, timestamp_us, changed, pixel_ratio, color)
 
     def after(self, mask: Mask, timestamp_us: int = 0) -> TileMap:
         """The map of the next version, which differs in the tiles of *mask*."""
         version = self.version + 1
-        return TileMap(self.width, self.height, version, timestamp_us, np.where(mask, version, self.changed))
+        changed = np.where(mask, version, self.changed)
+        return TileMap(self.width, self.height, version, timestamp_us, changed, self.pixel_ratio, self.color)
 
     def since(self, version: int, waste: int = 0) -> tuple[Mask, tuple[Rect, ...]]:
         """The tiles that changed after *version*, and the rectangles that they are merged into: see `merge`."""

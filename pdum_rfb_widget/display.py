@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterable, Sequence
@@ -13,10 +14,11 @@ from urllib.parse import quote
 from .broadcast import Broadcast
 from .damage import as_damage
 from .frames import as_pixels
-from .types import InputEvent
+from .types import MAX_RATIO, MIN_RATIO, SRGB, ColorSpace, StreamEvent, check_number
 
 if TYPE_CHECKING:
     from .notebook import RfbCanvas
+    from .recording import Recording
     from .server import Server
 
 
@@ -32,13 +34,21 @@ class Display:
         self.closed = False
         self._stream = stream
         self._address: tuple[str, int] | None = None
-        self._lock = threading.Lock()  # guards the two below: the hub's thread puts events, any thread takes them
-        self._events: deque[InputEvent] = deque(maxlen=event_queue_size)
+        self._lock = threading.Lock()  # guards what follows: the hub's thread puts events, any thread takes them
+        self._events: deque[StreamEvent] = deque(maxlen=event_queue_size)
         self._sleepers: list[Future[None]] = []
+        self._recordings: set[Recording] = set()
 
     # Pixels -----------------------------------------------------------------------------------------------------------
 
-    def publish(self, frame: object, *, damage: Iterable[Sequence[int]] | None = None) -> None:
+    def publish(
+        self,
+        frame: object,
+        *,
+        damage: Iterable[Sequence[int]] | None = None,
+        pixel_ratio: float | None = None,
+        color: ColorSpace | None = None,
+    ) -> None:
         """Make *frame* what every viewer sees next. Never waits for a viewer: one that is behind skips to the newest.
 
         *frame* is a uint8 array, or anything numpy can view as one, of shape ``(H, W)`` (grey), ``(H, W, 3)`` (RGB) or
@@ -50,28 +60,84 @@ class Display:
         nothing. *damage* names it, as rectangles ``(x, y, width, height)`` in whole pixels, and is believed: what
         changed elsewhere may or may not be seen. It has no meaning for a first frame, or one of another size.
 
-        Raises `TypeError` for another dtype, `ValueError` for another shape, both for *damage* that is no list of
-        rectangles, and `RuntimeError` once the display is closed.
+        *pixel_ratio* is how many pixels of this frame make a logical one, 0.1 to 16, by default 1.0: input events carry
+        it, so that who draws in logical pixels can convert. It doesn't change the size that the frame is shown at.
+        *color* says what the numbers of this frame mean, by default `SRGB`; nothing is converted. With either another
+        than before, everything counts as changed.
+
+        Raises `TypeError` for another dtype, `ValueError` for another shape or ratio, both for *damage* that is no list
+        of rectangles, and `RuntimeError` once the display is closed.
         """
         pixels = as_pixels(frame)
         mask = None if damage is None else as_damage(damage, pixels.shape[1], pixels.shape[0])
-        if self.closed or not self._stream.publish(self, pixels, mask):
+        ratio = 1.0 if pixel_ratio is None else check_number("pixel_ratio", pixel_ratio, MIN_RATIO, MAX_RATIO)
+        if not (color is None or isinstance(color, ColorSpace)):
+            raise TypeError(f"color is a ColorSpace, like SRGB or DISPLAY_P3, or None, not {color!r}")
+        if self.closed or not self._stream.publish(self, pixels, mask, ratio, None if color == SRGB else color):
             raise RuntimeError(f"the display {self.name!r} was closed, or its cell has run again")
 
     def wait_ready(self, timeout: float | None = None) -> bool:
         """Sleep until some visible viewer can take a frame: True; False after *timeout* seconds or when closed."""
         return self._stream.wait_ready(timeout, lambda: self.closed)
 
+    def record(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        fps: int | None = None,
+        bitrate: int | None = None,
+        crf: int | None = None,
+        preset: str = "veryfast",
+    ) -> Recording:
+        """Make a film of what is published from now on, whether anybody looks or not: H.264 in MP4 at *path*.
+
+        ``with display.record("out.mp4"):`` records the block, ``async with`` does too; or keep what this returns and
+        `Recording.stop` it. The newest frame there is already is the first, the last is shown until the end. Each has
+        the time when it was published; the same picture again is no frame. When encoding is slower than publishing,
+        frames are skipped: neither `publish` nor viewers wait. After a crash the file plays all but the last second and
+        the 10 to 20 frames that x264 holds.
+
+        The film has the size of its first frame, odd sides one pixel more: others are scaled to fit, amid black. Alpha
+        is left out. Colours are BT.601, limited range, 4:2:0, tagged so and with the first frame's colour space.
+
+        *crf* is a constant quality, 0 (exact but for colours' resolution; few players show it) to 51, 18 by default,
+        where hardly a loss is seen; *bitrate* asks for an average instead, 50,000 to 1 billion bits a second. *fps*,
+        1 to 240, the stream's by default, is what x264 expects for that; it changes no times. *preset* is x264's,
+        ``ultrafast`` to ``placebo``: slower ones make smaller files and may skip more frames.
+
+        Raises `OSError` with the path when the file can't be written, `ValueError` when its name does not end with
+        .mp4, it is being recorded already, or a value is out of range, and `RuntimeError` without PyAV
+        (``pip install 'pdum-rfb-widget[h264]'``) and once the display is closed.
+        """
+        from .recording import Recording
+
+        rate = self._stream.options.fps if fps is None else fps
+        return Recording(self, path, fps=rate, bitrate=bitrate, crf=crf, preset=preset)
+
+    def attach(self, recording: Recording) -> Broadcast:
+        """Tell *recording* when there is nothing more to come; the stream that it takes frames of."""
+        with self._lock:
+            if self.closed:
+                raise RuntimeError(f"the display {self.name!r} was closed, or its cell has run again")
+            self._recordings.add(recording)
+        return self._stream
+
+    def detach(self, recording: Recording) -> None:
+        """The file of *recording* is closed."""
+        with self._lock:
+            self._recordings.discard(recording)
+
     # Input ------------------------------------------------------------------------------------------------------------
 
-    def poll_events(self) -> list[InputEvent]:
-        """All input that came since it was last taken, oldest first. `events` takes from the same queue."""
+    def poll_events(self) -> list[StreamEvent]:
+        """All input that came since it was last taken, oldest first: an `InputEvent` each, and of a stream with
+        ``adaptive=True`` a `DownscaleHint` now and then. `events` takes from the same queue."""
         with self._lock:
             taken = list(self._events)
             self._events.clear()
         return taken
 
-    async def events(self) -> AsyncIterator[InputEvent]:
+    async def events(self) -> AsyncIterator[StreamEvent]:
         """The input as it comes, until the display is closed."""
         while True:
             with self._lock:
@@ -91,7 +157,7 @@ class Display:
                     if woken in self._sleepers:
                         self._sleepers.remove(woken)
 
-    def put_event(self, event: InputEvent) -> None:
+    def put_event(self, event: StreamEvent) -> None:
         """Queue *event* as if a viewer had sent it; the oldest goes when the queue is full."""
         with self._lock:
             self._events.append(event)
@@ -113,6 +179,41 @@ class Display:
     def height(self) -> int:
         """Of the newest frame, in pixels."""
         return self._stream.size[1]
+
+    @property
+    def pixel_ratio(self) -> float:
+        """Of the newest frame; 1.0 before the first."""
+        newest = self._stream.newest
+        return newest.pixel_ratio if newest else 1.0
+
+    @property
+    def color(self) -> ColorSpace | None:
+        """Of the newest frame; None is `SRGB`."""
+        newest = self._stream.newest
+        return newest.color if newest else None
+
+    @property
+    def target_size(self) -> tuple[int, int] | None:
+        """The width and height that frames should have under ``resize_policy="match_client"``, None before any viewer
+        was seen, and under ``"publisher"``.
+
+        They are the device pixels of the picture's box, made even, each at least 2 and at most
+        ``max_render_dimension``, and change ``resize_debounce`` seconds after the box has last changed. Of several
+        viewers that are seen, the one that came or was resized last is asked. Every change is followed by an event
+        ``resize``, for who sleeps until there is one. Nothing is resized by itself::
+
+            width, height = display.target_size or (display.width, display.height)
+            display.publish(render(width, height), pixel_ratio=display.target_ratio)
+        """
+        target = self._stream.target
+        return (target.width, target.height) if target else None
+
+    @property
+    def target_ratio(self) -> float:
+        """The ``pixel_ratio`` that goes with `target_size`: the viewer's, less where ``max_render_dimension`` made the
+        size smaller; 1.0 where there is no target."""
+        target = self._stream.target
+        return target.ratio if target else 1.0
 
     @property
     def client_count(self) -> int:
@@ -161,7 +262,8 @@ class Display:
     # Life -------------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Remove the stream and close its viewers, with a reason. Other streams go on. Safe to call again."""
+        """Remove the stream, close its viewers, with a reason, and finish its recordings. Other streams go on. Safe to
+        call again."""
         if forgotten := self._start_to_close():
             forgotten.result()
 
@@ -181,7 +283,16 @@ class Display:
         with self._lock:
             self.closed = True
             self._wake_sleepers()
+            recordings = tuple(self._recordings)
         self._stream.wake_waiters()
+        for recording in recordings:
+            recording.end()
+
+    async def recorded(self) -> None:
+        """Wait until the files of its recordings are closed."""
+        with self._lock:
+            done = [asyncio.wrap_future(recording.done) for recording in self._recordings]
+        await asyncio.gather(*done, return_exceptions=True)
 
     def _wake_sleepers(self) -> None:
         sleepers, self._sleepers = self._sleepers, []

@@ -15,10 +15,7 @@ from enum import Enum
 import numpy as np
 
 from .damage import TILE, Mask, TileMap, stripes_that_differ, tiles_that_differ
-from .types import Pixels
-
-MAX_SIDE = 16384
-"""Pixels on a side: what canvases of today's browsers and the image formats all take."""
+from .types import MAX_SIDE, ColorSpace, Pixels
 
 _SPARE_BUFFERS = 2
 
@@ -74,11 +71,20 @@ class FrameStore:
         """How many frames were put."""
 
     def put(
-        self, pixels: Pixels, timestamp_us: int, *, copy: bool, damage: Mask | None, still_wanted: Callable[[], bool]
+        self,
+        pixels: Pixels,
+        timestamp_us: int,
+        *,
+        copy: bool,
+        damage: Mask | None,
+        still_wanted: Callable[[], bool],
+        pixel_ratio: float = 1.0,
+        color: ColorSpace | None = None,
     ) -> Outcome:
         """Make *pixels* the newest frame, unless it is the same picture, or not *still_wanted* once it is copied.
 
-        *damage* names the tiles that differ from the frame before; without it they are looked for.
+        *damage* names the tiles that differ from the frame before; without it they are looked for. With another
+        *pixel_ratio* or *color* than before no tile is the same.
         """
         with self._putting:
             newest, spare = self._newest, None
@@ -86,7 +92,9 @@ class FrameStore:
                 spare = self._spare_for(pixels)
                 np.copyto(spare.pixels, pixels)
                 pixels = spare.pixels
-            tiles = self._compare(newest, pixels, damage, timestamp_us)
+            height, width = pixels.shape[:2]
+            whole = TileMap.whole(width, height, self._version + 1, timestamp_us, pixel_ratio, color)
+            tiles = self._compare(newest, pixels, damage, whole)
             if copy and tiles and spare is None:
                 spare = self._spare_for(pixels)
                 _copy_newer(spare, pixels, tiles)
@@ -125,18 +133,19 @@ class FrameStore:
         with self._lock:
             self._drop(frame)
 
-    def _compare(self, newest: Frame | None, pixels: Pixels, damage: Mask | None, timestamp_us: int) -> TileMap | None:
-        """The map of the frame that follows *newest*; None when it is the same picture."""
-        height, width = pixels.shape[:2]
+    def _compare(self, newest: Frame | None, pixels: Pixels, damage: Mask | None, whole: TileMap) -> TileMap | None:
+        """The map of the frame that follows *newest*: *whole* if no tile is kept, None when it is the same picture."""
         if newest is None or newest.pixels.shape != pixels.shape:
-            return TileMap.whole(width, height, self._version + 1, timestamp_us)
+            return whole
+        if (newest.tiles.pixel_ratio, newest.tiles.color) != (whole.pixel_ratio, whole.color):
+            return whole
         if damage is None:
             if np.may_share_memory(newest.pixels, pixels):  # borrowed twice: there is nothing to compare it with
-                return TileMap.whole(width, height, self._version + 1, timestamp_us)
+                return whole
             old, new = np.ascontiguousarray(newest.pixels), np.ascontiguousarray(pixels)
             stripes = stripes_that_differ(old, new)
             damage = tiles_that_differ(old, new, stripes)
-        return newest.tiles.after(damage, timestamp_us) if damage.any() else None
+        return newest.tiles.after(damage, whole.timestamp_us) if damage.any() else None
 
     def _replace(self, frame: Frame | None) -> None:
         old, self._newest = self._newest, frame

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .damage import TILE, Mask, TileMap, Versions, merge, tiles_under
-from .types import Part, Rect
+from .types import Rect
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +57,15 @@ class Picture:
         mask, rects = newest.since(self.version, waste)
         return Region(newest, mask, rects, whole=False)
 
-    def drawn(self, region: Region, parts: Iterable[Part]) -> None:
-        """The *region* of a frame was sent, as these *parts*."""
+    def drawn(self, region: Region, parts: Iterable[tuple[Rect, bool]]) -> None:
+        """The *region* of a frame was sent, as these rectangles, each exactly or not."""
         tiles = region.tiles
         if self._size != (tiles.width, tiles.height):
             self._size = tiles.width, tiles.height
             self._lossy = np.zeros(tiles.changed.shape, np.int64)
-        for part in parts:
-            x, y, width, height = part.rect
+        for (x, y, width, height), exact in parts:
             under = np.s_[y // TILE : -(-(y + height) // TILE), x // TILE : -(-(x + width) // TILE)]
-            self._lossy[under] = 0 if part.exact else tiles.version
+            self._lossy[under] = 0 if exact else tiles.version
 
     def first_lossy(self) -> int | None:
         """The version of the oldest lossy tile; None when the picture is exact."""

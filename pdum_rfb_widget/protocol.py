@@ -15,10 +15,20 @@ from typing import Any, NoReturn, TypeAlias
 
 from .damage import TileMap
 from .events import is_number, validate
-from .types import Encoded, EventDict, Selection, StreamOptions
+from .lanes import Chunk
+from .types import ColorSpace, Encoded, EventDict, Rect, Selection, StreamOptions, VideoFormat
 
 TILES = "rfb/tiles"
 """The capability of viewers that take several rectangles in a message."""
+
+VIDEO = {
+    "webcodecs/h264-annexb": VideoFormat("h264", "420"),
+    "rfb/h264-444": VideoFormat("h264", "444"),
+    "rfb/h264-rgb": VideoFormat("h264", "rgb"),
+    "rfb/vp9": VideoFormat("vp9", "420"),
+    "rfb/av1": VideoFormat("av1", "420"),
+}
+"""The capabilities of viewers that decode video, and what each stands for."""
 
 MIMES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
@@ -187,11 +197,24 @@ def _malformed(reason: str) -> NoReturn:
 # To a viewer ----------------------------------------------------------------------------------------------------------
 
 
-def config_message(width: int, height: int, selection: Selection, alpha: bool) -> str:
+def config_message(
+    width: int,
+    height: int,
+    selection: Selection,
+    alpha: bool,
+    codec: str | None = None,
+    pixel_ratio: float = 1.0,
+    color: ColorSpace | None = None,
+) -> str:
+    """What comes next: pictures, or video of this *codec*; to a viewer of `rfb/tiles` both in any order from there."""
+    features = [TILES] if selection.tiles else []
+    features += [name for name, form in VIDEO.items() if name.startswith("rfb/") and form in selection.video]
     return _json(
-        {"type": "config", "transport": "image", "width": width, "height": height, "coords": "frame-pixels"}
-        | {"features": [TILES] if selection.tiles else []}
+        {"type": "config", "transport": "webcodecs" if codec else "image", "width": width, "height": height}
+        | ({"codec": codec} if codec else {})
+        | {"coords": "frame-pixels", "features": features}
         | ({"alpha": True} if alpha else {})
+        | _meaning(pixel_ratio, color)
     )
 
 
@@ -212,9 +235,30 @@ def tiles_header(seq: int, tiles: TileMap, encoded: Encoded) -> dict[str, Any]:
     return _header("tiles", seq, tiles) | {"parts": parts}
 
 
+def video_header(seq: int, chunk: Chunk, rects: Iterable[Rect] | None, after: int | None) -> dict[str, Any]:
+    """The header of an access unit. For viewers of `rfb/tiles` it names the rectangles of the decoded frame to draw,
+    and the video chunk that it refers to."""
+    named = {} if rects is None else {"rects": [list(rect) for rect in rects]}
+    kind = {"codec": chunk.codec, "bitstream": chunk.bitstream, "keyframe": chunk.keyframe}
+    chain = {} if rects is None or chunk.keyframe else {"after": after}
+    return _header("video_chunk", seq, chunk.tiles) | kind | named | chain
+
+
+def set_quality_message(bitrate: float, fps: float) -> str:
+    """What the hub keeps to for this viewer."""
+    return _json({"type": "set_quality", "bitrate": round(bitrate), "fps": round(fps, 1)})
+
+
 def _header(kind: str, seq: int, tiles: TileMap) -> dict[str, Any]:
     size = {"width": tiles.width, "height": tiles.height}
-    return {"type": kind, "seq": seq, "timestamp_us": tiles.timestamp_us} | size
+    meaning = _meaning(tiles.pixel_ratio, tiles.color)
+    return {"type": kind, "seq": seq, "timestamp_us": tiles.timestamp_us} | size | meaning
+
+
+def _meaning(pixel_ratio: float, color: ColorSpace | None) -> dict[str, Any]:
+    """The fields that say what a frame's pixels mean, where that isn't what viewers expect without them."""
+    ratio = {} if pixel_ratio == 1 else {"pixel_ratio": pixel_ratio}
+    return ratio | ({} if color is None else {"color": color.to_dict()})
 
 
 def pack_header(header: dict[str, Any]) -> bytes:
@@ -245,9 +289,9 @@ def _json(fields: dict[str, Any]) -> str:
 # Negotiation ----------------------------------------------------------------------------------------------------------
 
 
-def negotiate(supported: Iterable[str], options: StreamOptions) -> Selection:
+def negotiate(supported: Iterable[str], options: StreamOptions, video_works: bool = True) -> Selection:
     """The formats for a viewer: lossy ones in the stream's own format where the viewer takes it, else in JPEG or WebP,
-    exact ones in PNG.
+    exact ones in PNG; video where the stream may use it.
 
     Raises `ProtocolError` with 4406 when the viewer takes none of them.
     """
@@ -256,6 +300,23 @@ def negotiate(supported: Iterable[str], options: StreamOptions) -> Selection:
     exact = MIMES["png"] if MIMES["png"] in offered else None
     if exact and (options.quality == "lossless" or options.image_mode == "png" or options.alpha):
         lossy = None
-    if not lossy and not exact:
-        raise ProtocolError(CloseCode.NO_FORMAT, f"the viewer takes none of {', '.join(MIMES.values())}")
-    return Selection(lossy if lossy != exact else None, exact, TILES in offered)
+    lossy = lossy if lossy != exact else None
+    video = _negotiate_video(offered, options, bool(lossy), bool(lossy or exact)) if video_works else ()
+    if not (lossy or exact or video):
+        takes = ", ".join(MIMES.values()) + (f", {next(iter(VIDEO))}" if video_works else "")
+        raise ProtocolError(CloseCode.NO_FORMAT, f"the viewer takes none of {takes}")
+    return Selection(lossy, exact, TILES in offered, video)
+
+
+def _negotiate_video(offered: set[str], options: StreamOptions, lossy: bool, pictures: bool) -> tuple[VideoFormat, ...]:
+    if options.codec == "none" or options.alpha:
+        return ()
+    if options.codec == "auto" and pictures and (not lossy or isinstance(options.quality, int)):
+        return ()  # a quality of pictures was asked for
+    formats = [form for name, form in VIDEO.items() if name in offered]
+    if options.quality == "lossless" and pictures:
+        return tuple(form for form in formats if form.chroma == "rgb")
+    for codec in (options.codec, "h264"):
+        if chosen := tuple(form for form in formats if form.codec == codec and form.chroma != "rgb"):
+            return chosen
+    return ()

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from .adaptive import COARSEST, EXACT, QUALITIES, Costs, Pace
 from .damage import TileMap
+from .lanes import Chunk, Lanes
 from .picture import Region
-from .types import Encoded, Fidelity, StreamOptions
+from .types import Encoded, Fidelity, Selection, StreamOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,16 @@ class Scene:
     """What the viewers of a stream know in common. Owned by the hub's thread."""
 
     options: StreamOptions
+    size: tuple[int, int] = (0, 0)
+    """What the publisher means to publish, in pixels."""
     newest: TileMap | None = None
     costs: Costs = field(default_factory=Costs)
+    video_costs: Costs = field(default_factory=lambda: Costs(video=True))
+    lanes: Lanes = field(default_factory=Lanes)
+    video_installed: bool = True
+    """What encodes it is there."""
+    _failed: tuple[int, int] | None = None
+    """The size at which it failed."""
     pace: Pace = field(init=False)
 
     def __post_init__(self) -> None:
@@ -42,15 +51,38 @@ class Scene:
     def learn(self, plan: Plan, encoded: Encoded) -> None:
         """What was planned for some viewer was *encoded*."""
         pixels, nbytes, seconds = plan.region.pixels, len(encoded.payload), encoded.encode_ms / 1000
-        rung = plan.rung if plan.rung is not None else _nearest_rung(plan.fidelity.quality or 0)
+        rung = plan.rung if plan.rung is not None else nearest_rung(plan.fidelity.quality or 0)
         self.costs.learn(rung, pixels, nbytes, seconds)
         if rung != EXACT and all(part.exact for part in encoded.parts):
             self.costs.learn(EXACT, pixels, nbytes, seconds)
 
-    def restart(self, options: StreamOptions) -> None:
+    def learn_video(self, chunk: Chunk) -> None:
+        """A frame of some lane was encoded."""
+        if not chunk.keyframe:  # they are larger, and rare
+            pixels = chunk.tiles.width * chunk.tiles.height
+            self.video_costs.learn(chunk.rung, pixels, len(chunk.payload), chunk.encode_ms / 1000)
+
+    @property
+    def video_works(self) -> bool:
+        """Lanes may be joined."""
+        return self.video_installed and (self.newest is None or self.newest.size != self._failed)
+
+    def fail_video(self, size: tuple[int, int]) -> None:
+        """No lane can encode frames of this *size*: pictures serve, until another is published."""
+        self._failed = size
+        self.lanes.clear()
+
+    def restart(self, size: tuple[int, int], options: StreamOptions) -> None:
         """The stream has new options and no frame."""
-        self.options, self.newest, self.pace = options, None, Pace(options.still_after)
+        self.size, self.options, self.newest, self.pace = size, options, None, Pace(options.still_after)
 
 
-def _nearest_rung(quality: int) -> int:
+def exact_fidelity(selection: Selection, options: StreamOptions) -> Fidelity:
+    """What settles a picture, or keeps it exact."""
+    assert selection.exact
+    return Fidelity(selection.exact, None, selection.tiles, alpha=options.alpha)
+
+
+def nearest_rung(quality: int) -> int:
+    """The rung whose pictures are nearest to this *quality*."""
     return min(range(COARSEST), key=lambda n: abs(QUALITIES[n] - quality)) + 1

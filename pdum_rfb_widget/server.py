@@ -29,12 +29,12 @@ from .auth import check_origin, is_local, new_token, origin_allowed, same_token
 from .broadcast import Broadcast, Viewer
 from .cells import current_cell
 from .display import Display
-from .frames import MAX_SIDE
+from .encoders.base import require_codec
 from .protocol import CloseCode, Hello, ProtocolError
 from .scene import Scene
 from .session import HELLO_TIMEOUT, Session
 from .transport import MAX_MESSAGE, LimitedConnection, WebSocketTransport
-from .types import StreamOptions, check_int
+from .types import MAX_SIDE, StreamOptions, check_int
 
 log = logging.getLogger(__name__)
 # What websockets logs below WARNING holds headers and messages, and so tokens.
@@ -120,6 +120,8 @@ class Server:
         if name in self._streams and not replace:
             raise ValueError(f"there is a stream {name!r} already")
         checked = StreamOptions.of(options)
+        if checked.codec != "auto" and checked.codec != "none":
+            require_codec(checked.codec)
         size = check_int("width", width, 1, MAX_SIDE), check_int("height", height, 1, MAX_SIDE)
         stream = self._streams.get(name) or Broadcast(name, size, checked, self._loop, self._pool, self._threads)
         if name in self._displays:
@@ -138,6 +140,7 @@ class Server:
         if self._displays.get(display.name) is display:
             del self._displays[display.name]
             await self._streams.pop(display.name).close("the display was closed")
+        await display.recorded()
 
     # Listeners --------------------------------------------------------------------------------------------------------
 
@@ -297,6 +300,7 @@ class Server:
         for display in self._displays.values():
             display.retire()
         await asyncio.gather(*(stream.close("the hub was closed") for stream in self._streams.values()))
+        await asyncio.gather(*(display.recorded() for display in self._displays.values()))
         self._streams.clear()
         self._displays.clear()
         for listener in self._listeners.values():

@@ -7,7 +7,8 @@ when to look again. Everything that affects the flow of one viewer lives here:
 - it is sent what changed as soon as it is both, so frames are skipped before encoding and the last is never lost;
 - a payload is in flight until it, or a later one, is acknowledged: a viewer never draws a smaller seq after a larger;
 - without any acknowledgement for long, one probe goes beyond the window; without one for `ACK_TIMEOUT`, it is closed;
-- what stands lossy and has come to rest is sent again exactly, in pieces that leave room for a new frame.
+- what stands lossy and has come to rest is sent again exactly, in pieces that leave room for a new frame (`stills`);
+- while a lane feeds it video, its frames come from there, and only stills are planned here (`lanes`).
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from .adaptive import COARSEST, EXACT, FRAME_LATENCY, QUALITIES, Ladder, Link
+from .adaptive import COARSEST, EXACT, FRAME_LATENCY, QUALITIES, Kind, Ladder, Link, fits
 from .damage import TileMap
-from .picture import Picture, piece, whole
+from .lanes import Chunk
+from .picture import Picture, Region, whole
 from .protocol import (
     Ack,
     CloseCode,
@@ -34,11 +37,15 @@ from .protocol import (
     negotiate,
     pack_header,
     parse,
+    set_quality_message,
     stats_message,
     tiles_header,
+    video_header,
 )
-from .scene import Plan, Scene
-from .types import Encoded, EventDict, Fidelity, Selection, StreamOptions
+from .scene import Plan, Scene, exact_fidelity, nearest_rung
+from .steering import Medium, Relief, Setback, Step
+from .stills import Stills
+from .types import Encoded, EventDict, Fidelity, LaneKey, Selection, StreamOptions
 
 HELLO_TIMEOUT = 10.0
 """Seconds for the first message: ten round trips of a bad satellite link."""
@@ -46,18 +53,8 @@ PROBE_AFTER = 2.0
 """Seconds without an acknowledgement after which one payload may go beyond the window (or four round trips)."""
 ACK_TIMEOUT = 30.0
 """Seconds without an acknowledgement after which the viewer is closed."""
-STILL_SECONDS = 0.01
-"""What a piece of a still may take on its way to the canvas: so long a new frame may have to wait for it."""
-STILL_LEAD = 0.03
-"""Seconds before its time at which a still is encoded: no drag pauses so long between two of its frames."""
-STILLS_AHEAD = 2
-PAINT_OVER_EVERY = 8
-"""Frames after which a still that is due goes first, where there is always a newer frame and so never a pause."""
 EXACT_WASTE = 4
 """Unchanged tiles that are sent to save a rectangle, whose own cost is about theirs."""
-_GUESSED_DRAWING = 25e-9
-"""Seconds to draw a pixel of a PNG, until the viewer has said it."""
-
 Message = str | tuple[bytes, bytes]
 """Something to send: a text, or a binary message as its header and its payload."""
 
@@ -81,7 +78,7 @@ class _Sent:
     at: float
     nbytes: int
     pixels: int
-    exact: bool
+    kind: Kind
     still: bool
 
 
@@ -95,7 +92,7 @@ class _Mark:
     bytes: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Session:
     """The state of one viewer. Owned by the hub's thread.
 
@@ -109,21 +106,34 @@ class Session:
     local: bool = False
     selection: Selection | None = None
     viewport: SetViewport | None = None
+    resized_at: float = -math.inf
+    """When the viewport became what it is."""
     visible: bool = True
     counters: Counters = field(default_factory=Counters)
     link: Link = field(init=False)
     _supported: tuple[str, ...] = ()
     _picture: Picture = field(default_factory=Picture)
+    _stills: Stills = field(init=False)
     _ladder: Ladder = field(default_factory=Ladder)
+    _video_ladder: Ladder = field(default_factory=Ladder)
+    _medium: Medium = field(default_factory=Medium)
+    _setback: Setback = field(default_factory=Setback)
+    _relief: Relief = field(default_factory=Relief)
+    _steered: int = -1
+    """The version for which it was last chosen how to feed the viewer."""
     _pixels: float = 0.0
-    _pointer: tuple[float, float] | None = None
     _send_again: bool = False
+    _chunks: deque[Chunk] = field(default_factory=deque)
+    """Of its lane, to be sent before anything else."""
+    _chunk_seq: int | None = None
     _config: str = ""
+    _codec: str | None = None
+    """That the last config named."""
+    _target: tuple[float, float] = (math.inf, math.inf)
     _seq: int = 0
     _in_flight: deque[_Sent] = field(default_factory=deque)
-    _painted_over: int = 0
     _look: float = math.inf
-    _ahead: deque[Plan] = field(default_factory=deque)
+    _frame_at: float = -math.inf
     _last_ack: float = 0.0
     _rtt: float = 0.0
     _mark: _Mark = field(init=False)
@@ -131,6 +141,7 @@ class Session:
     def __post_init__(self) -> None:
         self._mark = _Mark(self.started)
         self.link = Link(self.local, self.options.bitrate)
+        self._stills = Stills(self.scene, self._picture, self.link)
 
     # What it is told --------------------------------------------------------------------------------------------------
 
@@ -145,13 +156,13 @@ class Session:
         match parsed:
             case Ack():
                 self._acknowledge(parsed, now)
-            case SetViewport():
-                self.viewport = parsed
+            case SetViewport() if parsed != self.viewport:
+                self.viewport, self.resized_at = parsed, now
             case RequestKeyframe():
-                self._send_again = True
+                self._begin_again()
             case DecoderReset():
                 self._in_flight.clear()
-                self._send_again = True
+                self._begin_again()
             case Event(event):
                 self._notice(event)
                 return event
@@ -160,20 +171,46 @@ class Session:
     def restarted(self) -> None:
         """The stream has new options and no frame yet; the viewer keeps its picture until there is one."""
         self._look = math.inf
-        self._ahead.clear()
-        self.selection = negotiate(self._supported, self.options)
+        self._stills.forget()
+        self._leave_lane()
         self.link.bitrate = self.options.bitrate
+        if self.selection:
+            self.selection = negotiate(self._supported, self.options, self.scene.video_installed)
+
+    def gone(self) -> None:
+        """Nothing more can be sent."""
+        self._leave_lane()
+
+    def give(self, chunk: Chunk) -> None:
+        """The lane that the viewer follows has encoded a frame."""
+        self._chunks.append(chunk)
+
+    def held_up(self, lane: LaneKey, now: float) -> None:
+        """It was too slow for the others of that *lane*, and is in it no more."""
+        self._setback.fell(lane.rung, now)
+        self._steered = -1
 
     def _open(self, hello: Hello) -> None:
         self.authorize(hello)
         self._supported = hello.supported
-        self.selection = negotiate(hello.supported, self.options)
+        self.selection = negotiate(hello.supported, self.options, self.scene.video_installed)
+
+    def _begin_again(self) -> None:
+        """What the viewer has decoded and drawn is lost."""
+        self._send_again = True
+        self._leave_lane()
+
+    def _leave_lane(self) -> None:
+        self.scene.lanes.leave(self)
+        self._chunks.clear()
+        self._steered = -1
 
     def _notice(self, event: EventDict) -> None:
         if event["type"] in ("show", "hide"):
             self.visible = event["type"] == "show"
+            self._leave_lane()
         elif event["type"] in ("pointer_move", "pointer_down", "wheel"):
-            self._pointer = event["x"], event["y"]
+            self._stills.pointer = event["x"], event["y"]
 
     def _acknowledge(self, ack: Ack, now: float) -> None:
         if ack.seq > self._seq:
@@ -191,7 +228,7 @@ class Session:
         self._rtt = rtt if self._rtt == 0 else 0.8 * self._rtt + 0.2 * rtt
         self.counters.rtt_ms = self._rtt * 1000
         drawing = None if ack.draw_ms is None else ack.draw_ms / 1000
-        self.link.acknowledged(sent.nbytes, sent.pixels, sent.exact, rtt, drawing, now)
+        self.link.acknowledged(sent.nbytes, sent.pixels, sent.kind, rtt, drawing, now)
 
     # What it answers --------------------------------------------------------------------------------------------------
 
@@ -204,7 +241,18 @@ class Session:
     @property
     def ready(self) -> bool:
         """Somebody would see the next frame at once: open, visible, up to date, with room in the window."""
-        return self._may_be_fed and not self.stale and len(self._in_flight) < self.options.max_inflight
+        return self._may_be_fed and not self.stale and self._unacknowledged < self._window
+
+    @property
+    def only_video_serves(self) -> bool:
+        """Nothing but a keyframe of video can feed it: it takes no pictures, or knows no way back from them."""
+        selection = self.selection
+        return bool(selection and (not selection.pictures or (self._codec and not selection.tiles)))
+
+    @property
+    def scale(self) -> float:
+        """Of the publisher's own size, what this viewer could keep up with; 1 for all of it."""
+        return self._relief.step.scale
 
     def plan(self, now: float) -> Plan | None:
         """What shall be encoded for this viewer now, of the newest frame; if nothing, `next_look` says when to ask."""
@@ -212,92 +260,179 @@ class Session:
         self._look = math.inf
         if newest is None or selection is None or not self.visible:
             return None
+        self._steer(newest, selection, now)
+        # The last place in the window is a new frame's.
+        still_has_place = self._unacknowledged < max(1, self._window - 1)
         if not self.stale:
-            return self._plan_still(newest, selection, now)
-        if not self._has_room(now):
+            if not still_has_place:
+                return None
+            plan, self._look = self._stills.next(newest, selection, now)
+            return plan
+        self._look = self.video_room_at(now)
+        if self._look > now:
             return None
-        if self._paint_over_is_due(newest, selection, now) and (still := self._still(newest, selection, now)):
-            return still
+        if still_has_place and not self._send_again:
+            still = self._stills.over_motion(newest, selection, self.counters.frames_sent, now)
+            if still:
+                return still
+        if self.scene.lanes.feeds(self) or self.only_video_serves:
+            return None
         return self._plan_frame(newest, selection, now)
 
     def plan_ahead(self, now: float) -> Plan | None:
-        """A still that is due soon, or follows the one on its way: encoded already, it can be sent in its time."""
+        """A still to encode already, so that it can be sent in its time."""
         newest, selection = self.scene.newest, self.selection
-        if newest is None or selection is None or self.stale or not self._can_settle or not self.visible:
+        if newest is None or selection is None or self.stale or not self.visible:
             return None
-        if self._ahead and self._ahead[0].region.tiles is not newest:
-            self._ahead.clear()
-        due = self._still_due(newest, selection)
-        if due > now + STILL_LEAD:
-            self._look = min(self._look, due - STILL_LEAD)
-        elif len(self._ahead) < STILLS_AHEAD and (plan := self._still(newest, selection, max(now, due))):
-            self._ahead.append(plan)
-            return plan
-        return None
+        plan, look = self._stills.ahead(newest, selection, now)
+        self._look = min(self._look, look)
+        return plan
 
     def still_wanted(self, plan: Plan) -> bool:
         """Nothing of the still that was planned has changed meanwhile."""
-        newest, tiles = self.scene.newest, plan.region.tiles
-        return newest is tiles or (
-            newest is not None
-            and newest.changed.shape == tiles.changed.shape
-            and not (newest.changed[plan.region.mask] > tiles.version).any()
-        )
+        return self._stills.wanted(plan)
 
     def greet(self, width: int, height: int) -> list[Message]:
         """The answer to hello: the config of a stream that is *width* by *height* now."""
-        return self._config_if_new(width, height)
+        newest = self.scene.newest
+        return self._config_if_new(newest if newest else TileMap.whole(width, height, 0))
 
     def send(self, plan: Plan, encoded: Encoded, now: float) -> list[Message]:
         """The planned region as messages to send now, in this order; it is in flight from here on."""
+        assert self.selection
         tiles = plan.region.tiles
-        messages = self._config_if_new(tiles.width, tiles.height)
-        self._seq += 1
-        header = self._header(tiles, encoded)
-        messages.append((header, encoded.payload))
-        nbytes = len(header) + len(encoded.payload)
-        self._picture.drawn(plan.region, encoded.parts)
+        if self._codec and not self.selection.tiles:
+            # A base viewer is told what it gets next, and may build another decoder when video comes again.
+            self._codec = None
+            self._leave_lane()
+        messages = self._config_if_new(tiles)
+        make = tiles_header if self.selection.tiles else image_header
+        header = make(self._seq + 1, tiles, encoded)
         if plan.still:
-            self._painted_over = self.counters.frames_sent
+            header["still"] = True
+        self._picture.drawn(plan.region, ((part.rect, part.exact) for part in encoded.parts))
+        kind: Kind = "exact" if all(part.exact for part in encoded.parts) else "lossy"
+        messages.append(self._account(header, encoded.payload, plan.region.pixels, kind, plan.still, now))
+        if plan.still:
+            self._stills.sent(self.counters.frames_sent)
         else:
-            self._account_frame(plan, encoded)
-        self.link.sent(nbytes, now)
-        exact = all(part.exact for part in encoded.parts)
-        self._in_flight.append(_Sent(self._seq, now, nbytes, plan.region.pixels, exact, plan.still))
-        self.counters.bytes_sent += nbytes
+            self._account_frame(plan.region, encoded.encode_ms, now)
         return messages
 
-    def _header(self, tiles: TileMap, encoded: Encoded) -> bytes:
-        assert self.selection
-        return pack_header((tiles_header if self.selection.tiles else image_header)(self._seq, tiles, encoded))
+    def send_chunk(self, now: float) -> list[Message]:
+        """The next access unit of its lane as messages; empty when there is none."""
+        if not self._chunks or not self.selection:
+            return []
+        chunk = self._chunks.popleft()
+        tiles, by_rects = chunk.tiles, self.selection.tiles
+        region = whole(tiles) if self._send_again or not by_rects else self._picture.behind(tiles)
+        self._codec = chunk.codec
+        messages = self._config_if_new(tiles)
+        header = video_header(self._seq + 1, chunk, region.rects if by_rects else None, self._chunk_seq)
+        self._chunk_seq = self._seq + 1
+        self._picture.drawn(region, ((rect, chunk.rung == EXACT) for rect in region.rects))
+        pixels = tiles.width * tiles.height
+        messages.append(self._account(header, chunk.payload, pixels, "video", False, now))
+        self._account_frame(region, chunk.encode_ms, now)
+        self._weigh(region.pixels)
+        return messages
 
-    def _account_frame(self, plan: Plan, encoded: Encoded) -> None:
-        version, shown = plan.region.tiles.version, self._picture.version
+    def _account(
+        self, header: dict[str, Any], payload: bytes, pixels: int, kind: Kind, still: bool, now: float
+    ) -> Message:
+        self._seq += 1
+        packed = pack_header(header)
+        nbytes = len(packed) + len(payload)
+        self.link.sent(nbytes, now)
+        self._in_flight.append(_Sent(self._seq, now, nbytes, pixels, kind, still))
+        self.counters.bytes_sent += nbytes
+        return packed, payload
+
+    def _account_frame(self, region: Region, encode_ms: float, now: float) -> None:
+        version, shown = region.tiles.version, self._picture.version
         self.counters.dropped += max(0, version - shown - 1) if shown else 0
         self.counters.frames_sent += 1
-        self.counters.encode_ms = encoded.encode_ms
-        self._picture.version = version
-        if plan.region.whole:
+        self.counters.encode_ms = encode_ms
+        self._frame_at = now
+        # A keyframe may be older than the pictures that a viewer was fed while it waited.
+        self._picture.version = max(version, shown)
+        if region.whole:
             self._send_again = False
 
-    # Frames and stills ------------------------------------------------------------------------------------------------
+    # Pictures or video ------------------------------------------------------------------------------------------------
 
-    def _has_room(self, now: float) -> bool:
-        over = len(self._in_flight) - self.options.max_inflight
-        if over > 0:
-            return False
-        self._look = max(self.link.next_send(now), self._probe_at if over == 0 else now)
-        return self._look <= now
+    def video_room_at(self, now: float) -> float:
+        """When window, budget and pace have room for a frame; infinity until the viewer says something."""
+        over = self._unacknowledged - self._window
+        if not self.visible or over > 0 or (over == 0 and self._chunks):
+            return math.inf
+        step = self._relief.step
+        next_frame = self._frame_at + 0.9 / (step.fps * self.scene.pace.fps) if step.fps < 1 else now
+        return max(self.link.next_send(now), next_frame, self._probe_at if over == 0 else now)
+
+    def _steer(self, newest: TileMap, selection: Selection, now: float) -> None:
+        """Once a frame: whether it comes as video, and what is given up for the viewer."""
+        if newest.version == self._steered:
+            return
+        self._steered = newest.version
+        if not (self.scene.video_works or selection.pictures):
+            raise ProtocolError(CloseCode.NO_FORMAT, "the hub can't encode video, and the viewer takes nothing else")
+        area = newest.width * newest.height
+        wanted = self._wanted_lane(area, selection, now) if self.scene.video_works else None
+        if selection.video:
+            self.scene.lanes.place(self, wanted)
+        if wanted:
+            fps = min(self.scene.pace.fps, self.link.draws("video", area))
+            self.link.need(fps * self.scene.video_costs.nbytes(wanted.rung, area))
+        costs = self.scene.video_costs if wanted else self.scene.costs
+        share = 1.0 if wanted else self._pixels / area
+        full = share * max(self.scene.size[0] * self.scene.size[1], area)
+
+        def enough(step: Step, margin: float) -> bool:
+            pixels = full * step.scale**2 if self.options.adaptive else share * area
+            return fits(COARSEST, pixels, costs, self.link, self.scene.pace.fps * step.fps, margin)
+
+        # Nothing paces a local viewer as well as its own acknowledgements.
+        if self.options.adaptive or math.isfinite(self.link.budget):
+            self._relief.judge(enough, now)
+
+    def _wanted_lane(self, area: int, selection: Selection, now: float) -> LaneKey | None:
+        if not selection.video:
+            return None
+        options, fps = self.options, self.scene.pace.fps
+        if options.quality == "lossless" and selection.pictures:
+            return LaneKey(selection.video, EXACT)
+        rung = max(EXACT + 1, self._video_ladder.judge(area, self.scene.video_costs, self.link, fps, now))
+        if isinstance(options.quality, int):
+            rung = nearest_rung(options.quality)
+        rung = max(rung, self._setback.judge(self._rtt / self._window, fps, now))
+        if not selection.pictures:
+            return LaneKey(selection.video, min(rung, COARSEST))
+        if rung > COARSEST or (options.codec == "auto" and not self._video_is_better(area, rung, now)):
+            return None
+        return LaneKey(selection.video, rung)
+
+    def _video_is_better(self, area: int, rung: int, now: float) -> bool:
+        costs, link, fps = self.scene.costs, self.link, self.scene.pace.fps
+        pictures = self._ladder.judge(self._pixels, costs, link, fps, now)
+        fit = fits(min(pictures, 1), self._pixels, costs, link, fps, 1.4)
+        return self._medium.judge(self._pixels / area, pictures, rung, fit, now)
+
+    # Pictures ---------------------------------------------------------------------------------------------------------
 
     def _plan_frame(self, newest: TileMap, selection: Selection, now: float) -> Plan:
         everything = self._send_again or not selection.tiles
         region = whole(newest) if everything else self._picture.behind(newest)
-        self._pixels = region.pixels if self._pixels == 0 else 0.8 * self._pixels + 0.2 * region.pixels
+        self._weigh(region.pixels)
         rung = self._rung(region.pixels, selection, now)
         if rung == EXACT and not everything:
             # Fewer rectangles cost less than a few tiles; lossy ones would make those lossy that rest exact.
             region = self._picture.behind(newest, EXACT_WASTE)
         return Plan(region, self._fidelity(selection, rung), rung, still=False)
+
+    def _weigh(self, pixels: int) -> None:
+        """So many *pixels* changed in a frame that is sent."""
+        self._pixels = pixels if self._pixels == 0 else 0.8 * self._pixels + 0.2 * pixels
 
     def _rung(self, pixels: int, selection: Selection, now: float) -> int | None:
         """The rung for a frame of which so many *pixels* changed."""
@@ -311,7 +446,7 @@ class Session:
         best = EXACT if quality == "auto" and selection.exact else EXACT + 1
         fps = self.scene.pace.fps
         rung = max(best, self._ladder.judge(self._pixels, costs, link, fps, now))
-        link.need(min(fps, link.draws(rung == EXACT, self._pixels)) * costs.nbytes(rung, self._pixels))
+        link.need(min(fps, link.draws(costs.kind(rung), self._pixels)) * costs.nbytes(rung, self._pixels))
         most = link.budget * FRAME_LATENCY
         while rung < COARSEST and costs.nbytes(rung, pixels) > most:
             rung += 1
@@ -326,72 +461,12 @@ class Session:
     def _fidelity(self, selection: Selection, rung: int | None) -> Fidelity:
         options = self.options
         if rung == EXACT:
-            assert selection.exact
-            return Fidelity(selection.exact, None, selection.tiles, alpha=options.alpha)
+            return exact_fidelity(selection, options)
         assert selection.lossy
         if rung is None:
             assert isinstance(options.quality, int)
             return Fidelity(selection.lossy, options.quality, selection.tiles)
         return Fidelity(selection.lossy, QUALITIES[rung - 1], selection.tiles, or_exact=selection.exact)
-
-    def _plan_still(self, newest: TileMap, selection: Selection, now: float) -> Plan | None:
-        # The last place in the window is a new frame's.
-        if not self._can_settle or len(self._in_flight) >= max(1, self.options.max_inflight - 1):
-            return None
-        self._look = self._still_due(newest, selection)
-        if self._look > now:
-            return None
-        if not self._ahead or self._ahead[0].region.tiles is not newest:
-            self._ahead.clear()
-            if plan := self._still(newest, selection, now):
-                self._ahead.append(plan)
-        self._look = self.link.next_send(now, self.scene.costs.nbytes(EXACT, self._ahead[0].region.pixels))
-        return self._ahead.popleft() if self._look <= now else None
-
-    def _paint_over_is_due(self, newest: TileMap, selection: Selection, now: float) -> bool:
-        """There is always a newer frame, and what rests has waited for several: it gets a turn now and then."""
-        return (
-            self._can_settle
-            and selection.tiles
-            and self.counters.frames_sent >= self._painted_over + PAINT_OVER_EVERY
-            and self._still_due(newest, selection) <= now
-            and len(self._in_flight) < max(1, self.options.max_inflight - 1)
-            and not self._send_again
-        )
-
-    def _still_due(self, newest: TileMap, selection: Selection) -> float:
-        first = self._picture.first_lossy()
-        if first is None:
-            return math.inf
-        return self.scene.pace.rests_at(first if selection.tiles else newest.version)
-
-    def _still(self, newest: TileMap, selection: Selection, now: float) -> Plan | None:
-        """What is lossy and at rest, without what is planned already; None when that is all."""
-        if selection.tiles:
-            mask = self._picture.at_rest(newest, self.scene.pace.at_rest(now))
-            for plan in self._ahead:
-                mask &= ~plan.region.mask
-            if not mask.any():
-                return None
-            focus = self._pointer or (newest.width / 2, newest.height / 2)
-            region = piece(newest, mask, STILL_SECONDS / self._still_pixel_seconds, focus)
-        elif self._ahead:
-            return None
-        else:
-            region = whole(newest)
-        return Plan(region, self._fidelity(selection, EXACT), EXACT, still=True)
-
-    @property
-    def _can_settle(self) -> bool:
-        return bool(self.selection and self.selection.exact and self.selection.lossy)
-
-    @property
-    def _still_pixel_seconds(self) -> float:
-        """What a pixel of a still takes from the hub to the canvas."""
-        costs, link = self.scene.costs, self.link
-        rate = link.rate or self.options.bitrate / 8
-        drawing = link.draw_seconds.get(True, _GUESSED_DRAWING)
-        return drawing + costs.nbytes(EXACT, 1) / rate
 
     # Figures and times ------------------------------------------------------------------------------------------------
 
@@ -404,26 +479,41 @@ class Session:
         budget = {"target_bitrate": 8 * self.link.budget} if math.isfinite(self.link.budget) else {}
         self._mark = _Mark(now, counters.frames_sent, counters.frames_acked, counters.bytes_sent)
         return [
+            *self._set_quality(),
             stats_message(
                 rtt_ms=counters.rtt_ms,
                 fps_sent=(counters.frames_sent - mark.sent) / seconds,
                 fps_acked=(counters.frames_acked - mark.acked) / seconds,
                 bitrate_bps=8 * (counters.bytes_sent - mark.bytes) / seconds,
-                target_fps=self.options.fps,
+                target_fps=self._target_fps,
                 encode_ms=counters.encode_ms,
                 decode_queue_size=counters.decode_queue_size,
                 dropped=counters.dropped,
                 **budget,
-            )
+            ),
         ]
+
+    def _set_quality(self) -> list[Message]:
+        """What the hub keeps to, where that has changed enough to tell."""
+        rate, fps = 8 * self.link.budget, self._target_fps
+        told_rate, told_fps = self._target
+        if not math.isfinite(rate) or (0.9 < rate / told_rate < 1.1 and fps == told_fps):
+            return []
+        self._target = rate, fps
+        return [set_quality_message(rate, fps)]
+
+    @property
+    def _target_fps(self) -> float:
+        return self.options.fps * self._relief.step.fps
 
     def metrics(self) -> dict[str, float]:
         """The counters, with what is in flight."""
         return asdict(self.counters) | {
-            "inflight": len(self._in_flight),
+            "inflight": self._unacknowledged,
             "visible": self.visible,
             "lossy_tiles": self._picture.lossy_tiles,
             "link_bps": 8 * self.link.rate,
+            "target_fps": self._target_fps,
         }
 
     def check(self, now: float) -> None:
@@ -451,6 +541,14 @@ class Session:
         return self.selection is not None and self.visible
 
     @property
+    def _window(self) -> int:
+        return 1 if self._relief.step.narrow else self.options.max_inflight
+
+    @property
+    def _unacknowledged(self) -> int:
+        return len(self._in_flight) + len(self._chunks)
+
+    @property
     def _probe_at(self) -> float:
         return self._waiting_since + max(PROBE_AFTER, 4 * self._rtt)
 
@@ -463,11 +561,12 @@ class Session:
 
     @property
     def _waiting_since(self) -> float:
-        return max(self._last_ack, self._in_flight[0].at)
+        return max(self._last_ack, self._in_flight[0].at) if self._in_flight else -math.inf
 
-    def _config_if_new(self, width: int, height: int) -> list[Message]:
+    def _config_if_new(self, tiles: TileMap) -> list[Message]:
         assert self.selection
-        config = config_message(width, height, self.selection, self.options.alpha)
+        size, meaning = (tiles.width, tiles.height), (tiles.pixel_ratio, tiles.color)
+        config = config_message(*size, self.selection, self.options.alpha, self._codec, *meaning)
         if config == self._config:
             return []
         self._config = config

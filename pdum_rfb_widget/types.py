@@ -15,13 +15,20 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 EventDict: TypeAlias = dict[str, Any]
 """One input event of the renderview vocabulary, as validated by `events.validate`."""
 
+MAX_SIDE = 16384
+"""Pixels on a side of a frame: what canvases of today's browsers and the image formats all take."""
+MIN_RATIO, MAX_RATIO = 0.1, 16.0
+"""Device pixels a logical pixel: beyond what any screen has, with room for browsers' zoom, 0.25 to 5."""
+
 Rect: TypeAlias = tuple[int, int, int, int]
 """``(x, y, width, height)`` in pixels of the frame."""
 
 ImageMode: TypeAlias = Literal["jpeg", "png", "webp"]
 Quality: TypeAlias = Literal["auto", "lossless", "lossy"] | int
 PixelFormat: TypeAlias = Literal["gray8", "rgb24", "rgba8", "bgra8"]
+ResizePolicy: TypeAlias = Literal["publisher", "match_client"]
 VideoCodec: TypeAlias = Literal["h264", "vp9", "av1"]
+Codec: TypeAlias = Literal["auto", "h264", "vp9", "av1", "none"]
 Chroma: TypeAlias = Literal["420", "444", "rgb"]
 """How video keeps colour: at half the resolution, at the full one, or as RGB itself."""
 
@@ -30,7 +37,7 @@ Chroma: TypeAlias = Literal["420", "444", "rgb"]
 class ColorSpace:
     """What the numbers of a frame mean. Frames are tagged with it, never converted: the renderer does that.
 
-    Names are those of WebCodecs' `VideoColorSpace`, but ``srgb`` for its ``iec61966-2-1``.
+    Names are those of WebCodecs' `VideoColorSpace`, but ``srgb`` for its ``iec61966-2-1``. Others raise `ValueError`.
     """
 
     primaries: str = "bt709"
@@ -39,11 +46,23 @@ class ColorSpace:
     full_range: bool = True
     bit_depth: int = 8
 
+    def __post_init__(self) -> None:
+        for name, choices in _COLOR_VALUES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is one of {', '.join(map(str, choices))}, not {getattr(self, name)!r}")
+
     def to_dict(self) -> dict[str, str | bool | int]:
         """The ``color`` field of the wire."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
+_COLOR_VALUES: dict[str, tuple[object, ...]] = {
+    "primaries": ("bt709", "bt470bg", "smpte170m", "bt2020", "smpte432"),
+    "transfer": ("srgb", "bt709", "smpte170m", "linear", "pq", "hlg"),
+    "matrix": ("rgb", "bt709", "bt470bg", "smpte170m", "bt2020-ncl"),
+    "full_range": (True, False),
+    "bit_depth": (8, 10, 12, 16),
+}
 SRGB = ColorSpace()
 """What a frame is in unless it says otherwise."""
 DISPLAY_P3 = ColorSpace(primaries="smpte432")
@@ -123,6 +142,16 @@ class VideoFormat:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneKey:
+    """What the viewers of one lane have in common."""
+
+    formats: tuple[VideoFormat, ...]
+    """What all of them decode, of one codec."""
+    rung: int
+    """Of the ladder of qualities; 0 is lossless."""
+
+
+@dataclass(frozen=True, slots=True)
 class BackendSelection:
     """What a viewer is sent, as `build_encoder` needs to know it."""
 
@@ -147,6 +176,10 @@ class DownscaleHint:
     """When it was given, in microseconds of `time.monotonic`."""
 
 
+StreamEvent: TypeAlias = InputEvent | DownscaleHint
+"""What an application takes from a display."""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """What a viewer and the hub agreed on."""
@@ -157,6 +190,18 @@ class Selection:
     """The mime type of exact pictures, None for a viewer that takes no such format."""
     tiles: bool
     """Several rectangles may be sent at once, in place of whole pictures."""
+    video: tuple[VideoFormat, ...] = ()
+    """What its decoder takes, of the codec that the stream wants; the first is the one to fall back on."""
+
+    @property
+    def pictures(self) -> bool:
+        """It takes pictures, and not only video."""
+        return bool(self.lossy or self.exact)
+
+    @property
+    def settles(self) -> bool:
+        """What it is sent may be lossy, and can be made exact."""
+        return bool(self.exact and (self.lossy or self.video))
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +251,10 @@ class StreamOptions:
     """``auto`` is exact while link and viewer keep up with the rate that is published, and lossy while they don't.
     ``lossless`` is always exact, ``lossy`` in motion only where that is no larger; a number, 1 to 100, is that quality
     in motion."""
+    codec: Codec = "auto"
+    """How motion is sent. ``auto``: as H.264 video while more moves than a viewer's link takes as good pictures, and as
+    pictures of what changed otherwise. ``h264``, ``vp9`` or ``av1``: always as video where the viewer decodes that, or
+    H.264; the latter two take fewer bytes and more time. ``none``: never."""
     image_mode: ImageMode = "jpeg"
     """The format of lossy pictures where the viewer takes it: ``jpeg``, or ``webp``, smaller and slow. ``png`` is exact
     always, like ``quality="lossless"``."""
@@ -224,8 +273,19 @@ class StreamOptions:
     """Copy what is published, so that its buffer may be reused at once. False borrows it: don't touch it afterwards."""
     event_queue_size: int = 4096
     """Events kept for an application that doesn't poll; the oldest go first."""
+    adaptive: bool = False
+    """Also advise the publisher, by a `DownscaleHint` among the events, when a viewer can't keep up with the size."""
     stats_interval: float | None = 1.0
     """Seconds between ``stats`` messages to a viewer that is being fed, or None for never."""
+    resize_policy: ResizePolicy = "publisher"
+    """Who says how large frames are: the ``publisher`` alone, or with ``match_client`` the viewers, by
+    `Display.target_size`."""
+    max_render_dimension: int | None = 4096
+    """Pixels a side, 2 to 16384, that `Display.target_size` stays within, so that no viewer can ask for gigabytes. The
+    default is as wide as the H.264 of common hardware goes, and a 4K screen. None for 16384, what a frame may have."""
+    resize_debounce: float = 0.12
+    """Seconds, 0 to 60, for which a viewer's size must stay the same before `Display.target_size` follows. The default
+    renders nothing between the steps of a drag, and is felt as at once."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -235,14 +295,22 @@ class StreamOptions:
             ("event_queue_size", 1, 1 << 20),
         ):
             object.__setattr__(self, name, check_int(name, getattr(self, name), low, high))
-        if self.image_mode not in get_args(ImageMode):
-            raise ValueError(f"image_mode is one of {', '.join(get_args(ImageMode))}, not {self.image_mode!r}")
+        for name, choices in (("image_mode", get_args(ImageMode)), ("resize_policy", get_args(ResizePolicy))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is one of {', '.join(choices)}, not {getattr(self, name)!r}")
+        if self.max_render_dimension is not None:
+            most = check_int("max_render_dimension", self.max_render_dimension, 2, MAX_SIDE)
+            object.__setattr__(self, "max_render_dimension", most)
+        debounce = check_number("resize_debounce", self.resize_debounce, 0, 60)
+        object.__setattr__(self, "resize_debounce", debounce)
         if self.quality not in ("auto", "lossless", "lossy"):
             if not isinstance(self.quality, (int, np.integer)) or isinstance(self.quality, bool):
                 kind = TypeError if not isinstance(self.quality, str) else ValueError
                 raise kind(f"quality is auto, lossless, lossy or a whole number, 1 to 100, not {self.quality!r}")
             object.__setattr__(self, "quality", check_int("quality", self.quality, 1, 100))
-        for name in ("own_frames", "alpha"):
+        if self.codec not in get_args(Codec):
+            raise ValueError(f"codec is one of {', '.join(get_args(Codec))}, not {self.codec!r}")
+        for name in ("own_frames", "alpha", "adaptive"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is True or False, not {getattr(self, name)!r}")
         for name in ("still_after", "stats_interval"):
@@ -260,6 +328,15 @@ class StreamOptions:
         if unknown := sorted(set(options) - set(known)):
             raise TypeError(f"unknown option {', '.join(unknown)}; a stream takes {', '.join(known)}")
         return cls(**options)
+
+
+def check_number(name: str, value: object, low: float, high: float) -> float:
+    """*value* as a float; raises unless it is a number within *low* to *high*, both included."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} is a number, not {value!r} ({type(value).__name__})")
+    if not low <= float(value) <= high:
+        raise ValueError(f"{name} is {low} to {high}, not {value}")
+    return float(value)
 
 
 def check_int(name: str, value: object, low: int, high: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import av
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -19,6 +20,10 @@ class ModelCanvas:
         self.pixels: Pixels = np.zeros((0, 0, 3), np.uint8)
         self.seq = 0
         self.config: dict[str, Any] = {}
+        self.chunks: list[dict[str, Any]] = []
+        """The headers of the video that was decoded."""
+        self._decoder: Any = None
+        self._newest = 0
 
     def take(self, header: dict[str, Any], payload: bytes) -> None:
         """Draw one payload."""
@@ -26,12 +31,43 @@ class ModelCanvas:
         self.seq = header["seq"]
         size = header["width"], header["height"]
         assert size == (self.config["width"], self.config["height"]), "a config comes before a new size"
-        if header["type"] == "image_frame":
+        if header["type"] == "video_chunk":
+            self._decode(header, payload, size)
+        elif header["type"] == "image_frame":
+            assert self._takes("image")
             self.pixels = _decoded(payload, header["mime"])
         else:
             assert "rfb/tiles" in self.config["features"]
             self._draw(size, header["parts"], payload)
         assert self.pixels.shape[:2] == size[::-1]
+        drawn = header.get("rects", True)
+        assert not drawn or header["timestamp_us"] >= self._newest, "never back in time"
+        self._newest = max(self._newest, header["timestamp_us"])
+
+    def lose(self) -> None:
+        """The decoder and what was drawn."""
+        self._decoder = None
+        self.pixels[:] = 99
+
+    def _takes(self, transport: str) -> bool:
+        return self.config["transport"] == transport or "rfb/tiles" in self.config["features"]
+
+    def _decode(self, header: dict[str, Any], payload: bytes, size: tuple[int, int]) -> None:
+        assert self._takes("webcodecs")
+        assert self.config["codec"] == header["codec"]
+        if header["keyframe"]:
+            self._decoder = av.CodecContext.create("h264", "r")
+            self._decoder.thread_count = 1
+        else:
+            assert self._decoder, "a delta whose reference it did not get"
+            assert header.get("after", self.chunks[-1]["seq"]) == self.chunks[-1]["seq"]
+        (frame,) = self._decoder.decode(av.Packet(payload))
+        self.chunks.append(header)
+        picture = frame.to_ndarray(format="rgb24")[: size[1], : size[0]]
+        if self.pixels.shape[:2] != size[::-1]:
+            self.pixels = np.zeros_like(picture)
+        for x, y, width, height in header.get("rects", [(0, 0, *size)]):
+            self.pixels[y : y + height, x : x + width] = picture[y : y + height, x : x + width]
 
     def _draw(self, size: tuple[int, int], parts: list[Any], payload: bytes) -> None:
         if self.pixels.shape[:2] != size[::-1]:

@@ -19,7 +19,7 @@ HD = 1280 * 720
 def measured(rate: float, *, local: bool = True, bitrate: int = 12_000_000) -> Link:
     """A link on which a message just went at *rate* bytes a second."""
     link = Link(local, bitrate, latency=0.001)
-    link.acknowledged(100_000, HD, False, 0.001 + 100_000 / rate, 0.0, 0.0)
+    link.acknowledged(100_000, HD, "lossy", 0.001 + 100_000 / rate, 0.0, 0.0)
     return link
 
 
@@ -28,20 +28,20 @@ def measured(rate: float, *, local: bool = True, bitrate: int = 12_000_000) -> L
 
 def test_the_rate_is_that_of_the_way_without_latency_and_drawing() -> None:
     link = Link(local=True, bitrate=12_000_000, latency=0.05)
-    link.acknowledged(1_000_000, HD, False, 0.05 + 0.02 + 0.1, 0.02, 0.0)
+    link.acknowledged(1_000_000, HD, "lossy", 0.05 + 0.02 + 0.1, 0.02, 0.0)
     assert link.rate == pytest.approx(10 * MB)
 
 
 def test_small_messages_say_nothing_about_the_rate() -> None:
     link = Link(local=True, bitrate=12_000_000)
-    link.acknowledged(1000, HD, False, 1.0, None, 0.0)
+    link.acknowledged(1000, HD, "lossy", 1.0, None, 0.0)
     assert link.rate == 0
 
 
 def test_the_best_rate_stands_for_five_seconds() -> None:
     link = measured(50 * MB)
     for step in range(1, 60):
-        link.acknowledged(100_000, HD, False, 0.101, 0.0, step / 10)
+        link.acknowledged(100_000, HD, "lossy", 0.101, 0.0, step / 10)
         assert link.rate == pytest.approx(50 * MB if step <= 50 else 1 * MB)
 
 
@@ -89,7 +89,7 @@ def climb(ladder: Ladder, link: Link, seconds: float, start: float = 0.0, fps: f
     costs = Costs()
     rung = EXACT
     for step in range(int(seconds * fps)):
-        link.acknowledged(100_000, HD, False, 0.001 + 100_000 / link.rate, 0.0, start + step / fps)
+        link.acknowledged(100_000, HD, "lossy", 0.001 + 100_000 / link.rate, 0.0, start + step / fps)
         rung = ladder.judge(HD, costs, link, fps, start + step / fps)
     return rung
 
@@ -109,7 +109,7 @@ def test_what_changes_little_is_exact_on_a_slow_link() -> None:
 def test_a_slow_viewer_takes_it_down_and_a_quick_one_up_again() -> None:
     link, ladder = measured(400 * MB), Ladder()
     assert climb(ladder, link, 1) == EXACT
-    link.draw_seconds = {True: 30e-9, False: 3e-9}  # 28 and 3 ms for a frame
+    link.draw_seconds = {"exact": 30e-9, "lossy": 3e-9}  # 28 and 3 ms for a frame
     assert climb(ladder, link, 0.2, 1) == EXACT, "not at once"
     assert climb(ladder, link, 1, 1.2) == 1
     link.draw_seconds = {}
@@ -128,7 +128,7 @@ def test_a_slow_encoder_takes_it_down() -> None:
 
 def test_what_was_slow_once_is_tried_again_after_a_while() -> None:
     link, ladder = measured(400 * MB), Ladder()
-    link.draw_seconds = {True: 30e-9, False: 3e-9}
+    link.draw_seconds = {"exact": 30e-9, "lossy": 3e-9}
     assert climb(ladder, link, 1) == 1
     assert climb(ladder, link, 30, 1) == EXACT
 
@@ -138,8 +138,8 @@ def test_a_rung_that_failed_soon_is_tried_again_later_and_later() -> None:
     for step in range(60 * 120):
         now = step / 60
         # Exact pictures draw slowly, which shows only while they are sent.
-        link.draw_seconds = {True: 30e-9} if rung == EXACT else {}
-        link.acknowledged(100_000, HD, False, 0.001 + 100_000 / (400 * MB), None, now)
+        link.draw_seconds = {"exact": 30e-9} if rung == EXACT else {}
+        link.acknowledged(100_000, HD, "lossy", 0.001 + 100_000 / (400 * MB), None, now)
         judged = ladder.judge(HD, Costs(), link, 60, now)
         if judged != rung:
             changes.append(now)
@@ -244,7 +244,7 @@ def test_what_is_easy_at_one_quality_is_so_at_the_others() -> None:
 def test_a_bad_moment_is_forgotten_though_messages_got_small() -> None:
     link = measured(0.01 * MB, local=False)
     for step in range(10):
-        link.acknowledged(1000, HD, False, 0.01, 0.0, 1 + step)
+        link.acknowledged(1000, HD, "lossy", 0.01, 0.0, 1 + step)
     link.need(1000)
     assert link.budget > 0.04 * MB
 
@@ -252,5 +252,5 @@ def test_a_bad_moment_is_forgotten_though_messages_got_small() -> None:
 def test_small_regions_say_little_about_large_ones() -> None:
     link = measured(400 * MB)
     for step in range(300):
-        link.acknowledged(1000, 4096, True, 0.002, 0.0015, step / 30)
-    assert link.draws(True, 1920 * 1080) > 20
+        link.acknowledged(1000, 4096, "exact", 0.002, 0.0015, step / 30)
+    assert link.draws("exact", 1920 * 1080) > 20

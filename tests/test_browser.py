@@ -392,7 +392,7 @@ def test_on_a_slow_link_the_newest_comes_soon_and_then_becomes_exact(page: Page)
         wait_for(lambda: error_of(canvas, frames[3]) < 10, "the last frame")
         wait_for(lambda: error_of(canvas, frames[3]) == 0, "the last frame, exactly")
         (viewer,) = display._stream.viewers
-        assert viewer.session.counters.frames_sent < 60, "some were skipped"
+        assert viewer.session.counters.dropped > 0, "some were skipped"
 
 
 def test_regions_are_drawn_where_they_belong_and_leave_the_rest(page: Page) -> None:

@@ -111,8 +111,40 @@ def test_exact_streams_are_lossy_only_for_viewers_that_take_no_png(options: dict
 
 def test_negotiation_without_a_common_format_is_4406() -> None:
     with pytest.raises(ProtocolError, match="image/jpeg") as caught:
-        negotiate(["webcodecs/h264-annexb"], StreamOptions())
+        negotiate(["image/avif"], StreamOptions())
     assert caught.value.code == CloseCode.NO_FORMAT
+
+
+def video_of(*offered: str, **options: Any) -> list[str]:
+    return [f"{form.codec} {form.chroma}" for form in negotiate(offered, StreamOptions(**options)).video]
+
+
+PICTURES = ("image/jpeg", "image/png")
+H264 = ("webcodecs/h264-annexb", "rfb/h264-444", "rfb/h264-rgb")
+
+
+def test_video_is_of_the_streams_codec_or_h264_and_never_rgb_but_for_lossless() -> None:
+    assert video_of(*PICTURES, *H264) == ["h264 420", "h264 444"]
+    assert video_of(*PICTURES, *H264, "rfb/vp9", codec="vp9") == ["vp9 420"]
+    assert video_of(*PICTURES, *H264, codec="av1") == ["h264 420", "h264 444"]
+    assert video_of(*PICTURES, *H264, codec="h264", quality="lossless") == ["h264 rgb"]
+    assert video_of(*PICTURES, "webcodecs/h264-annexb", codec="h264", quality="lossless") == []
+    assert video_of(*PICTURES) == []
+
+
+@pytest.mark.parametrize(
+    "options", [{"codec": "none"}, {"quality": 70}, {"quality": "lossless"}, {"image_mode": "png"}, {"alpha": True}]
+)
+def test_no_video_where_pictures_of_a_certain_kind_are_asked_for(options: dict[str, Any]) -> None:
+    assert video_of(*PICTURES, *H264, **options) == []
+
+
+def test_a_viewer_of_nothing_but_video_gets_it_unless_it_is_switched_off_or_not_installed() -> None:
+    assert video_of("webcodecs/h264-annexb", quality=70) == ["h264 420"]
+    for options, works in ((StreamOptions(codec="none"), True), (StreamOptions(), False)):
+        with pytest.raises(ProtocolError, match="image/jpeg") as caught:
+            negotiate(["webcodecs/h264-annexb"], options, works)
+        assert caught.value.code == CloseCode.NO_FORMAT
 
 
 def test_envelope_is_length_header_payload() -> None:

@@ -251,7 +251,7 @@ def test_config_comes_first_and_again_only_with_a_new_size() -> None:
 
 def test_restart_renegotiates_and_sends_nothing_before_the_next_frame() -> None:
     flow = Flow("image/jpeg", "image/webp").open().publish().ack(1)
-    flow.scene.restart(StreamOptions(image_mode="webp"))
+    flow.scene.restart((4, 3), StreamOptions(image_mode="webp"))
     flow.session.restarted()
     assert flow.session.selection is not None
     assert flow.session.selection.lossy == "image/webp"
@@ -268,7 +268,7 @@ def test_stats_come_once_an_interval_and_only_after_something_was_sent() -> None
     flow = Flow(stats_interval=1.0).open()
     assert flow.session.stats(5) == []
     flow.at(5).publish().at(5.25).ack(1)
-    (message,) = flow.session.stats(7)
+    *_, message = flow.session.stats(7)
     stats = json.loads(str(message))
     assert stats["type"] == "stats"
     assert stats["rtt_ms"] == 250
@@ -400,7 +400,7 @@ def test_a_still_that_was_overtaken_while_it_was_encoded_is_not_sent() -> None:
 
 def test_stills_come_in_pieces_nearest_to_the_pointer_first() -> None:
     flow = moving().event("pointer_move", x=500.0, y=10.0).ack_all()
-    flow.session.link.draw_seconds[True] = 1e-6  # a viewer that needs 4 ms for a tile
+    flow.session.link.draw_seconds["exact"] = 1e-6  # a viewer that needs 4 ms for a tile
     flow.at(1.25).ack_all()
     first = stills(flow)[0].region
     assert first.mask[0, 7]
@@ -410,7 +410,7 @@ def test_stills_come_in_pieces_nearest_to_the_pointer_first() -> None:
 
 def test_a_still_never_takes_the_last_place_in_the_window() -> None:
     flow = moving(max_inflight=2).ack_all()
-    flow.session.link.draw_seconds[True] = 1e-6
+    flow.session.link.draw_seconds["exact"] = 1e-6
     flow.at(1.25)
     assert flow.session.metrics()["inflight"] == 1
     assert len(flow.publish().plans) == 3, "the new frame is sent at once"
@@ -477,6 +477,6 @@ def test_what_rests_is_painted_over_though_frames_leave_the_budget_nothing() -> 
 def test_a_restart_leaves_nothing_to_look_at_before_the_next_frame() -> None:
     flow = moving().ack_all()
     assert flow.session.next_look < math.inf
-    flow.scene.restart(StreamOptions(stats_interval=None))
+    flow.scene.restart((4, 3), StreamOptions(stats_interval=None))
     flow.session.restarted()
     assert flow.session.next_look == math.inf

@@ -49,12 +49,16 @@ def test_no_common_format_is_said(page: Page, display: rfb.Display, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("script", "words"), [("", "older than its hub"), ("delete window.VideoDecoder", "This page has no WebCodecs")]
+    ("script", "transport", "words"),
+    [
+        ("", "from the future", "older than its hub"),
+        ("delete window.VideoDecoder", "webcodecs", "This page has no WebCodecs"),
+    ],
 )
 def test_video_that_the_page_cannot_decode_is_said(
-    page: Page, display: rfb.Display, monkeypatch: pytest.MonkeyPatch, script: str, words: str
+    page: Page, display: rfb.Display, monkeypatch: pytest.MonkeyPatch, script: str, transport: str, words: str
 ) -> None:
-    config = '{"type":"config","transport":"webcodecs","width":8,"height":8,"codec":"avc1.42E01F"}'
+    config = f'{{"type":"config","transport":"{transport}","width":8,"height":8,"codec":"avc1.42E01F"}}'
     monkeypatch.setattr("pdum_rfb_widget.session.config_message", lambda *_: config)
     page.add_init_script(script)
     show(page, display, mainThreadPresent=True)

@@ -1,6 +1,8 @@
 // What stands around the picture: toolbar, status, figures, and the words for what is wrong.
 
 import type { State } from "./connection";
+import { element } from "./element";
+import { FiguresBox } from "./figures";
 import type { Fit } from "./viewport";
 import type { Figures } from "./worker/messages";
 
@@ -36,7 +38,7 @@ const WORDS: Record<State, string> = {
 export class Chrome {
   #toolbar = element("div", "rfb-toolbar");
   #status = element("div", "rfb-status");
-  #figures = element("div", "rfb-figures");
+  #figures = new FiguresBox();
   #notice = element("div", "rfb-notice");
   #words = element("p", "rfb-words");
   #fit: HTMLButtonElement;
@@ -53,7 +55,7 @@ export class Chrome {
     this.#add("out", "Zoom out", () => actions.zoomBy(1 / ZOOM_STEP)).title = "Zoom out (Control and wheel)";
     this.#add("in", "Zoom in", () => actions.zoomBy(ZOOM_STEP)).title = "Zoom in (Control and wheel)";
     this.#fit = this.#add("fit", "Fit", actions.nextFit);
-    this.#stats = this.#add("stats", "Figures", () => this.showFigures(!!this.#figures.hidden));
+    this.#stats = this.#add("stats", "Figures", () => this.showFigures(!this.#figures.shown));
     this.#add("screenshot", "Save picture", actions.screenshot);
     this.#add("full", "Full screen", actions.fullScreen).hidden = !document.fullscreenEnabled;
     const retry = element("button", "rfb-retry");
@@ -61,7 +63,7 @@ export class Chrome {
     retry.textContent = "Try again";
     retry.onclick = actions.retry;
     this.#notice.append(this.#words, retry);
-    root.append(this.#status, this.#figures, this.#toolbar, this.#notice);
+    root.append(this.#status, this.#figures.element, this.#toolbar, this.#notice);
     this.showFigures(false);
     this.showToolbar(false);
     this.showZoom(1);
@@ -73,7 +75,7 @@ export class Chrome {
   }
 
   showFigures(shown: boolean): void {
-    this.#figures.hidden = !shown;
+    this.#figures.shown = shown;
     this.#stats.setAttribute("aria-pressed", String(shown));
   }
 
@@ -97,12 +99,8 @@ export class Chrome {
     if (this.#words.textContent !== message) this.#words.textContent = message;
   }
 
-  showNumbers({ fps, megabitsPerSecond, decodeMs, encodeMs, roundTripMs, format }: Figures, size: string): void {
-    const lines = [`${fps.toFixed(0)} fps`, `${megabitsPerSecond.toFixed(1)} Mbit/s`];
-    // The hub tells these two only once it has measured them.
-    if (roundTripMs) lines.push(`${roundTripMs.toFixed(0)} ms round trip`, `encode ${encodeMs.toFixed(1)} ms`);
-    lines.push(`decode ${decodeMs.toFixed(1)} ms`, `${size} ${format}`);
-    this.#figures.textContent = lines.join("\n");
+  showNumbers(figures: Figures, size: string): void {
+    this.#figures.take(figures, size);
   }
 
   #add(icon: keyof typeof ICONS, label: string, action: () => void): HTMLButtonElement {
@@ -115,10 +113,4 @@ export class Chrome {
     this.#toolbar.append(button);
     return button;
   }
-}
-
-export function element<K extends keyof HTMLElementTagNameMap>(tag: K, name: string): HTMLElementTagNameMap[K] {
-  const made = document.createElement(tag);
-  made.className = name;
-  return made;
 }

@@ -1,6 +1,7 @@
 // Starts a player for a canvas, in a worker where that is possible, else on this thread.
 
 import workerSource from "inline:./worker/main.ts";
+import { probing } from "./probing";
 import type { Command, Report } from "./worker/messages";
 import { Player } from "./worker/player";
 
@@ -16,10 +17,18 @@ export interface Engine {
 
 /** With *onThisThread* no worker is tried. */
 export function startEngine(canvas: HTMLCanvasElement, onThisThread: boolean, report: (report: Report) => void): Engine {
-  if (onThisThread || typeof Worker === "undefined" || !("transferControlToOffscreen" in canvas)) {
-    return new LocalEngine(canvas, report);
-  }
-  return new WorkerEngine(canvas, report);
+  const heed = (told: Report) => (told.type === "probed" ? probing.found(told.video) : report(told));
+  const local = onThisThread || typeof Worker === "undefined" || !("transferControlToOffscreen" in canvas);
+  const engine = local ? new LocalEngine(canvas, heed) : new WorkerEngine(canvas, heed);
+  const post = (command: Command) => engine.post(command);
+  probing.join(post);
+  return {
+    post,
+    dispose() {
+      probing.leave(post);
+      engine.dispose();
+    },
+  };
 }
 
 class LocalEngine implements Engine {

@@ -170,10 +170,11 @@ export class Input {
   }
 
   #inStage(e: MouseEvent): { x: number; y: number } {
-    const { stage } = this.#host;
+    const { stage, viewport } = this.#host;
     const { left, top, width, height } = stage.getBoundingClientRect();
     // The two sizes differ where the page shows the view scaled, as slides do.
-    return { x: ((e.clientX - left) * stage.clientWidth) / width, y: ((e.clientY - top) * stage.clientHeight) / height };
+    const { box } = viewport;
+    return { x: ((e.clientX - left) * box.width) / width, y: ((e.clientY - top) * box.height) / height };
   }
 
   /** The window lost the focus: nothing stays pressed. */

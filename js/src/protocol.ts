@@ -8,6 +8,13 @@ interface FrameHeader {
   width: number;
   height: number;
   pixel_ratio?: number;
+  color?: Color;
+}
+
+/** What the numbers of a picture mean; absent where that is sRGB. Names are WebCodecs', but `srgb` for its `iec61966-2-1`. */
+export interface Color {
+  primaries: string;
+  transfer: string;
 }
 
 /** How the hub announces a whole picture. */
@@ -20,7 +27,24 @@ export interface ImageHeader extends FrameHeader {
 export interface TilesHeader extends FrameHeader {
   type: "tiles";
   parts: [number, number, number, number, string, number][];
+  /** It makes exact what was shown already: no frame. */
+  still?: boolean;
 }
+
+/** How it announces one access unit of video. */
+export interface VideoHeader extends FrameHeader {
+  type: "video_chunk";
+  codec: string;
+  bitstream: string;
+  keyframe: boolean;
+  /** What of the decoded frame is drawn: x, y, width, height of each; absent for all of it. */
+  rects?: Box[];
+  /** `seq` of the chunk that it refers to. */
+  after?: number;
+}
+
+/** x, y, width, height */
+export type Box = [number, number, number, number];
 
 /** One encoded rectangle of the picture. */
 export interface Part {
@@ -33,7 +57,7 @@ export interface Part {
 }
 
 /** A payload of a type that this viewer may or may not know. */
-export type Header = ImageHeader | TilesHeader | { type: string };
+export type Header = ImageHeader | TilesHeader | VideoHeader | { type: string };
 
 export interface Config {
   type: "config";
@@ -41,6 +65,7 @@ export interface Config {
   width: number;
   height: number;
   pixel_ratio?: number;
+  color?: Color;
   /** Pictures have an alpha channel. */
   alpha?: boolean;
 }
@@ -49,9 +74,18 @@ export interface Stats {
   type: "stats";
   rtt_ms?: number;
   encode_ms?: number;
+  target_bitrate?: number;
+  target_fps?: number;
 }
 
-export type HubMessage = Config | Stats | { type: string };
+/** What the hub aims at from now on. */
+export interface Targets {
+  type: "set_quality";
+  bitrate?: number;
+  fps?: number;
+}
+
+export type HubMessage = Config | Stats | Targets | { type: string };
 
 export type InputEvent = { type: string } & Record<string, unknown>;
 
@@ -63,7 +97,10 @@ export type ViewerMessage =
   | { type: "decoder_reset" }
   | { type: "event"; event: InputEvent };
 
+/** What every browser shows; what it decodes of video is found out, see worker/probe.ts. */
 export const SUPPORTED = ["image/jpeg", "image/png", "image/webp", "rfb/tiles"];
+
+const BITSTREAMS = ["annexb", "vp9", "av1"];
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
@@ -88,6 +125,30 @@ export function isPicture(header: Header): header is ImageHeader | TilesHeader {
   return header.type === "image_frame" || header.type === "tiles";
 }
 
+/** The header, if it announces video; throws where it is not what it must be. */
+export function asVideo(header: Header): VideoHeader | null {
+  if (header.type !== "video_chunk") return null;
+  const chunk = header as VideoHeader;
+  const { seq, width, height, codec, bitstream, keyframe, rects, after } = chunk;
+  assert([seq, after ?? 0].every(isCount), "the hub sent a video chunk without a number");
+  assert(isCount(width) && isCount(height) && width && height, "the hub sent a video chunk without a size");
+  assert(typeof codec === "string" && typeof keyframe === "boolean", "the hub sent a video chunk without its codec or kind");
+  assert(BITSTREAMS.includes(bitstream), `the hub sent video as ${bitstream}, which this viewer doesn't know`);
+  const inside = !rects || (Array.isArray(rects) && rects.every((box) => lies(box, width, height)));
+  assert(inside, "the hub sent rectangles beside the picture");
+  return chunk;
+}
+
+function lies(box: Box, width: number, height: number): boolean {
+  if (!Array.isArray(box) || box.length !== 4 || !box.every(isCount)) return false;
+  const [x, y, w, h] = box;
+  return w > 0 && h > 0 && x + w <= width && y + h <= height;
+}
+
+function isCount(value: unknown): boolean {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
 /** What the header announces, each part with its bytes of the payload. */
 export function partsOf(header: ImageHeader | TilesHeader, payload: Uint8Array<ArrayBuffer>): Part[] {
   if (header.type === "image_frame") {
@@ -110,6 +171,10 @@ export function isConfig(message: HubMessage): message is Config {
 
 export function isStats(message: HubMessage): message is Stats {
   return message.type === "stats";
+}
+
+export function isTargets(message: HubMessage): message is Targets {
+  return message.type === "set_quality";
 }
 
 function isTyped(value: unknown): value is { type: string } {

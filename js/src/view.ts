@@ -1,8 +1,9 @@
 // One picture in one element of any page: canvas, input, chrome, and the engine that feeds it.
 
 import styles from "inline:./style.css";
-import { Chrome, element } from "./chrome";
+import { Chrome } from "./chrome";
 import type { State } from "./connection";
+import { element } from "./element";
 import { type Engine, startEngine } from "./engine";
 import { Input } from "./events";
 import type { InputEvent } from "./protocol";
@@ -32,6 +33,8 @@ const FITS: Fit[] = ["contain", "cover", "fill"];
 /** Device pixels a frame's pixel must cover before its edges are shown hard. */
 const CRISP_FROM = 3;
 const MIN_HEIGHT = 48;
+/** Device pixels by which a box may measure less than it has: lengths of the page come in 64ths, ratios as floats. */
+const MEASURED_SHORT = 0.1;
 
 export class RemoteFramebufferView {
   #options: ViewOptions;
@@ -217,13 +220,14 @@ export class RemoteFramebufferView {
 
   #measure(): void {
     this.#ensureStyle();
-    const { clientWidth: width, clientHeight: height } = this.#stage;
+    // Not `clientWidth`, which is rounded: half a pixel of the page may be one of the screen.
+    const { width, height } = sizeOf(this.#stage);
     const ratio = devicePixelRatio;
     const { box } = this.#viewport;
     if (!width || !height || (width === box.width && height === box.height && ratio === box.ratio)) return;
     this.#viewport.setBox(width, height, ratio);
     this.#layOut();
-    const size = { width, height, pwidth: Math.round(width * ratio), pheight: Math.round(height * ratio), ratio };
+    const size = { width, height, pwidth: wholePixels(width * ratio), pheight: wholePixels(height * ratio), ratio };
     this.#engine.post({ type: "say", message: { type: "set_viewport", ...size } });
     this.#emit({ type: "resize", ...size, timestamp: Date.now() / 1000 });
   }
@@ -324,4 +328,15 @@ export class RemoteFramebufferView {
     };
     return handle;
   }
+}
+
+/** In CSS pixels, whatever the page does to show it larger or smaller; 0 while it isn't laid out. */
+function sizeOf(stage: HTMLElement): { width: number; height: number } {
+  const { width, height } = getComputedStyle(stage);
+  return { width: Number.parseFloat(width) || 0, height: Number.parseFloat(height) || 0 };
+}
+
+/** How many device pixels a length surely has: a picture of one more would be cut off. */
+function wholePixels(length: number): number {
+  return Math.floor(length + MEASURED_SHORT);
 }

@@ -10,6 +10,10 @@ export interface Rect {
 }
 
 const MAX_ZOOM = 64;
+/** Device pixels that a frame made for the box may lack when it was made even, and it is shown one to one all the same. */
+const MAY_LACK = 2;
+/** Those that it may have too many, rounded to the nearest: fewer than can be seen to be cut off. */
+const MAY_EXCEED = 0.5;
 
 /** Lengths are CSS pixels of the box, unless they are said to be the frame's. */
 export class Viewport {
@@ -115,6 +119,9 @@ export class Viewport {
     if (!width || !height) return { width: 0, height: 0 };
     let across = this.#box.width / width;
     let down = this.#box.height / height;
+    const ratio = this.#box.ratio;
+    const spare = [this.#box.width * ratio - width, this.#box.height * ratio - height];
+    if (spare.every((length) => length >= -MAY_EXCEED && length <= MAY_LACK)) across = down = 1 / ratio;
     if (this.fit === "contain") across = down = Math.min(across, down);
     if (this.fit === "cover") across = down = Math.max(across, down);
     return { width: width * across * this.#zoom, height: height * down * this.#zoom };

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { isConfig, isPicture, parse, partsOf, unpack } from "../src/protocol";
+import { asVideo, type Header, isConfig, isPicture, parse, partsOf, unpack } from "../src/protocol";
 
 function packed(header: string, payload: number[], length = header.length): ArrayBuffer {
   const bytes = new Uint8Array(4 + header.length + payload.length);
@@ -50,6 +50,37 @@ describe("partsOf", () => {
   it("refuses parts that don't add up to the payload", () => {
     const header = { type: "tiles" as const, ...frame, parts: [[0, 0, 64, 64, "image/png", 4]] as [number, number, number, number, string, number][] };
     expect(() => partsOf(header, payload)).toThrow(/cut short/);
+  });
+});
+
+describe("asVideo", () => {
+  const header = { type: "video_chunk", seq: 3, width: 64, height: 48, codec: "avc1.42c01f", bitstream: "annexb", keyframe: false };
+
+  it("takes chunks with and without rectangles, and nothing else", () => {
+    expect(asVideo(header)).toEqual(header);
+    const more = { ...header, after: 2, rects: [[0, 0, 64, 48], [63, 47, 1, 1]] } as Header;
+    expect(asVideo(more)).toEqual(more);
+    expect(asVideo({ ...more, rects: [] } as Header)).not.toBeNull();
+    expect(asVideo({ ...header, type: "tiles" })).toBeNull();
+  });
+
+  it.each<[object, RegExp]>([
+    [{ seq: -1 }, /number/],
+    [{ seq: "3" }, /number/],
+    [{ after: 1.5 }, /number/],
+    [{ width: 0 }, /size/],
+    [{ height: undefined }, /size/],
+    [{ codec: undefined }, /codec/],
+    [{ keyframe: 1 }, /kind/],
+    [{ bitstream: "avcc" }, /avcc/],
+    [{ rects: [[0, 0, 65, 48]] }, /beside/],
+    [{ rects: [[0, -1, 4, 4]] }, /beside/],
+    [{ rects: [[0, 0, 4, 0]] }, /beside/],
+    [{ rects: [[0, 0, 4]] }, /beside/],
+    [{ rects: {} }, /beside/],
+    [{ rects: [7] }, /beside/],
+  ])("refuses %o", (wrong, why) => {
+    expect(() => asVideo({ ...header, ...wrong })).toThrow(why);
   });
 });
 

@@ -30,6 +30,31 @@ describe("placement", () => {
     expect(left * 1.5).toBeCloseTo(Math.round(left * 1.5), 9);
   });
 
+  it.each([
+    [[801, 601], 1],
+    [[601, 401], 1.25],
+    [[601, 401], 1.5],
+    [[333, 777], 2],
+    [[1001, 37], 1.1],
+  ] as [[number, number], number][])("is one to one for a frame of the box %j at %d, made even", (box, ratio) => {
+    const even = (length: number) => Math.floor((length * ratio) / 2) * 2;
+    const frame: [number, number] = [even(box[0]), even(box[1])];
+    for (const fit of ["contain", "cover", "fill"] as Fit[]) {
+      const made = viewport(fit, box, frame, ratio);
+      const { width, height } = made.placement();
+      expect(width * ratio).toBeCloseTo(frame[0], 9);
+      expect(height * ratio).toBeCloseTo(frame[1], 9);
+      expect(made.magnification()).toBeCloseTo(1, 9);
+      expect(made.overflows).toBe(false);
+    }
+  });
+
+  it("is scaled to the box where it differs by more than rounding", () => {
+    for (const width of [798, 802]) {
+      expect(viewport("fill", [801, 601], [width, 601]).placement()).toMatchObject({ width: 801, height: 601 });
+    }
+  });
+
   it("is nothing before the first frame or with a box of no width", () => {
     expect(new Viewport().placement().width).toBe(0);
     const empty = viewport("contain", [0, 0], [100, 100]);

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from ..types import BackendSelection, Chroma, ColorSpace, EncoderBackend, VideoCodec, VideoFormat
 from .image import ImageEncoder
-
-if TYPE_CHECKING:
-    from .video import VideoEncoder
+from .video import VideoEncoder, import_av
 
 
 class VideoEncoderFactory(Protocol):
@@ -49,6 +47,14 @@ def available_video_encoders() -> list[str]:
     """The names of those that were registered, and of the built-in ones that this machine has; sorted."""
     built_in = {name for name in _BUILT_IN if _class_of(name).available()}
     return sorted(built_in | set(_registered))
+
+
+def require_codec(codec: VideoCodec) -> None:
+    """Raises `ImportError` that names the extra where PyAV is missing, `ValueError` where it has no such encoder."""
+    name = _OF_CODEC[codec]
+    if name not in _registered and not _class_of(name).available():
+        import_av()
+        raise ValueError(f"the PyAV that is installed has no encoder for {codec}")
 
 
 def build_encoder(

@@ -258,14 +258,7 @@ class VideoEncoder:
         if pixels.dtype != np.uint8 or pixels.shape != shape:
             came = f"{pixels.dtype} of shape {pixels.shape}"
             raise ValueError(f"a {frame.pixel_format} frame is uint8 of shape {shape}, not {came}")
-        pixels = self._pad(pixels)
-        if not _rows_are_packed(pixels):
-            pixels = np.ascontiguousarray(pixels)
-        height, width = pixels.shape[:2]
-        # PyAV has been seen to end the process on odd sizes; this is the only way to it.
-        assert width % 2 == height % 2 == 0
-        picture: VideoFrame = self._av.video.frame.VideoFrame.from_numpy_buffer(pixels, format=source)
-        return picture
+        return picture_of(self._pad(pixels), source)
 
     def _pad(self, pixels: Pixels) -> Pixels:
         """*pixels*, or a copy that repeats the last column and row as often as the codec needs."""
@@ -296,6 +289,17 @@ class VideoEncoder:
             threads=self._threads,
         )
         return converted
+
+
+def picture_of(pixels: Pixels, source: str) -> VideoFrame:
+    """*pixels*, of even width and height, as PyAV has them in its format *source*: uncopied where rows are packed."""
+    if not _rows_are_packed(pixels):
+        pixels = np.ascontiguousarray(pixels)
+    height, width = pixels.shape[:2]
+    # PyAV has been seen to end the process on odd sizes; this is the only way to it.
+    assert width % 2 == height % 2 == 0
+    picture: VideoFrame = import_av().video.frame.VideoFrame.from_numpy_buffer(pixels, format=source)
+    return picture
 
 
 def _padded(side: int, smallest: int) -> int:

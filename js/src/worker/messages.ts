@@ -2,24 +2,32 @@
 
 import type { State } from "../connection";
 import type { ViewerMessage } from "../protocol";
+import type { Probe } from "./probes";
 
 export type Command =
   | { type: "open"; url: string; token: string; ratio: number }
+  | { type: "probe"; probes: Probe[] }
+  | { type: "offer"; video: string[] }
   | { type: "say"; message: ViewerMessage }
   | { type: "retry" }
   | { type: "close" };
 
-/** Of the last second. */
+/** Of the last second. What the hub aims at is 0 where it doesn't say. */
 export interface Figures {
   fps: number;
+  targetFps: number;
   megabitsPerSecond: number;
+  targetMegabitsPerSecond: number;
   decodeMs: number;
   encodeMs: number;
   roundTripMs: number;
   format: string;
+  /** Why there is no video, if that is not the hub's choice. */
+  note: string;
 }
 
 export type Report =
   | { type: "state"; state: State; message: string }
   | { type: "frame"; width: number; height: number; pixelRatio: number }
+  | { type: "probed"; video: string[] }
   | { type: "figures"; figures: Figures };

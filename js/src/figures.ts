@@ -1,0 +1,75 @@
+// The box of figures: numbers of the last second, and small graphs of the half minute before.
+
+import { element } from "./element";
+import { Graph } from "./graph";
+import type { Figures } from "./worker/messages";
+
+export class FiguresBox {
+  readonly element = element("div", "rfb-figures");
+  #rows = {
+    latency: new Row("ms round trip"),
+    frames: new Row("fps"),
+    rate: new Row("Mbit/s"),
+  };
+  #details = element("div", "rfb-details");
+  #note = element("div", "rfb-note");
+
+  constructor() {
+    const rows = Object.values(this.#rows).map((row) => row.element);
+    this.element.append(...rows, this.#details, this.#note);
+  }
+
+  get shown(): boolean {
+    return !this.element.hidden;
+  }
+
+  set shown(shown: boolean) {
+    this.element.hidden = !shown;
+    if (shown) this.#draw();
+  }
+
+  /** Once a second while pictures come; what is hidden is kept, and drawn when it is shown. */
+  take(figures: Figures, size: string): void {
+    const { latency, frames, rate } = this.#rows;
+    // The hub tells these two only once it has measured them.
+    if (figures.roundTripMs) latency.take(figures.roundTripMs, 0, 0);
+    frames.take(figures.fps, figures.targetFps, 0);
+    rate.take(figures.megabitsPerSecond, figures.targetMegabitsPerSecond, 1);
+    const times = [`decode ${figures.decodeMs.toFixed(1)} ms`];
+    if (figures.roundTripMs) times.unshift(`encode ${figures.encodeMs.toFixed(1)} ms`);
+    this.#details.textContent = `${times.join(", ")}\n${size} ${figures.format}`;
+    this.#note.textContent = figures.note;
+    this.#note.hidden = !figures.note;
+    if (this.shown) this.#draw();
+  }
+
+  #draw(): void {
+    for (const row of Object.values(this.#rows)) row.draw();
+  }
+}
+
+/** One figure with its unit, what the hub aims at, and its graph; hidden until there is one. */
+class Row {
+  readonly element = element("div", "rfb-row");
+  #value = element("span", "rfb-value");
+  #target = element("span", "rfb-target");
+  #graph = new Graph();
+  #unit: string;
+
+  constructor(unit: string) {
+    this.#unit = unit;
+    this.element.hidden = true;
+    this.element.append(this.#value, this.#target, this.#graph.element);
+  }
+
+  take(value: number, target: number, digits: number): void {
+    this.element.hidden = false;
+    this.#graph.add(performance.now() / 1000, value, target);
+    this.#value.textContent = `${value.toFixed(digits)} ${this.#unit}`;
+    this.#target.textContent = target ? `target ${+target.toFixed(digits)}` : "";
+  }
+
+  draw(): void {
+    this.#graph.draw();
+  }
+}

@@ -1,0 +1,182 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { Color } from "../src/protocol";
+import { Video } from "../src/worker/video";
+import { chunk, FakeDecoder, fakeWebCodecs } from "./fakes";
+
+const data = new Uint8Array(1);
+let wanted: string[];
+let lost: [string, number][];
+let video: Video;
+
+function give(seq: number, more: Parameters<typeof chunk>[1] = {}, color?: Color) {
+  return video.decode(chunk(seq, more), data, color);
+}
+
+function decoder(): FakeDecoder {
+  return FakeDecoder.made.at(-1)!;
+}
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  fakeWebCodecs();
+  [wanted, lost] = [[], []];
+  video = new Video({
+    keyframeWanted: (reason) => wanted.push(reason),
+    lost: (error, failures) => lost.push([error.message, failures]),
+  });
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+describe("what a decoder is given", () => {
+  it("begins with a keyframe, and one is asked for once until it comes", () => {
+    expect([give(1), give(2)]).toEqual([null, null]);
+    expect(FakeDecoder.made).toEqual([]);
+    expect(wanted.length).toBe(1);
+    expect(give(3, { keyframe: true })).not.toBeNull();
+    expect(decoder().given).toEqual([3]);
+    expect(give(9, { after: 8 })).toBeNull();
+    expect(wanted.length).toBe(2);
+  });
+
+  it("is nothing whose reference is missing, up to the next keyframe", () => {
+    give(1, { keyframe: true });
+    give(2, { after: 1 });
+    expect([give(5, { after: 3 }), give(6, { after: 5 }), give(7, { after: 2 }), give(8)]).toEqual([null, null, null, null]);
+    give(9, { keyframe: true });
+    give(12, { after: 9 });
+    expect(decoder().given).toEqual([1, 2, 9, 12]);
+    expect(wanted).toEqual(["a chunk is missing"]);
+  });
+
+  it("is all that comes after a keyframe where the hub doesn't say what refers to what", () => {
+    give(1, { keyframe: true });
+    for (const seq of [2, 5, 6]) expect(give(seq)).not.toBeNull();
+    expect(decoder().given).toEqual([1, 2, 5, 6]);
+  });
+
+  it("is told anew when codec, size or colour change, at the keyframe", () => {
+    give(1, { keyframe: true });
+    give(2, { keyframe: true });
+    give(3, { keyframe: true, width: 32 });
+    give(4, { keyframe: true, width: 32, codec: "avc1.F4001f" });
+    give(5, { keyframe: true, width: 32, codec: "vp09.00.10.08" }, { primaries: "smpte432", transfer: "srgb" });
+    const spaces = decoder().configs.map(({ codec, colorSpace, optimizeForLatency }) => [codec, colorSpace, optimizeForLatency]);
+    const light = { primaries: "bt709", transfer: "iec61966-2-1" };
+    const yuv = { matrix: "smpte170m", fullRange: false };
+    expect(spaces).toEqual([
+      ["avc1.42c01f", { ...light, ...yuv }, true],
+      ["avc1.42c01f", { ...light, ...yuv }, true],
+      ["avc1.F4001f", light, true],
+      ["vp09.00.10.08", { ...light, primaries: "smpte432", ...yuv }, true],
+    ]);
+  });
+});
+
+describe("what it gives", () => {
+  it("belongs to its chunk, and its frame is closed", async () => {
+    const pictures = [give(4, { keyframe: true }), give(7)];
+    const frames = [decoder().output(4), decoder().output(7)];
+    await Promise.all(pictures);
+    expect(frames.every(({ closed }) => closed)).toBe(true);
+    expect(lost).toEqual([]);
+  });
+
+  it("is closed when nobody waits for it any more", () => {
+    give(1, { keyframe: true });
+    video.forget();
+    expect(decoder().output(1).closed).toBe(true);
+    expect(give(2)).toBeNull();
+    expect(wanted).toEqual([]);
+  });
+
+  it("is a failure where a picture is left out", async () => {
+    const first = give(1, { keyframe: true })!;
+    give(2);
+    decoder().output(2);
+    await expect(first).rejects.toThrow();
+    expect(lost).toEqual([["the decoder left out a picture", 1]]);
+  });
+});
+
+describe("a decoder that fails", () => {
+  it("is replaced at the next keyframe, in software, and all that waited for it is rejected", async () => {
+    const waiting = [give(1, { keyframe: true })!, give(2)!];
+    decoder().fail();
+    for (const picture of waiting) await expect(picture).rejects.toThrow();
+    expect(lost).toEqual([["broken", 1]]);
+    expect(give(3)).toBeNull();
+    give(4, { keyframe: true });
+    expect(FakeDecoder.made.length).toBe(2);
+    expect(decoder().configs[0]!.hardwareAcceleration).toBe("prefer-software");
+    expect(wanted).toEqual([]);
+  });
+
+  it("counts as one in a row until a decoder has lasted", () => {
+    for (let n = 1; n <= 3; n++) {
+      give(n, { keyframe: true });
+      decoder().fail();
+      expect(lost.at(-1)![1]).toBe(n);
+    }
+    give(10, { keyframe: true });
+    for (let seq = 11; seq < 80; seq++) {
+      decoder().output(seq - 1);
+      give(seq);
+    }
+    decoder().fail();
+    expect(lost.at(-1)![1]).toBe(1);
+  });
+
+  it("may fail at once", () => {
+    expect(give(1, { keyframe: true, codec: "nonsense" })).toBeNull();
+    expect(lost).toEqual([["no such codec", 1]]);
+  });
+});
+
+describe("a decoder that gives nothing", () => {
+  it("is replaced after half a second", () => {
+    give(1, { keyframe: true });
+    decoder().output(1);
+    give(2);
+    vi.advanceTimersByTime(490);
+    expect(lost).toEqual([]);
+    vi.advanceTimersByTime(150);
+    expect(lost).toEqual([["the decoder is stuck", 1]]);
+    expect(decoder().state).toBe("closed");
+  });
+
+  it("has two seconds for its first picture", () => {
+    give(1, { keyframe: true });
+    vi.advanceTimersByTime(1900);
+    expect(lost).toEqual([]);
+    vi.advanceTimersByTime(200);
+    expect(lost.length).toBe(1);
+  });
+
+  it("is not stuck while there is nothing to decode, nor when pictures keep coming", () => {
+    give(1, { keyframe: true });
+    decoder().output(1);
+    vi.advanceTimersByTime(10_000);
+    for (let seq = 2; seq < 30; seq++) {
+      give(seq);
+      vi.advanceTimersByTime(300);
+      decoder().output(seq);
+    }
+    expect(lost).toEqual([]);
+    expect(vi.getTimerCount()).toBeLessThanOrEqual(1);
+    vi.advanceTimersByTime(1000);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});
+
+it("begins anew with a connection: no decoder, no keyframe, no request made", () => {
+  give(1, { keyframe: true });
+  video.restart();
+  expect(decoder().state).toBe("closed");
+  expect(give(2)).toBeNull();
+  expect(wanted.length).toBe(1);
+  expect(vi.getTimerCount()).toBe(0);
+});

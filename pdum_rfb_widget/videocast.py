@@ -1,0 +1,177 @@
+"""A stream's lanes at work: each has an encoder, which is opened, used and closed on a thread of its own.
+
+Threads: everything belongs to the hub's loop, but for what `LaneEncoder` does on the lane's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from .adaptive import QUANTIZERS
+from .encoders.base import video_encoder_for
+from .encoders.image import looks_drawn
+from .frames import Frame
+from .lanes import Chunk, Lane, Take
+from .scene import Scene
+from .types import ColorSpace, EncoderBackend, LaneKey, PixelFormat, RawFrame, VideoFormat
+
+log = logging.getLogger(__name__)
+
+_BITSTREAMS = {"h264": "annexb", "vp9": "vp9", "av1": "av1"}
+_PIXEL_FORMATS: dict[int, PixelFormat] = {1: "gray8", 3: "rgb24", 4: "rgba8"}
+
+
+def video_installed() -> bool:
+    """PyAV is there. It is imported when the first lane needs it."""
+    return importlib.util.find_spec("av") is not None
+
+
+class VideoCast:
+    """The encoders of one stream's lanes.
+
+    *hold* gives its newest frame, to be given back to *release*; *changed* is called when viewers have something to
+    send.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        hold: Callable[[], Frame | None],
+        release: Callable[[Frame], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self._scene = scene
+        self._hold = hold
+        self._release = release
+        self._changed = changed
+        self._loop = asyncio.get_running_loop()
+        self._encoders: dict[Lane, LaneEncoder] = {}
+        self._again: asyncio.TimerHandle | None = None
+
+    def step(self) -> None:
+        """Let every lane that has room take the newest frame, and close those that nobody is in any more."""
+        lanes = set(self._scene.lanes)
+        for lane in self._encoders.keys() - lanes:
+            self._encoders.pop(lane).close()
+        look = min((self._take(lane) for lane in lanes), default=math.inf)
+        if self._again:
+            self._again.cancel()
+        self._again = None if math.isinf(look) else self._loop.call_at(look, self.step)
+
+    def close(self) -> None:
+        """Close every encoder."""
+        if self._again:
+            self._again.cancel()
+        while self._encoders:
+            self._encoders.popitem()[1].close()
+
+    def _take(self, lane: Lane) -> float:
+        """Encode the newest frame if *lane* takes it; when to ask again otherwise."""
+        if (frame := self._hold()) is None:
+            return math.inf
+        take, look = lane.take(frame.tiles, self._loop.time())
+        if take is None:
+            self._release(frame)
+            return look
+        encoder = self._encoders.get(lane)
+        if encoder is None:
+            encoder = self._encoders[lane] = LaneEncoder(lane.key, self._scene.options.fps)
+
+        def encoded(outcome: Chunk | BaseException) -> None:  # on the lane's thread
+            self._release(frame)
+            with contextlib.suppress(RuntimeError):  # the hub was closed meanwhile
+                self._loop.call_soon_threadsafe(self._deliver, lane, take, outcome)
+
+        encoder.encode(frame, take, encoded)
+        return look
+
+    def _deliver(self, lane: Lane, take: Take, outcome: Chunk | BaseException) -> None:
+        if isinstance(outcome, BaseException):
+            log.error("video of %dx%d: pictures serve from now on", *take.tiles.size, exc_info=outcome)
+            self._scene.fail_video(take.tiles.size)
+        else:
+            self._scene.learn_video(outcome)
+            for member in self._scene.lanes.encoded(lane, outcome, self._loop.time()):
+                member.give(outcome)
+        self._changed()
+        self.step()
+
+
+class LaneEncoder:
+    """The encoder of one lane, and its thread."""
+
+    def __init__(self, key: LaneKey, fps: int) -> None:
+        self._key = key
+        self._fps = fps
+        self._thread = ThreadPoolExecutor(1, "rfb-video")
+        # Of the lane's thread:
+        self._backend: EncoderBackend | None = None
+        self._of: tuple[VideoFormat, int, int, ColorSpace | None] | None = None
+
+    def encode(self, frame: Frame, take: Take, done: Callable[[Chunk | BaseException], None]) -> None:
+        """Call *done* with the access unit for *frame*, on the lane's thread."""
+        self._thread.submit(self._run, frame, take, done)
+
+    def close(self) -> None:
+        """Once what was begun is done."""
+        self._thread.submit(self._close)
+        self._thread.shutdown(wait=False)
+
+    def _run(self, frame: Frame, take: Take, done: Callable[[Chunk | BaseException], None]) -> None:
+        try:
+            done(self.chunk(frame, take))
+        except BaseException as error:
+            self._close()
+            done(error)
+
+    def chunk(self, frame: Frame, take: Take) -> Chunk:
+        """The access unit for *frame*, encoded on this thread, which is to be the same each time."""
+        started = time.perf_counter()
+        tiles, pixels = frame.tiles, frame.pixels
+        if take.keyframe:
+            self._open(frame)
+        assert self._backend, "the first frame of a lane is a keyframe"
+        assert self._of
+        channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+        raw = RawFrame(
+            seq=tiles.version,
+            width=tiles.width,
+            height=tiles.height,
+            timestamp_us=tiles.timestamp_us,
+            pixel_format=_PIXEL_FORMATS[channels],
+            memory="cpu",
+            data=pixels,
+            pixel_ratio=tiles.pixel_ratio,
+            color=tiles.color,
+        )
+        (payload,) = self._backend.encode(raw, force_keyframe=take.keyframe)
+        assert payload.keyframe == take.keyframe, "keyframes come when asked for, and never else"
+        assert payload.codec
+        encode_ms = (time.perf_counter() - started) * 1000
+        bitstream = _BITSTREAMS[self._of[0].codec]
+        return Chunk(tiles, payload.payload, payload.codec, bitstream, payload.keyframe, self._key.rung, encode_ms)
+
+    def _open(self, frame: Frame) -> None:
+        """An encoder that suits *frame*: the one there is, or another."""
+        full = next((form for form in self._key.formats if form.chroma == "444"), None)
+        form = full if full and frame.pixels.ndim == 3 and looks_drawn(frame.pixels) else self._key.formats[0]
+        width, height, color = *frame.tiles.size, frame.tiles.color
+        wanted = form, width, height, color
+        if self._of == wanted:
+            return
+        self._close()
+        quality = QUANTIZERS[self._key.rung]
+        self._backend = video_encoder_for(form, width=width, height=height, fps=self._fps, quality=quality, color=color)
+        self._of = wanted
+
+    def _close(self) -> None:
+        backend, self._backend, self._of = self._backend, None, None
+        if backend:
+            backend.close()

@@ -1,0 +1,288 @@
+"""Video lanes: who shares an encoder, when it takes a frame, and when that is a keyframe."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from pdum_rfb_widget.damage import TileMap
+from pdum_rfb_widget.lanes import HELD_LIMIT, JOIN_INTERVAL, LONG_IDLE, MAX_LANES, Chunk, Lane, Lanes, Take
+from pdum_rfb_widget.types import DISPLAY_P3, ColorSpace, LaneKey, VideoFormat
+
+H264 = (VideoFormat("h264", "420"),)
+
+
+class Member:
+    """A viewer that is always owed a frame, and has room from a certain time on."""
+
+    def __init__(self) -> None:
+        self.stale = True
+        self.only_video_serves = False
+        self.room_at = 0.0
+        self.got: list[Chunk] = []
+        self.sent_away: list[int] = []
+
+    def video_room_at(self, now: float) -> float:
+        return self.room_at
+
+    def held_up(self, lane: LaneKey, now: float) -> None:
+        self.sent_away.append(lane.rung)
+
+    def give(self, chunk: Chunk) -> None:
+        self.got.append(chunk)
+
+
+class Stream:
+    """Lanes, and an encoder that is done at once unless it is told to wait."""
+
+    def __init__(self, *members: Member, rung: int = 1) -> None:
+        self.lanes = Lanes()
+        self.now = 0.0
+        self.version = 0
+        self.size = 8, 6
+        self.color: ColorSpace | None = None
+        self.taken: list[Take] = []
+        self.keyframes = 0
+        for member in members:
+            self.join(member, rung)
+
+    def join(self, member: Member, rung: int = 1) -> None:
+        self.lanes.place(member, LaneKey(H264, rung))
+
+    def publish(self, *, after: float = 0.02) -> list[Take]:
+        self.now += after
+        self.version += 1
+        self.newest = TileMap.whole(*self.size, self.version, round(self.now * 1e6), color=self.color)
+        return self.step()
+
+    def step(self) -> list[Take]:
+        taken = [(lane, take) for lane in self.lanes if (take := lane.take(self.newest, self.now)[0])]
+        for lane, take in taken:
+            self.done(lane, take)
+        return [take for _, take in taken]
+
+    def done(self, lane: Lane, take: Take) -> None:
+        chunk = Chunk(take.tiles, b"", "avc1", "annexb", take.keyframe, lane.key.rung, 1.0)
+        for member in self.lanes.encoded(lane, chunk, self.now):
+            member.give(chunk)
+
+
+def keyframes(member: Member) -> list[bool]:
+    return [chunk.keyframe for chunk in member.got]
+
+
+def test_first_is_a_keyframe_and_no_other_without_a_reason() -> None:
+    member = Member()
+    stream = Stream(member)
+    for _ in range(300):
+        stream.publish()
+    assert keyframes(member) == [True] + [False] * 299
+
+
+def test_equal_selections_share_one_encoder() -> None:
+    members = [Member() for _ in range(8)]
+    stream = Stream(*members)
+    assert [len(stream.publish()) for _ in range(5)] == [1] * 5
+    assert all(member.got == members[0].got for member in members)
+
+
+def test_a_frame_is_taken_once_however_often_it_is_asked_for() -> None:
+    stream = Stream(Member())
+    assert len(stream.publish()) == 1
+    assert stream.step() == []
+
+
+def test_a_lane_waits_until_each_follower_has_room() -> None:
+    quick, slow = Member(), Member()
+    stream = Stream(quick, slow)
+    stream.publish()
+    slow.room_at = stream.now + 0.05
+    assert stream.publish() == []
+    stream.now = slow.room_at
+    assert len(stream.step()) == 1
+
+
+def test_who_joins_waits_for_a_keyframe_and_followers_get_one_a_second() -> None:
+    follower = Member()
+    stream = Stream(follower)
+    stream.publish()
+    joiners = []
+    for _ in range(100):
+        joiners.append(Member())
+        stream.join(joiners[-1])
+        stream.publish(after=0.02)
+    assert all(chunks[:1] == [True] for chunks in map(keyframes, joiners) if chunks), "first a keyframe"
+    assert sum(keyframes(follower)) == 1 + math.floor(100 * 0.02 / JOIN_INTERVAL)
+    stream.publish(after=JOIN_INTERVAL)
+    assert all(joiner.got for joiner in joiners)
+
+
+def test_who_has_no_room_does_not_join_nor_hold_up_the_first_keyframe() -> None:
+    ready, stuck = Member(), Member()
+    stuck.room_at = math.inf
+    stream = Stream(ready, stuck)
+    stream.publish()
+    stream.publish()
+    assert (keyframes(ready), stuck.got, stuck.sent_away) == ([True, False], [], [])
+
+
+def test_pictures_feed_who_waits_and_video_who_follows() -> None:
+    follower, joiner = Member(), Member()
+    stream = Stream(follower)
+    assert stream.lanes.feeds(follower), "the first keyframe is as near as a picture"
+    stream.publish()
+    stream.join(joiner)
+    stream.publish()
+    assert stream.lanes.feeds(follower)
+    assert not stream.lanes.feeds(joiner)
+    stream.publish(after=JOIN_INTERVAL)
+    assert stream.lanes.feeds(joiner)
+
+
+def test_while_a_keyframe_is_encoded_who_joins_with_it_gets_no_pictures() -> None:
+    first, second = Member(), Member()
+    stream = Stream(first)
+    (lane,) = stream.lanes
+    stream.newest = TileMap.whole(8, 6, 1)
+    assert lane.take(stream.newest, 0.0)[0]
+    stream.join(second)
+    assert stream.lanes.feeds(first)
+    assert not stream.lanes.feeds(second), "it came too late for this one"
+
+
+def test_one_that_stops_is_sent_away_before_the_others_lose_a_fifth_of_a_second() -> None:
+    healthy, dead = Member(), Member()
+    stream = Stream(healthy, dead)
+    stream.publish()
+    dead.room_at = math.inf
+    lost = 0
+    for _ in range(60):
+        lost += not stream.publish(after=1 / 60)
+    assert lost <= 12
+    assert dead.sent_away == [1]
+    assert keyframes(healthy).count(True) == 1, "and it costs them no keyframe"
+
+
+def test_one_at_half_rate_is_sent_away_and_costs_the_others_few_frames() -> None:
+    healthy, half = Member(), Member()
+    stream = Stream(healthy, half)
+    stream.publish()
+    drawn_at = stream.now
+    for millisecond in range(1, 5000):
+        stream.now = 0.02 + millisecond / 1000
+        if millisecond % 16 == 0:
+            stream.publish(after=0)
+        # It draws one frame every 32 ms, and two may be on their way.
+        owed = len(half.got) - int((stream.now - drawn_at) / 0.032)
+        half.room_at = 0.0 if owed < 2 else math.inf
+        stream.step()
+    assert half.sent_away == [1]
+    assert len(healthy.got) >= 0.95 * stream.version
+    assert keyframes(healthy).count(True) == 1
+
+
+def test_one_that_is_alone_holds_up_nobody() -> None:
+    member = Member()
+    stream = Stream(member)
+    stream.publish()
+    member.room_at = math.inf
+    stream.publish(after=10 * HELD_LIMIT)
+    stream.publish(after=10 * HELD_LIMIT)
+    assert member.sent_away == []
+
+
+def test_short_waits_now_and_then_are_forgiven() -> None:
+    healthy, uneven = Member(), Member()
+    stream = Stream(healthy, uneven)
+    stream.publish()
+    for _ in range(200):
+        uneven.room_at = stream.now + 0.0219
+        stream.publish(after=0.02)
+        stream.now += 0.002
+        stream.step()
+    assert uneven.sent_away == []
+
+
+@pytest.mark.parametrize("reason", ["size", "color", "idle"])
+def test_another_size_another_color_and_a_long_idle_ask_for_a_keyframe(reason: str) -> None:
+    member = Member()
+    stream = Stream(member)
+    stream.publish()
+    stream.publish()
+    if reason == "size":
+        stream.size = 9, 6
+    if reason == "color":
+        stream.color = DISPLAY_P3
+    stream.publish(after=LONG_IDLE + 1 if reason == "idle" else 0.02)
+    stream.publish()
+    assert keyframes(member) == [True, False, True, False]
+
+
+def test_who_changes_lanes_is_fed_by_the_old_one_until_the_new_has_a_keyframe() -> None:
+    stays, moves = Member(), Member()
+    stream = Stream(stays, moves)
+    stream.publish()
+    stream.join(moves, 2)
+    assert stream.lanes.feeds(moves)
+    stream.publish()
+    assert [(chunk.rung, chunk.keyframe) for chunk in moves.got[:3]] in (
+        [(1, True), (2, True)],
+        [(1, True), (1, False), (2, True)],
+    )
+    stream.publish()
+    assert (moves.got[-1].rung, moves.got[-1].keyframe) == (2, False)
+    assert {chunk.rung for chunk in stays.got} == {1}
+
+
+def test_at_most_three_lanes_and_who_finds_no_place_gets_pictures() -> None:
+    stream = Stream()
+    members = [Member() for _ in range(4)]
+    for rung, member in enumerate(members):
+        stream.join(member, rung + 1)
+    assert len(list(stream.lanes)) == MAX_LANES
+    assert not stream.lanes.feeds(members[3])
+    stream.join(members[2], 4)
+    assert {lane.key.rung for lane in stream.lanes} == {1, 2, 4}, "who is alone in a lane may change it"
+
+
+def test_a_lane_ends_with_its_last_viewer() -> None:
+    stream = Stream()
+    for _ in range(500):
+        member = Member()
+        stream.join(member)
+        stream.publish()
+        stream.lanes.leave(member)
+    assert list(stream.lanes) == []
+
+
+def test_what_was_taken_for_somebody_who_left_is_for_nobody() -> None:
+    member = Member()
+    stream = Stream(member)
+    (lane,) = stream.lanes
+    take, _ = lane.take(TileMap.whole(8, 6, 1), 0.0)
+    assert take
+    stream.lanes.leave(member)
+    stream.done(lane, take)
+    assert member.got == []
+
+
+def test_one_that_nothing_but_video_serves_gets_a_keyframe_of_a_scene_at_rest() -> None:
+    follower, lost = Member(), Member()
+    stream = Stream(follower)
+    stream.publish()
+    lost.only_video_serves = True
+    stream.join(lost)
+    assert stream.step() == []
+    (lane,) = stream.lanes
+    assert lane.take(stream.newest, stream.now) == (None, stream.now + JOIN_INTERVAL), "it says when to ask again"
+    stream.now += JOIN_INTERVAL
+    stream.step()
+    assert keyframes(lost) == [True]
+
+
+def test_one_at_rest_starts_no_encoder() -> None:
+    member = Member()
+    member.stale = False
+    stream = Stream(member)
+    assert stream.publish() == []

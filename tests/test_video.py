@@ -1,0 +1,334 @@
+"""Video over real sockets, with the real encoder: what base viewers and ours are sent, and what it costs the others."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from hosts import wait_for
+from model import ModelCanvas
+from viewers import RawViewer, closed
+
+import pdum_rfb_widget as rfb
+from pdum_rfb_widget.encoders.base import register_video_encoder
+from pdum_rfb_widget.protocol import unpack_binary_message
+from pdum_rfb_widget.steering import Relief
+from pdum_rfb_widget.types import Pixels
+from pdum_rfb_widget.videocast import LaneEncoder
+
+OURS = ("image/jpeg", "image/png", "webcodecs/h264-annexb", "rfb/tiles")
+BASE = ("image/jpeg", "image/png", "webcodecs/h264-annexb")
+VIDEO_ONLY = ("webcodecs/h264-annexb",)
+
+
+def scene(number: int, width: int = 320, height: int = 192) -> Pixels:
+    """A smooth picture, other everywhere for each *number*."""
+    y, x = np.mgrid[:height, :width]
+    planes = [128 + 100 * np.sin((x * a + y * b + 9 * number) / 40) for a, b in ((1, 2), (2, -1), (-1, 1))]
+    return np.stack(planes, axis=-1).astype(np.uint8)
+
+
+class Watcher:
+    """A raw viewer on a thread of its own, which draws what comes on a model canvas and acknowledges it."""
+
+    def __init__(self, display: rfb.Display, *supported: str, draw: bool = True) -> None:
+        self.canvas = ModelCanvas()
+        self.headers: list[dict[str, Any]] = []
+        self.acks = True
+        self._draws = draw
+        self._viewer = RawViewer(display, *supported)
+        self.canvas.config = self._viewer.greet()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        self.error: BaseException | None = None
+
+    def say(self, **message: Any) -> None:
+        self._viewer.say(**message)
+
+    def close(self) -> None:
+        self._viewer.__exit__()
+        self._thread.join(10)
+        if self.error:
+            raise self.error
+
+    @property
+    def kinds(self) -> list[str]:
+        return ["still" if header.get("still") else header["type"] for header in self.headers]
+
+    @property
+    def chunks(self) -> list[dict[str, Any]]:
+        return [header for header in self.headers if header["type"] == "video_chunk"]
+
+    @property
+    def keyframes(self) -> int:
+        return sum(chunk["keyframe"] for chunk in self.chunks)
+
+    def _watch(self) -> None:
+        try:
+            for message in self._viewer.socket:
+                if isinstance(message, str):
+                    if (text := json.loads(message))["type"] == "config":
+                        self.canvas.config = text
+                    continue
+                header, payload = unpack_binary_message(message)
+                if self._draws:
+                    self.canvas.take(header, payload)
+                self.headers.append(header)
+                if self.acks:
+                    self._viewer.ack(header["seq"])
+        except AssertionError as error:
+            self.error = error
+
+
+@contextmanager
+def watching(display: rfb.Display, *supported: str, count: int = 1, draw: bool = True) -> Iterator[list[Watcher]]:
+    with ExitStack() as stack:
+        watchers = [Watcher(display, *supported, draw=draw) for _ in range(count)]
+        for watcher in watchers:
+            stack.callback(watcher.close)
+        yield watchers
+
+
+def play(display: rfb.Display, frames: int, *, start: int = 0, fps: float = 60, **size: int) -> Pixels:
+    """Publish moving pictures at a steady rate; the last."""
+    picture = scene(start, **size)
+    began = time.monotonic()
+    for number in range(frames):
+        picture = scene(start + number, **size)
+        display.publish(picture)
+        time.sleep(max(0.0, began + (number + 1) / fps - time.monotonic()))
+    return picture
+
+
+def exact(watcher: Watcher, picture: Pixels) -> Callable[[], bool]:
+    return lambda: watcher.error is not None or watcher.canvas.error(picture) == 0
+
+
+def near(watcher: Watcher, picture: Pixels) -> Callable[[], bool]:
+    return lambda: watcher.error is not None or watcher.canvas.error(picture) < 30
+
+
+def test_motion_is_video_and_rest_is_exact() -> None:
+    display = rfb.serve(320, 192, port=0, codec="h264")
+    with watching(display, *OURS) as (watcher,):
+        last = play(display, 40)
+        wait_for(exact(watcher, last), "the last frame, exactly")
+        assert watcher.kinds[0] == "video_chunk"
+        assert set(watcher.kinds) == {"video_chunk", "still"}
+        assert watcher.keyframes == 1
+        last = play(display, 20, start=100)
+        wait_for(exact(watcher, last), "the last frame, exactly")
+        assert watcher.keyframes == 1, "after a short rest the chain goes on"
+
+
+def test_what_rests_exactly_stays_so_while_the_rest_moves() -> None:
+    display = rfb.serve(320, 192, port=0, codec="h264")
+    rests = scene(7)[:, :128]
+    with watching(display, *OURS) as (watcher,):
+        display.publish(np.hstack([rests, scene(0)[:, 128:]]))
+        wait_for(lambda: "still" in watcher.kinds, "a still")
+        wait_for(lambda: watcher.canvas.pixels.shape == (192, 320, 3), "a picture")
+        wait_for(lambda: (watcher.canvas.pixels[:, :128] == rests).all(), "the half that rests")
+        changes = 0
+        for number in range(60):
+            display.publish(np.hstack([rests, scene(number)[:, 128:]]))
+            wait_for(lambda n=number: len(watcher.chunks) > n, "the next frame")
+            changes += bool((watcher.canvas.pixels[:, :128] != rests).any())
+        assert changes == 0
+        assert all(x >= 128 for chunk in watcher.chunks[1:] for x, _, _, _ in chunk["rects"])
+
+
+def test_a_base_viewer_gets_what_its_config_names() -> None:
+    display = rfb.serve(320, 192, port=0, codec="h264")
+    with watching(display, *BASE) as (watcher,):
+        wait_for(exact(watcher, play(display, 30)), "the last frame, exactly")
+        chunk = watcher.chunks[0]
+        assert chunk.keys().isdisjoint({"rects", "after"}), "it knows nothing of them"
+        wait_for(near(watcher, play(display, 30, start=50)), "motion again")
+        assert watcher.keyframes == 2, "it may have built another decoder after the picture"
+
+
+def test_a_viewer_of_nothing_but_video_is_fed_from_the_first_frame_to_the_last() -> None:
+    display = rfb.serve(320, 192, port=0)
+    display.publish(scene(0))
+    with watching(display, *VIDEO_ONLY) as (watcher,):
+        wait_for(near(watcher, scene(0)), "the frame that was there")
+        wait_for(near(watcher, play(display, 30)), "the last frame")
+        assert set(watcher.kinds) == {"video_chunk"}
+
+
+@pytest.mark.parametrize("message", [{"type": "request_keyframe", "reason": "lost"}, {"type": "decoder_reset"}])
+@pytest.mark.parametrize("supported", [OURS, BASE, VIDEO_ONLY])
+def test_who_lost_its_decoder_is_right_again_though_nothing_moves(
+    supported: tuple[str, ...], message: dict[str, str]
+) -> None:
+    display = rfb.serve(320, 192, port=0, codec="h264", still_after=None)
+    with watching(display, *supported) as (watcher,):
+        last = play(display, 10)
+        wait_for(near(watcher, last), "the last frame")
+        watcher.canvas.lose()
+        watcher.say(**message)
+        wait_for(near(watcher, last), "the same again")
+
+
+@pytest.mark.parametrize("supported", [OURS, BASE])
+def test_sizes_change_in_the_middle_and_may_be_odd(supported: tuple[str, ...]) -> None:
+    display = rfb.serve(320, 192, port=0, codec="h264")
+    with watching(display, *supported) as (watcher,):
+        for width, height in ((320, 192), (321, 193), (64, 65), (1, 1), (2, 3), (320, 192)):
+            last = play(display, 5, width=width, height=height)
+            wait_for(exact(watcher, last), f"{width}x{height}, exactly")
+
+
+def test_equal_viewers_share_one_encoding_of_each_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    encode = LaneEncoder.chunk
+    monkeypatch.setattr(LaneEncoder, "chunk", lambda self, frame, take: calls.append(1) or encode(self, frame, take))
+    display = rfb.serve(320, 192, port=0, codec="h264", still_after=None)
+    display.publish(scene(0))
+    with watching(display, *OURS, count=4, draw=False) as watchers:
+        wait_for(lambda: all(watcher.headers for watcher in watchers), "the first frame")
+        play(display, 150, start=1)
+        wait_for(seen_by_all(watchers, display), "the last frame")
+        assert len(calls) < 300, "one for each viewer would be 600"
+
+
+def seen_by_all(watchers: list[Watcher], display: rfb.Display) -> Callable[[], bool]:
+    def seen() -> bool:
+        newest = display._stream.scene.newest
+        assert newest
+        return all(watcher.headers[-1]["timestamp_us"] == newest.timestamp_us for watcher in watchers)
+
+    return seen
+
+
+def test_one_that_stops_reading_costs_the_others_few_frames() -> None:
+    display = rfb.serve(320, 192, port=0, codec="h264", still_after=None)
+    with watching(display, *OURS, count=4, draw=False) as watchers:
+        play(display, 90)
+        dead, *healthy = watchers
+        wait_for(lambda: all(watcher.chunks for watcher in watchers), "video")
+        before = [len(watcher.headers) for watcher in healthy]
+        dead.acks = False
+        play(display, 120, start=90)
+        wait_for(seen_by_all(healthy, display), "the last frame")
+        for watcher, had in zip(healthy, before, strict=True):
+            assert len(watcher.headers) - had >= 90
+        assert len(dead.headers) < 120
+        dead.acks = True
+        dead.say(type="ack", seq=dead.headers[-1]["seq"], decode_queue_size=0, displayed=True)
+        wait_for(seen_by_all([dead], display), "it may come back")
+
+
+def test_a_publisher_is_advised_of_a_size_that_its_slowest_viewer_keeps_up_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Relief, "SUFFERING", 0.02)
+    monkeypatch.setattr(Relief, "PATIENCE", (0.05, 0.05))
+    display = rfb.serve(640, 480, port=0, adaptive=True, stats_interval=None, still_after=None)
+    hints: list[rfb.DownscaleHint] = []
+
+    def advised(scale: float, draw_ms: float) -> None:
+        frames = 0
+        while not hints or hints[-1].scale != scale:
+            display.publish(scene(frames, 640, 480))
+            header, _ = viewer.see(ack=False)
+            frames += 1
+            viewer.say(type="ack", seq=header["seq"], decode_queue_size=0, displayed=True, draw_ms=draw_ms)
+            hints.extend(event for event in display.poll_events() if isinstance(event, rfb.DownscaleHint))
+            assert frames < 2000
+
+    with RawViewer(display, "image/jpeg", "image/png", "rfb/tiles") as viewer:
+        viewer.greet()
+        advised(0.5, draw_ms=900)
+        assert [(hint.width, hint.height) for hint in hints] == [(480, 360), (320, 240)]
+        advised(1.0, draw_ms=0.1)
+
+
+def test_nothing_is_left_of_viewers_that_come_and_go() -> None:
+    display = rfb.serve(64, 48, port=0, codec="h264", still_after=None)
+    display.publish(scene(0, 64, 48))
+    stream = display._stream
+    before = threading.active_count()
+    for number in range(100):
+        with RawViewer(display, *OURS) as viewer:
+            viewer.greet()
+            display.publish(scene(number, 64, 48))
+            assert viewer.see()[0]["type"] == "video_chunk"
+    wait_for(lambda: not stream.viewers and not list(stream.scene.lanes), "nobody left")
+    wait_for(lambda: threading.active_count() <= before, "no thread left")
+
+
+def test_an_encoder_that_fails_leaves_pictures_and_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(**settings: Any) -> Any:
+        raise RuntimeError("no encoder today")
+
+    register_video_encoder("h264_cpu", fail)
+    try:
+        display = rfb.serve(320, 192, port=0, codec="h264")
+        with watching(display, *OURS) as (watcher,), RawViewer(display, *VIDEO_ONLY) as poor:
+            poor.greet()
+            wait_for(exact(watcher, play(display, 10)), "the last frame, exactly")
+            assert "video_chunk" not in watcher.kinds
+            assert closed(poor)[0] == 4406
+        assert [record.levelname for record in caplog.records if "no encoder today" in str(record.exc_info)] == [
+            "ERROR"
+        ]
+    finally:
+        from pdum_rfb_widget.encoders import base
+
+        base._registered.clear()
+
+
+def test_lossless_video_is_exact_in_motion() -> None:
+    display = rfb.serve(320, 192, port=0, codec="h264", quality="lossless")
+    with watching(display, *OURS, "rfb/h264-444", "rfb/h264-rgb") as (watcher,):
+        for number in range(10):
+            display.publish(scene(number))
+            wait_for(exact(watcher, scene(number)), f"frame {number}")
+        assert set(watcher.kinds) == {"video_chunk"}
+
+
+def test_few_coloured_pictures_go_with_full_chroma_where_the_viewer_decodes_it() -> None:
+    display = rfb.serve(320, 192, port=0, codec="h264", still_after=None)
+    picture = np.full((192, 320, 3), 255, np.uint8)
+    picture[::7, :, 0] = 0
+    with watching(display, *OURS, "rfb/h264-444") as (watcher,):
+        display.publish(picture)
+        wait_for(near(watcher, picture), "its colours")
+        assert watcher.canvas.config["codec"].startswith("avc1.f4")
+
+
+def test_without_pyav_pictures_serve_and_asking_for_video_names_the_extra() -> None:
+    code = """
+import sys
+sys.modules["av"] = None
+import numpy as np, pdum_rfb_widget as rfb
+display = rfb.serve(64, 48, port=0)
+display.publish(np.zeros((48, 64, 3), np.uint8))
+try:
+    rfb.serve(64, 48, port=0, codec="h264")
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "pip install 'pdum-rfb-widget[h264]'" in done.stdout, done.stderr
+
+
+def test_on_a_fast_local_link_video_keeps_to_no_bit_rate() -> None:
+    random = np.random.default_rng(3)
+    display = rfb.serve(320, 192, port=0, codec="h264", bitrate=1_000_000, still_after=None)
+    with watching(display, *OURS, draw=False) as watchers:
+        for _ in range(60):
+            display.publish(random.integers(0, 256, (192, 320, 3), np.uint8))
+            display.wait_ready(0.1)
+        wait_for(seen_by_all(watchers, display), "the last frame")
+        assert len(watchers[0].chunks) > 30, "of 50 KB each: within the bit rate it were two or three a second"
