@@ -352,10 +352,10 @@ def test_the_vui_of_h264_is_that_of_the_color() -> None:
     assert h264_color_vui(None) == h264_color_vui(SRGB) == (1, 13, 6, 1)
     assert h264_color_vui(DISPLAY_P3) == (12, 13, 6, 1)
     assert h264_color_vui(None, "rgb") == (1, 13, 0, 2)
-    with pytest.raises(ValueError, match=r"primaries of video are one of bt709.*'adobe'"):
-        h264_color_vui(ColorSpace(primaries="adobe"))
-    with pytest.raises(ValueError, match="transfer"):
-        h264_color_vui(ColorSpace(transfer="gamma"))
+    for primaries, code in {"bt709": 1, "bt470bg": 5, "smpte170m": 6, "bt2020": 9, "smpte432": 12}.items():
+        assert h264_color_vui(ColorSpace(primaries=primaries))[0] == code
+    for transfer, code in {"bt709": 1, "smpte170m": 6, "linear": 8, "srgb": 13, "pq": 16, "hlg": 18}.items():
+        assert h264_color_vui(ColorSpace(transfer=transfer))[1] == code
 
 
 # States and errors ----------------------------------------------------------------------------------------------------
