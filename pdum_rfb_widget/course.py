@@ -5,13 +5,15 @@ No I/O, no clock. Owned by the hub's thread.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from .adaptive import COARSEST, EXACT, FRAME_LATENCY, QUALITIES, Ladder, Link, fits
 from .scene import Scene, exact_fidelity, nearest_rung
 from .steering import Medium, Relief, Setback, Step
 from .types import Fidelity, LaneKey, Selection
+
+_SLOWEST_FPS = 10.0
+"""Fewer frames a second than these are judged as if they were so many: none shall take long on its way."""
 
 
 @dataclass(slots=True)
@@ -23,7 +25,7 @@ class Course:
     _pixels: float = 0.0
     """That change in a frame, in the mean."""
     _pictures: Ladder = field(default_factory=Ladder)
-    _video: Ladder = field(default_factory=Ladder)
+    _video: Ladder = field(default_factory=lambda: Ladder(careful=True))
     _medium: Medium = field(default_factory=Medium)
     _setback: Setback = field(default_factory=Setback)
     _relief: Relief = field(default_factory=Relief)
@@ -50,9 +52,8 @@ class Course:
         every *turnaround* seconds."""
         lane = self._lane(area, selection, turnaround, now) if self.scene.video_works else None
         if lane:
-            costs = self.scene.video_costs
             fps = min(self.scene.pace.fps, self.link.draws("video", area))
-            self.link.need(fps * costs.nbytes(lane.rung, area))
+            self.link.need(fps * self.scene.video_costs.nbytes(lane.rung, area))
         self._relieve(area, lane, now)
         return lane
 
@@ -88,12 +89,15 @@ class Course:
         if not selection.video:
             return None
         options, fps = self.scene.options, self.scene.pace.fps
+        setback = self._setback.judge(turnaround, fps, now)
         if options.quality == "lossless" and selection.pictures:
-            return LaneKey(selection.video, EXACT)
+            return None if setback else LaneKey(selection.video, EXACT)
+        # More than the window lets through in a second need not fit.
+        fps = min(fps, max(_SLOWEST_FPS, 1 / turnaround)) if turnaround else fps
         rung = max(EXACT + 1, self._video.judge(area, self.scene.video_costs, self.link, fps, now))
         if isinstance(options.quality, int):
             rung = nearest_rung(options.quality)
-        rung = max(rung, self._setback.judge(turnaround, fps, now))
+        rung = max(rung, setback)
         if not selection.pictures:
             return LaneKey(selection.video, min(rung, COARSEST))
         if rung > COARSEST or (options.codec == "auto" and not self._video_is_better(area, rung, now)):
@@ -107,16 +111,15 @@ class Course:
         return self._medium.judge(self._pixels / area, pictures, rung, fit, now)
 
     def _relieve(self, area: int, lane: LaneKey | None, now: float) -> None:
-        options, fps = self.scene.options, self.scene.pace.fps
-        # Nothing paces a local viewer as well as its own acknowledgements.
-        if not options.adaptive and math.isinf(self.link.budget):
-            return
+        adaptive, link = self.scene.options.adaptive, self.link
         costs = self.scene.video_costs if lane else self.scene.costs
         share = 1.0 if lane else self._pixels / area
-        full = max(self.scene.size[0] * self.scene.size[1], area)
+        full = max(self.scene.size[0] * self.scene.size[1], area) if adaptive else area
 
         def enough(step: Step, margin: float) -> bool:
-            pixels = share * (full * step.scale**2 if options.adaptive else area)
-            return fits(COARSEST, pixels, costs, self.link, fps * step.fps, margin)
+            pixels, fps = share * full * step.scale**2, self.scene.pace.fps * step.fps * margin
+            # A viewer that is slow is paced by its own acknowledgements; only its publisher can do more for it.
+            draws = not adaptive or fps <= link.draws(costs.kind(COARSEST), pixels)
+            return draws and link.allows(fps * costs.nbytes(COARSEST, pixels))
 
-        self._relief.judge(enough, now)
+        self._relief.judge(enough, now, with_size=adaptive)

@@ -115,8 +115,10 @@ class Session:
     _picture: Picture = field(default_factory=Picture)
     _stills: Stills = field(init=False)
     _course: Course = field(init=False)
-    _steered: int = -1
-    """The version for which it was last chosen how to feed the viewer."""
+    _steered: tuple[int, bool] | None = None
+    """The version for which it was last chosen how to feed the viewer, and whether there was video."""
+    _in_lane: bool = False
+    _refused: ProtocolError | None = None
     _send_again: bool = False
     _chunks: deque[Chunk] = field(default_factory=deque)
     """Of its lane, to be sent before anything else."""
@@ -170,8 +172,13 @@ class Session:
         self._stills.forget()
         self._leave_lane()
         self.link.bitrate = self.options.bitrate
+        self._course = Course(self.scene, self.link)
+        self._codec = None
         if self.selection:
-            self.selection = negotiate(self._supported, self.options, self.scene.video_installed)
+            try:
+                self.selection = negotiate(self._supported, self.options, self.scene.video_installed)
+            except ProtocolError as refused:
+                self._refused = refused  # of this viewer alone: it is told by the next `plan`
 
     def gone(self) -> None:
         """Nothing more can be sent."""
@@ -184,7 +191,7 @@ class Session:
     def held_up(self, lane: LaneKey, now: float) -> None:
         """It was too slow for the others of that *lane*, and is in it no more."""
         self._course.held_up(lane, now)
-        self._steered = -1
+        self._steered = None
 
     def _open(self, hello: Hello) -> None:
         self.authorize(hello)
@@ -199,7 +206,7 @@ class Session:
     def _leave_lane(self) -> None:
         self.scene.lanes.leave(self)
         self._chunks.clear()
-        self._steered = -1
+        self._steered = None
 
     def _notice(self, event: EventDict) -> None:
         if event["type"] in ("show", "hide"):
@@ -243,7 +250,7 @@ class Session:
     def only_video_serves(self) -> bool:
         """Nothing but a keyframe of video can feed it: it takes no pictures, or knows no way back from them."""
         selection = self.selection
-        return bool(selection and (not selection.pictures or (self._codec and not selection.tiles)))
+        return bool(selection and (not selection.pictures or (self._in_lane and self._codec and not selection.tiles)))
 
     @property
     def scale(self) -> float:
@@ -252,6 +259,8 @@ class Session:
 
     def plan(self, now: float) -> Plan | None:
         """What shall be encoded for this viewer now, of the newest frame; if nothing, `next_look` says when to ask."""
+        if self._refused:
+            raise self._refused
         newest, selection = self.scene.newest, self.selection
         self._look = math.inf
         if newest is None or selection is None or not self.visible:
@@ -264,8 +273,8 @@ class Session:
                 return None
             plan, self._look = self._stills.next(newest, selection, now)
             return plan
-        self._look = self.video_room_at(now)
-        if self._look > now:
+        if (look := self.video_room_at(now)) > now:
+            self._look = look
             return None
         if still_has_place and not self._send_again:
             still = self._stills.over_motion(newest, selection, self.counters.frames_sent, now)
@@ -368,15 +377,16 @@ class Session:
 
     def _steer(self, newest: TileMap, selection: Selection, now: float) -> None:
         """Once a frame: whether it comes as video, and by which lane."""
-        if newest.version == self._steered:
+        asked = newest.version, self.scene.video_works
+        if asked == self._steered:
             return
-        self._steered = newest.version
+        self._steered = asked
         if not (self.scene.video_works or selection.pictures):
             raise ProtocolError(CloseCode.NO_FORMAT, "the hub can't encode video, and the viewer takes nothing else")
         turnaround = self._rtt / self._window
         lane = self._course.lane(newest.width * newest.height, selection, turnaround, now)
         if selection.video:
-            self.scene.lanes.place(self, lane)
+            self._in_lane = self.scene.lanes.place(self, lane, must=not selection.pictures)
 
     # Pictures ---------------------------------------------------------------------------------------------------------
 
