@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import sys
 import tomllib
 import urllib.error
 import urllib.request
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 from hosts import Marimo, wait_for
+from private_hub import PrivateHub, fill, resident
 from viewers import RawViewer, closed, grey, read_on, value_of
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -157,6 +160,22 @@ def test_a_plain_get_says_what_is_wrong(app: RoutedMarimo, private: rfb.Display)
     for name, status in (("0" * 16, 404), ("nonsense", 400)):
         assert refused(app, name) == 403
         assert app.get(name, "health")[0] == status
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_viewer_that_stops_reading_holds_the_hub_up_and_grows_little(app: RoutedMarimo) -> None:
+    with PrivateHub() as hub, socket.create_connection(("127.0.0.1", app.port)) as viewer:
+        handshake = f"GET /pdum-rfb/{hub.id}/default?access_token={app.token} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        viewer.sendall(f"{handshake}{upgrade}Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode())
+        peer, _ = hub.met()
+        before = resident(app)
+        taken = fill(peer)
+        grown = resident(app) - before
+        print(f"{taken / 1e6:.1f} MB were taken, {grown / 1e6:.1f} MB grown")
+        assert taken < 50_000_000
+        assert grown < 30_000_000
+        peer.close()
 
 
 def test_each_session_of_an_app_has_its_own_stream_which_ends_with_it(app: RoutedMarimo) -> None:
