@@ -20,6 +20,9 @@ from .cells import current_session
 from .route import Refusal
 
 log = logging.getLogger(__name__)
+# What websockets logs below WARNING holds messages, and so tokens.
+_websocket_log = logging.getLogger(f"{__name__}.websocket")
+_websocket_log.setLevel(logging.WARNING)
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -103,7 +106,7 @@ async def _lead(hub: str, stream: str, scope: Scope, headers: dict[str, str], re
         open_timeout=route.TIMEOUT,
         close_timeout=2,
         user_agent_header=None,
-        logger=_quiet,
+        logger=_websocket_log,
     )
     target = route.target_of(stream)
     try:
@@ -116,11 +119,6 @@ async def _lead(hub: str, stream: str, scope: Scope, headers: dict[str, str], re
     await receive()  # the page's wish to connect
     await send({"type": "websocket.accept"})
     await _pass_on(socket, receive, send)
-
-
-_quiet = logging.getLogger(f"{__name__}.websocket")
-# What websockets logs below WARNING holds messages, and so tokens.
-_quiet.setLevel(logging.WARNING)
 
 
 async def _pass_on(socket: Any, receive: Receive, send: Send) -> None:

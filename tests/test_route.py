@@ -10,6 +10,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,16 @@ def test_a_viewer_that_leaves_is_noticed_by_the_hub(server: JupyterServer, priva
         assert private.client_count == 1
         viewer.socket.socket.shutdown(socket.SHUT_RDWR)
         wait_for(lambda: private.client_count == 0, "the hub to notice")
+
+
+def test_where_there_is_no_unix_socket_it_goes_by_tcp(server: JupyterServer, display: rfb.Display) -> None:
+    known = runtime.find(display.server.hub_id)
+    assert known
+    runtime.write(runtime.own_folder(), replace(known, socket=""))
+    display.publish(grey(55))
+    with routed(server, display, origin="https://hub.example") as viewer:
+        viewer.greet()
+        assert value_of(viewer.see()[1]) == 55
 
 
 # Who may come ---------------------------------------------------------------------------------------------------------
