@@ -41,13 +41,13 @@ def _():
     display.publish(np.full((48, 64, 3), 99, np.uint8))
     with open(os.environ["RFB_TEST_MADE"], "a") as made:
         json.dump({"hub": display.server.hub_id, "stream": display.name, "token": display.server.token}, made)
-        made.write("\\\\n")
+        made.write("\\n")
     return
 
 
 if __name__ == "__main__":
     app.run()
-""".replace("\\\\", "\\")
+"""
 
 
 class RoutedMarimo(Marimo):
