@@ -29,6 +29,8 @@ class Display:
     def __init__(self, server: Server, stream: Broadcast, event_queue_size: int) -> None:
         self.server = server
         """The hub that this stream belongs to."""
+        self.session: str | None = None
+        """The session of a marimo app that it closes with."""
         self.closed = False
         self._stream = stream
         self._address: tuple[str, int] | None = None
@@ -172,7 +174,8 @@ class Display:
 
     @property
     def port(self) -> int:
-        """The TCP port that the stream is reached at."""
+        """The TCP port that the stream is reached at. Raises `RuntimeError` where there is none, as with
+        ``tcp=False``; so do `ws_url` and `url`."""
         return self._reached_at()[1]
 
     @property
@@ -195,7 +198,9 @@ class Display:
         from .notebook import RfbCanvas, RfbViewer
 
         make = RfbViewer if batteries else RfbCanvas
-        host, port = self._reached_at()
+        # Without TCP the page goes through its own server; a hub that was closed raises here.
+        through_route = self.server.usable and not self.server.port
+        host, port = ("auto", 0) if through_route else self._reached_at()
         return make(**{"host": host, "port": port, "stream": self.name, "token": self.server.token, **traits})
 
     def reach(self, listener: tuple[str, int]) -> None:

@@ -104,6 +104,8 @@ class Session:
     authorize: Callable[[Hello], None]
     started: float
     local: bool = False
+    hub: dict[str, str] = field(default_factory=dict)
+    """Who answers: the hub's id and version, for `config`."""
     selection: Selection | None = None
     viewport: SetViewport | None = None
     resized_at: float = -math.inf
@@ -563,7 +565,9 @@ class Session:
     def _config_if_new(self, tiles: TileMap) -> list[Message]:
         assert self.selection
         size, meaning = (tiles.width, tiles.height), (tiles.pixel_ratio, tiles.color)
-        config = config_message(*size, self.selection, self.options.alpha, self._codec, *meaning)
+        config = config_message(
+            *size, self.selection, self.options.alpha, self._codec, *meaning, self._supported, self.hub
+        )
         if config == self._config:
             return []
         self._config = config

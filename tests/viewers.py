@@ -27,10 +27,17 @@ T = TypeVar("T")
 class RawViewer:
     """A viewer made of a WebSocket and `wire.md`. A context manager that leaves."""
 
-    def __init__(self, display: rfb.Display, *supported: str, token: str | None = None, **connection: Any) -> None:
+    def __init__(
+        self,
+        display: rfb.Display,
+        *supported: str,
+        token: str | None = None,
+        url: str | None = None,
+        **connection: Any,
+    ) -> None:
         self._connections = ExitStack()
         self._connection = {"compression": None, "max_size": None} | connection
-        self.connect(display.ws_url)
+        self.connect(url or display.ws_url)
         self.hello = {
             "type": "hello",
             "supported": supported or ("image/jpeg",),
