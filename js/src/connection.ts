@@ -34,6 +34,7 @@ export function afterClose(code: number, reason: string, attempt: number, random
   return again("reconnecting", attempt < 2 ? "" : "The connection is lost again and again.");
 }
 
-function sentence(text: string): string {
+/** *text* with a capital and a full stop. */
+export function sentence(text: string): string {
   return text ? text[0]!.toUpperCase() + text.slice(1) + (text.endsWith(".") ? "" : ".") : "";
 }

@@ -1,6 +1,6 @@
 // What was tried, how each ended, and what to tell the user of it. Pure functions.
 
-import { afterClose, backoff, type Verdict } from "./connection";
+import { afterClose, backoff, sentence, type Verdict } from "./connection";
 import { isLoopback, type Way, type WayName, withoutSecrets } from "./ways";
 
 /** One attempt to reach the hub, for people to read. */
@@ -26,43 +26,45 @@ export interface End {
 }
 
 /**
- * What the same address says to a plain request: `login`, it wants one; `unknown`, our route doesn't know the hub; `nothing`, there
- * is no such route; `gone`, nobody listens behind it; `stripped`, it is there and gets no WebSocket; `unreachable`, no answer.
+ * What the same address says to a plain request: `login`, it wants one; `unknown`, our route doesn't know the hub; `elsewhere`, the
+ * hub is on another machine; `nothing`, there is no such route; `gone`, nobody listens behind it; `stripped`, it is there and gets no
+ * WebSocket.
  */
-export type Answer = "login" | "unknown" | "nothing" | "gone" | "stripped" | "unreachable";
+export type Answer = "login" | "unknown" | "elsewhere" | "nothing" | "gone" | "stripped";
 
 export interface Failure {
   way: Way;
   end: End;
+  /** Null where it was not asked, or doesn't answer. */
   answer: Answer | null;
   status: number;
+  /** The sentence that our route answers with. */
+  said: string;
 }
 
-/** The meaning of an HTTP *status*, 0 for a redirect; our route names the hub that it doesn't know, no other page does. */
-export function meaningOf(status: number, body: string, hubId: string): Answer {
-  if (status === 404) return hubId && body.includes(hubId) ? "unknown" : "nothing";
-  if (status >= 500) return "gone";
+/** The meaning of an HTTP *status*, 0 for a redirect, and of what was *said*: our route speaks in plain text, as do our hubs. */
+export function meaningOf(status: number, said: string): Answer {
+  if (status === 404) return said.includes("hub") ? "unknown" : "nothing";
+  if (status >= 500) return said.startsWith("the kernel runs on") ? "elsewhere" : "gone";
   // The hub itself, asked without a token.
-  if (status === 401 && body.includes("not this hub's")) return "stripped";
+  if (status === 401 && said.includes("this hub's")) return "stripped";
   if (status === 0 || status === 401 || status === 403) return "login";
   return "stripped";
 }
 
 /** How it ended, in a few words. */
-export function outcomeOf(failure: Failure): string {
-  const { end, status, answer } = failure;
-  if (answer && answer !== "unreachable") return answer === "stripped" ? `answers ${status}, but opens no WebSocket` : refusal(status);
+export function outcomeOf({ end, answer, status, said }: Failure): string {
+  if (answer === "stripped") return `answers ${status}, but opens no WebSocket`;
+  if (answer) return status ? `refused with ${status}${said && `: ${said}`}` : "refused: it wants a login";
   switch (end.fault) {
     case "unreachable":
       return "no connection";
     case "blocked":
       return `not allowed here: ${end.reason}`;
-    case "silent":
-      return end.reason;
-    case "stranger":
-      return end.reason;
     case "closed":
-      return `closed with ${end.code}${end.reason ? `: ${end.reason}` : ""}`;
+      return `closed with ${end.code}${end.reason && `: ${end.reason}`}`;
+    default:
+      return end.reason;
   }
 }
 
@@ -78,7 +80,9 @@ export function explain(failures: Failure[], seen: boolean, attempt: number, ran
   if (login) return again(`The notebook's server refused this page (${login.status || "it wants a login"}). Log in again, in another tab.`);
   const stripped = answered("stripped");
   if (stripped) return again(`${hostOf(stripped)} opens no WebSocket: it answered ${stripped.status}. ${STRIPPED}`);
-  if (answered("unknown") && !seen) return again(ELSEWHERE);
+  const elsewhere = answered("elsewhere");
+  if (elsewhere) return again(`${sentence(elsewhere.said)} ${FORWARD}`);
+  if (answered("unknown") && !seen) return again(UNKNOWN);
   if (answered("nothing") && !seen && !answered("gone")) return again(failures[0]!.way.name === "url" ? WRONG_URL : NO_ROUTE);
   // And these are often a blink.
   if (attempt < 2) return again("");
@@ -106,14 +110,11 @@ const WRONG_URL = "There is nothing at the address that was given as url (404). 
 const NO_ROUTE =
   "The notebook's server has no way to the kernel: its extension pdum_rfb_widget is not enabled, and jupyter-server-proxy is missing. " +
   "Run 'pip install pdum-rfb-widget' where the server runs, and restart the server.";
-const ELSEWHERE =
+const FORWARD = "Forward the hub's port, and pass its address as url= to widget().";
+const UNKNOWN =
   "The notebook's server doesn't know this kernel's hub. If the kernel was restarted, run the cell again. If it runs on another machine " +
   "than the server, forward the hub's port, and pass its address as url= to widget().";
-const NO_WAY = "This page knows no way to the kernel. Forward the hub's port, and pass its address as url= to widget().";
-
-function refusal(status: number): string {
-  return status ? `refused with ${status}` : "refused: it wants a login";
-}
+const NO_WAY = `This page knows no way to the kernel. ${FORWARD}`;
 
 function hostOf({ way }: Failure): string {
   return new URL(way.url).host;

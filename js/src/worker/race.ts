@@ -1,6 +1,6 @@
 // The ways to the hub, tried one after the other without waiting for each to end: the first that reaches it wins.
 
-import { type Answer, type End, type Failure, meaningOf, outcomeOf, type Try } from "../diagnosis";
+import { type End, type Failure, meaningOf, outcomeOf, type Try } from "../diagnosis";
 import type { Target, Way } from "../ways";
 import { Attempt } from "./attempt";
 
@@ -18,6 +18,8 @@ export interface RaceListener {
 /** What a local hub needs at most: a way that is slower than that has lost nothing but its head start. */
 const STAGGER_MS = 250;
 const ASK_TIMEOUT_MS = 3000;
+/** Characters of an answer that are shown. */
+const MAX_SAID = 300;
 
 export class Race {
   #ways: Way[];
@@ -76,11 +78,11 @@ export class Race {
   #end(attempt: Attempt, end: End): void {
     this.#running.delete(attempt);
     if (attempt.won) {
-      attempt.log.outcome += `; ${outcomeOf({ way: attempt.way, end, answer: null, status: 0 })}`;
+      attempt.log.outcome += `; ${outcomeOf(bare(attempt, end))}`;
       this.#listener.lost(end);
       return;
     }
-    attempt.log.outcome = outcomeOf({ way: attempt.way, end, answer: null, status: 0 });
+    attempt.log.outcome = outcomeOf(bare(attempt, end));
     this.#failures.push({ attempt, end });
     this.#startNext();
   }
@@ -91,24 +93,28 @@ export class Race {
   }
 
   /** A WebSocket that didn't come about says nothing but 1006; the same address, asked by HTTP, says why. */
-  async #examine({ way, log }: Attempt, end: End): Promise<Failure> {
-    let failure: Failure = { way, end, answer: null, status: 0 };
-    const url = way.url.replace(/^ws/, "http");
-    if (end.fault === "unreachable" && new URL(url).origin === location.origin) {
-      const [answer, status] = await this.#ask(url);
-      failure = { ...failure, answer, status };
-    }
-    log.outcome = outcomeOf(failure);
+  async #examine(attempt: Attempt, end: End): Promise<Failure> {
+    const url = attempt.way.url.replace(/^ws/, "http");
+    const failure = bare(attempt, end);
+    if (end.fault === "unreachable" && new URL(url).origin === location.origin) Object.assign(failure, await ask(url));
+    attempt.log.outcome = outcomeOf(failure);
     return failure;
   }
+}
 
-  async #ask(url: string): Promise<[Answer, number]> {
-    try {
-      const options = { redirect: "manual", cache: "no-store", signal: AbortSignal.timeout(ASK_TIMEOUT_MS) } as const;
-      const response = await fetch(url, options);
-      return [meaningOf(response.status, await response.text(), this.#target.hubId), response.status];
-    } catch {
-      return ["unreachable", 0];
-    }
+function bare({ way }: Attempt, end: End): Failure {
+  return { way, end, answer: null, status: 0, said: "" };
+}
+
+/** Nothing, where nothing answers. */
+async function ask(url: string): Promise<Partial<Failure>> {
+  try {
+    const signal = AbortSignal.timeout(ASK_TIMEOUT_MS);
+    const response = await fetch(url, { redirect: "manual", cache: "no-store", signal });
+    const plain = response.headers.get("Content-Type")?.startsWith("text/plain");
+    const said = plain ? (await response.text()).trim().slice(0, MAX_SAID) : "";
+    return { answer: meaningOf(response.status, said), status: response.status, said };
+  } catch {
+    return {};
   }
 }
