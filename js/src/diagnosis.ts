@@ -80,13 +80,13 @@ export function explain(failures: Failure[], seen: boolean, attempt: number, ran
   if (login) return again(`The notebook's server refused this page (${login.status || "it wants a login"}). Log in again, in another tab.`);
   const stripped = answered("stripped");
   if (stripped) return again(`${hostOf(stripped)} opens no WebSocket: it answered ${stripped.status}. ${STRIPPED}`);
+  if (failures.some(({ end }) => end.fault === "stranger")) return again(`Another hub answers in its place. ${RESTARTED}`);
   const elsewhere = answered("elsewhere");
   if (elsewhere) return again(`${sentence(elsewhere.said)} ${FORWARD}`);
   if (answered("unknown") && !seen) return again(UNKNOWN);
   if (answered("nothing") && !seen && !answered("gone")) return again(failures[0]!.way.name === "url" ? WRONG_URL : NO_ROUTE);
   // And these are often a blink.
   if (attempt < 2) return again("");
-  if (failures.some(({ end }) => end.fault === "stranger")) return again(`Another hub answers in its place. ${RESTARTED}`);
   if (answered("unknown") || answered("gone")) return again(`The hub is gone. ${RESTARTED}`);
   const blocked = failures.find(({ end }) => end.fault === "blocked");
   if (blocked) return again(`This page can't open ${withoutSecrets(blocked.way.url)}: ${blocked.end.reason}`);

@@ -16,8 +16,10 @@ export interface AttemptListener {
   ended(attempt: Attempt, end: End): void;
 }
 
-/** For a handshake through slow proxies, and a kernel that holds the GIL; the hub gives up after as long. */
-const PATIENCE_MS = 10_000;
+/** Browsers open one WebSocket at a time to a server, so a handshake that isn't answered holds up all other ways there. */
+const HANDSHAKE_MS = 5000;
+/** For a kernel that holds the GIL; the hub gives up after as long. */
+const ANSWER_MS = 10_000;
 
 export class Attempt {
   readonly way: Way;
@@ -36,7 +38,7 @@ export class Attempt {
     this.#target = target;
     this.#listener = listener;
     this.log = { way: way.name, url: withoutSecrets(way.url), started: Date.now(), ended: null, outcome: "" };
-    this.#timer = setTimeout(() => this.#end("silent", 0, `no answer in ${PATIENCE_MS / 1000} s`), PATIENCE_MS);
+    this.#timer = this.#wait(HANDSHAKE_MS);
     this.#open();
   }
 
@@ -55,6 +57,10 @@ export class Attempt {
     this.log.outcome ||= outcome;
   }
 
+  #wait(ms: number): ReturnType<typeof setTimeout> {
+    return setTimeout(() => this.#end("silent", 0, `no answer in ${ms / 1000} s`), ms);
+  }
+
   #open(): void {
     let socket: WebSocket;
     try {
@@ -67,6 +73,8 @@ export class Attempt {
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
       this.#opened = true;
+      clearTimeout(this.#timer);
+      this.#timer = this.#wait(ANSWER_MS);
       if (this.way.proof) this.#askForProof();
       else this.#listener.greet(this);
     };

@@ -169,11 +169,11 @@ export class HubSocket {
   #examine(): void {
     if (!this.#doubted || this.#hidden || !this.#shown) return;
     this.#doubted = false;
-    if (Date.now() - this.#heardAt < SILENT_MS) return;
+    if (this.#probe !== undefined || Date.now() - this.#heardAt < SILENT_MS) return;
     const asked = Date.now();
     this.say({ type: "request_keyframe", reason: "the page has slept" });
-    clearTimeout(this.#probe);
     this.#probe = setTimeout(() => {
+      this.#probe = undefined;
       if (this.#heardAt >= asked) return;
       this.#attempt = 0;
       this.#connect();
@@ -183,6 +183,7 @@ export class HubSocket {
   #drop(outcome: string): void {
     clearTimeout(this.#timer);
     clearTimeout(this.#probe);
+    this.#probe = undefined;
     this.#waiting = this.#shown = this.#doubted = false;
     this.#greeted.clear();
     this.#liveSince = this.#hub = null;
