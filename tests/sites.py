@@ -18,12 +18,14 @@ LEAD = "lead"
 """What a rule answers for: pass the WebSocket on to the hub."""
 
 SILENCE = "silence"
-"""Open the WebSocket and never say anything there, as a proxy does whose other end is stuck."""
+"""Open the WebSocket and say nothing there until it is closed, as a proxy does whose other end is stuck."""
 
 Answer = tuple[int, str, str] | str
 """Status, type and body, or one of the above."""
 
 NOT_FOUND = (404, "text/html", "<h1>404 : Not Found</h1>")
+
+_CLOSE = 0x88
 
 _PAGE = """<!doctype html><style>body {{ margin: 0 }} .cell {{ width: 600px; height: 400px }}</style>
 <script id="jupyter-config-data" type="application/json">{{"baseUrl": "/base/"}}</script>
@@ -147,7 +149,7 @@ class Site:
                 key = head.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0].decode()
                 upgrade = "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 writer.write(f"{upgrade}Sec-WebSocket-Accept: {accept_key(key)}\r\n\r\n".encode())
-                while await reader.read(4096):
+                while (data := await reader.read(4096)) and data[0] != _CLOSE:
                     pass
         finally:
             self.open -= 1

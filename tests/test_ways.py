@@ -353,15 +353,16 @@ def test_a_proxy_that_was_away_leads_to_the_newest_frame_again(page: Page, displ
 
 
 def test_a_page_that_wakes_up_does_not_wait_for_its_next_attempt(page: Page, display: rfb.Display) -> None:
-    with site_of(display, routes) as site:
+    page.clock.install()
+    with site_of(display, routes, main_thread_present=True) as site:
         site.show(page)
         wait_for_picture(page)
-        site.rule = lambda _: (503, "text/html", "down")
+        page.clock.pause_at(page.evaluate("Date.now() + 1000"))
         site.cut()
-        page.wait_for_function("kernel.traits.state === 'reconnecting'")
-        site.rule = routes
+        wait_for(lambda: page.evaluate("kernel.traits.state") == "reconnecting", "the loss to be noticed")
+        assert len(site.paths) == 1, "the next attempt's time never comes"
         page.evaluate("dispatchEvent(new Event('online'))")
-        page.wait_for_function("kernel.traits.state === 'live'")
+        wait_for(lambda: page.evaluate("kernel.traits.state") == "live", "the connection")
 
 
 def test_a_connection_that_died_in_the_pages_sleep_is_replaced(page: Page, display: rfb.Display) -> None:
