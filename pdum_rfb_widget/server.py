@@ -70,6 +70,7 @@ class Server:
         self.closed = False
         self._origins: set[str] = set()
         self._pid = os.getpid()
+        self._started = runtime.started(self._pid)
         self._streams: dict[str, Broadcast] = {}
         self._displays: dict[str, Display] = {}
         self._listeners: dict[tuple[str, int], Listener] = {}
@@ -153,8 +154,9 @@ class Server:
 
     def close_session(self, session: str) -> None:
         """Close the displays that the *session* of a marimo app has made."""
-        for display in [display for display in self._displays.values() if display.session == session]:
-            display.close()
+        for display in tuple(self._displays.values()):
+            if display.session == session:
+                display.close()
 
     def forget(self, display: Display) -> Future[None] | None:
         """Begin to drop *display*'s stream and to close its viewers, unless another display has taken it over."""
@@ -227,19 +229,21 @@ class Server:
                 welcome = partial(self._welcome, by_route=True)
                 self._private = await listen_on_socket(welcome, str(path), **self._settings)
                 self._socket = str(path)
-            self._tell_where()
         except OSError as error:
             log.warning("notebook servers can't lead pages to this hub, only its TCP port can: %s", error)
+        self._tell_where()
 
     def _tell_where(self) -> None:
         if self._folder:
-            runtime.write(self._folder, self._file())
+            try:
+                runtime.write(self._folder, self._file())
+            except OSError as error:
+                log.warning("notebook servers can't find this hub, only its TCP port leads to it: %s", error)
 
     def _file(self) -> runtime.HubFile:
         host, port = self.address() if self._listeners else ("", 0)
-        pid, where = self._pid, (self._socket, host, port)
-        machine, version = runtime.machine(), runtime.package_version()
-        return runtime.HubFile(self.hub_id, pid, runtime.started(pid), machine, *where, version)
+        where = runtime.machine(), self._socket, host, port
+        return runtime.HubFile(self.hub_id, self._pid, self._started, *where, runtime.package_version())
 
     @property
     def private(self) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -12,6 +10,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 from hosts import HostProcess, wait_for
+from private_hub import PrivateHub, fill, resident
 from viewers import RawViewer, closed, grey, value_of
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
-from websockets.utils import accept_key
 
 import pdum_rfb_widget as rfb
 from pdum_rfb_widget import runtime
@@ -71,13 +70,6 @@ class JupyterServer(HostProcess):
         opener.open(f"http://{host}:{self.port}{BASE}api/status?token={self.token}", timeout=20).close()
         return "; ".join(f"{cookie.name}={cookie.value}" for cookie in jar)
 
-    @property
-    def resident(self) -> int:
-        """Bytes of memory that the server has now."""
-        assert self._process
-        pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
@@ -94,58 +86,6 @@ def private() -> rfb.Display:
 def routed(server: JupyterServer, display: rfb.Display, *supported: str, **how: Any) -> RawViewer:
     """A viewer that comes through the server."""
     return RawViewer(display, *supported, url=server.address(display.server.hub_id, display.name), **how)
-
-
-class OtherHub:
-    """A hub that isn't ours, on a unix socket with a runtime file; takes one connection. A context manager."""
-
-    def __init__(self, **known: Any) -> None:
-        self.id = runtime.new_hub_id()
-        folder = runtime.own_folder()
-        self._path = runtime.new_socket_path(folder, self.id)
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(self._path))
-        self._listener.listen()
-        pid, machine = os.getpid(), runtime.machine()
-        file = dict(hub=self.id, pid=pid, started=runtime.started(pid), machine=machine, socket=str(self._path))
-        self.file = runtime.HubFile(**file | dict(host="", port=0, version="1") | known)
-        self.path = runtime.write(folder, self.file)
-
-    def __enter__(self) -> OtherHub:
-        self._accepting = threading.Thread(target=self._accept)
-        self._accepting.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        runtime.forget(self.file)
-        self.deafen()
-
-    def deafen(self) -> None:
-        """Listen no more."""
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._accepting.join()
-        self._listener.close()
-
-    def met(self) -> tuple[socket.socket, str]:
-        """The connection that came, and the head that it began with."""
-        self._accepting.join(20)
-        return self._peer, self._head
-
-    def _accept(self) -> None:
-        try:
-            self._peer, _ = self._listener.accept()
-        except OSError:
-            return
-        self._peer.settimeout(20)
-        self._head = ""
-        while "\r\n\r\n" not in self._head:
-            self._head += self._peer.recv(65536).decode()
-        lines = self._head.split("\r\n")
-        key = next(line.partition(": ")[2] for line in lines if line.startswith("Sec-WebSocket-Key"))
-        answer = ["HTTP/1.1 101 Ok", "Upgrade: websocket", "Connection: Upgrade"]
-        answer.append(f"Sec-WebSocket-Accept: {accept_key(key)}")
-        self._peer.sendall("\r\n".join([*answer, "", ""]).encode())
 
 
 def refused(server: JupyterServer, hub: str, stream: str = "default", **how: Any) -> tuple[int, str]:
@@ -187,7 +127,7 @@ def test_close_codes_and_reasons_pass_both_ways(server: JupyterServer, private: 
     with routed(server, private, token="wrong") as viewer:
         viewer.say(**viewer.hello)
         assert closed(viewer) == (4401, "the token is not this hub's")
-    with OtherHub() as hub, connect(server.address(hub.id)) as leaver:
+    with PrivateHub() as hub, connect(server.address(hub.id)) as leaver:
         peer, _ = hub.met()
         leaving = threading.Thread(target=lambda: leaver.close(4321, "enough"))
         leaving.start()
@@ -204,6 +144,16 @@ def test_a_viewer_that_leaves_is_noticed_by_the_hub(server: JupyterServer, priva
         assert private.client_count == 1
         viewer.socket.socket.shutdown(socket.SHUT_RDWR)
         wait_for(lambda: private.client_count == 0, "the hub to notice")
+
+
+def test_where_there_is_no_unix_socket_it_goes_by_tcp(server: JupyterServer, display: rfb.Display) -> None:
+    known = runtime.find(display.server.hub_id)
+    assert known
+    runtime.write(runtime.own_folder(), replace(known, socket=""))
+    display.publish(grey(55))
+    with routed(server, display, origin="https://hub.example") as viewer:
+        viewer.greet()
+        assert value_of(viewer.see()[1]) == 55
 
 
 # Who may come ---------------------------------------------------------------------------------------------------------
@@ -242,7 +192,7 @@ def test_a_cookie_counts_for_pages_of_the_server_and_a_token_for_all(
 
 
 def test_the_hub_hears_where_the_page_is_from_and_no_credential(server: JupyterServer) -> None:
-    with OtherHub() as hub:
+    with PrivateHub() as hub:
         headers = {"Cookie": server.cookie(), "Authorization": f"token {server.token}", "X-Forwarded-For": "6.6.6.6"}
         how: dict[str, Any] = {"additional_headers": headers, "origin": "http://page.example"}
         with connect(server.address(hub.id), **how):
@@ -284,20 +234,20 @@ def test_a_killed_hub_is_502_and_then_forgotten(server: JupyterServer) -> None:
 
 
 def test_a_hub_of_another_machine_is_502(server: JupyterServer) -> None:
-    with OtherHub(machine="node-17") as hub:
+    with PrivateHub(machine="node-17") as hub:
         status, sentence = refused(server, hub.id)
     assert (status, sentence.split(",")[0]) == (502, "the kernel runs on node-17")
 
 
 def test_a_hub_that_takes_no_connection_is_502(server: JupyterServer) -> None:
-    with OtherHub() as hub:
+    with PrivateHub() as hub:
         hub.deafen()
         assert refused(server, hub.id) == (502, "the hub takes no connection: Connection refused\n")
 
 
 @pytest.mark.parametrize("fault", ["open to others", "a link"])
 def test_a_runtime_file_that_others_could_have_made_is_not_believed(server: JupyterServer, fault: str) -> None:
-    with OtherHub() as hub:
+    with PrivateHub() as hub:
         if fault == "a link":
             hub.path.rename(hub.path.with_suffix(".moved"))
             hub.path.symlink_to(hub.path.with_suffix(".moved"))
@@ -318,15 +268,14 @@ def test_a_plain_get_says_what_is_wrong(server: JupyterServer, private: rfb.Disp
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_viewer_that_stops_reading_holds_the_hub_up_and_grows_nothing(server: JupyterServer) -> None:
-    with OtherHub() as hub, socket.create_connection(("127.0.0.1", server.port)) as viewer:
+    with PrivateHub() as hub, socket.create_connection(("127.0.0.1", server.port)) as viewer:
         handshake = f"GET {BASE}pdum-rfb/{hub.id}/default?token={server.token} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
         viewer.sendall(f"{handshake}{upgrade}Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode())
         peer, _ = hub.met()
-        before = server.resident
-        peer.settimeout(1)
-        taken = fill(peer, 1_000_000_000)
-        grown = server.resident - before
+        before = resident(server)
+        taken = fill(peer)
+        grown = resident(server) - before
         print(f"{taken / 1e6:.1f} MB were taken, {grown / 1e6:.1f} MB grown")
         assert taken < 50_000_000
         assert grown < 20_000_000
@@ -339,17 +288,8 @@ def test_a_viewer_that_stops_reading_holds_the_hub_up_and_grows_nothing(server: 
         assert received > taken
 
 
-def fill(peer: socket.socket, most: int) -> int:
-    """Send until nothing more is taken, up to *most* bytes; how many were."""
-    taken = 0
-    with contextlib.suppress(TimeoutError):
-        while taken < most:
-            taken += peer.send(bytes(1 << 20))
-    return taken
-
-
 def test_a_hub_that_dies_in_the_middle_breaks_the_connection(server: JupyterServer) -> None:
-    with OtherHub() as hub, connect(server.address(hub.id)) as viewer:
+    with PrivateHub() as hub, connect(server.address(hub.id)) as viewer:
         hub.met()[0].close()
         with pytest.raises(ConnectionClosedError) as caught:
             viewer.recv(timeout=10)
