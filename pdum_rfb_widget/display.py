@@ -243,15 +243,18 @@ class Display:
         """The stream as a notebook widget: `RfbViewer` with toolbar, status and figures, or the bare `RfbCanvas`.
 
         *traits* are those of the widget: ``height=480``, ``fit="contain"``, ``background=""`` and so on. Any number of
-        widgets may show one stream.
+        widgets may show one stream. The page finds the hub by itself; where it can't, ``url=`` is the stream's address
+        as the browser reaches it, and ``base_path=`` the path of the page's server that the hub is mounted at.
         """
-        from .notebook import RfbCanvas, RfbViewer
+        from .notebook import RfbCanvas, RfbViewer, kernel_base
 
         make = RfbViewer if batteries else RfbCanvas
         # Without TCP the page goes through its own server; a hub that was closed raises here.
         through_route = self.server.usable and not self.server.port
         host, port = ("auto", 0) if through_route else self._reached_at()
-        return make(**{"host": host, "port": port, "stream": self.name, "token": self.server.token, **traits})
+        place = {"host": host, "port": port, "stream": self.name, "kernel_base": kernel_base()}
+        secrets = {"hub_id": self.server.hub_id, "hub_key": self.server.hub_key, "token": self.server.token}
+        return make(**place | secrets | {name: value for name, value in traits.items() if value is not None})
 
     def reach(self, listener: tuple[str, int]) -> None:
         """Name *listener* in the addresses from now on."""

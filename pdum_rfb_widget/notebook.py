@@ -6,9 +6,13 @@ Over the kernel's channel go only these traits: where the hub is, the token, opt
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import inspect
+import json
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -26,11 +30,16 @@ class RfbCanvas(anywidget.AnyWidget):
 
     _esm = page.bundle()
 
-    url = traitlets.Unicode("", help="WebSocket address, when not made of host, port and stream").tag(sync=True)
+    url = traitlets.Unicode("", help="the stream's address as the browser reaches it; no other is tried").tag(sync=True)
     host = traitlets.Unicode("auto", help="the hub's host; auto is this machine").tag(sync=True)
-    port = traitlets.Int(0, help="the hub's TCP port").tag(sync=True)
+    base_path = traitlets.Unicode("", help="the base of the page's server, or where the hub is mounted").tag(sync=True)
+    port = traitlets.Int(0, help="the hub's TCP port; 0 where it has none").tag(sync=True)
     stream = traitlets.Unicode("default", help="the stream's name").tag(sync=True)
-    token = traitlets.Unicode("", help="the hub's token").tag(sync=True)
+    hub_id = traitlets.Unicode("", help="the hub's name; without one it knows only the base protocol").tag(sync=True)
+    hub_key = traitlets.Unicode("", help="what the hub proves itself with; blank once the page has it").tag(sync=True)
+    token = traitlets.Unicode("", help="the hub's token; blank once the page has it").tag(sync=True)
+    kernel_base = traitlets.Unicode("", help="the base of the notebook's server, as the kernel knows it").tag(sync=True)
+    image_only = traitlets.Bool(False, help="take pictures, and no video").tag(sync=True)
     main_thread_present = traitlets.Bool(False, help="draw on the page's main thread, not in a worker").tag(sync=True)
 
     fit = traitlets.Enum(["contain", "cover", "fill"], "contain", help="how the picture fills its box").tag(sync=True)
@@ -41,12 +50,34 @@ class RfbCanvas(anywidget.AnyWidget):
 
     state = traitlets.Unicode("connecting", help="connecting, live, reconnecting, failed or closed").tag(sync=True)
     last_error = traitlets.Unicode("", help="what is wrong, in words").tag(sync=True)
+    diagnosis: traitlets.List[dict[str, Any]] = traitlets.List(help="what `diagnose` returns").tag(sync=True)
 
     def __init__(self, **traits: Any) -> None:
         if unknown := sorted(set(traits) - set(self.trait_names())):
             known = ", ".join(RfbCanvas.class_own_traits())
             raise TypeError(f"a widget has no trait {', '.join(unknown)}; it has {known}")
+        self._secrets: dict[str, str] = {}
         super().__init__(**traits)
+        self.on_msg(self._answer)
+
+    def diagnose(self) -> list[dict[str, Any]]:
+        """What the page that shows the widget has tried to reach the hub, oldest first, as it said last.
+
+        Each is a dict of ``way`` (``direct``, ``route``, ``proxy`` and so on), ``url`` without any token, ``started``
+        and ``ended``, milliseconds since 1970 (None while it goes on), and ``outcome`` in words. The kernel hears of it
+        between cells: ask in another cell than the one that shows the widget. Empty until then.
+        """
+        return [dict(tried) for tried in self.diagnosis]
+
+    @traitlets.observe("token", "hub_key")
+    def _keep(self, change: Any) -> None:
+        if change["new"]:
+            self._secrets[change["name"]] = change["new"]
+
+    def _answer(self, _: object, message: Any, buffers: object) -> None:
+        """A page that was reloaded asks for what the page before has blanked, lest notebooks save it."""
+        if isinstance(message, dict) and message.get("type") == "where":
+            self.send({"type": "where"} | self._secrets)
 
 
 class RfbViewer(RfbCanvas):
@@ -84,3 +115,19 @@ async def _publish_for_ever(display: Display, render: Callable[[], Any], interva
             published = True
         due = max(due + interval, time.monotonic())
         await asyncio.sleep(due - time.monotonic())
+
+
+def kernel_base() -> str:
+    """The base path of the Jupyter server that started this kernel, as far as the kernel can know; else empty."""
+    if prefix := os.environ.get("JUPYTERHUB_SERVICE_PREFIX"):
+        return prefix
+    parent = os.environ.get("JPY_PARENT_PID", "")
+    if not (parent.isdigit() and importlib.util.find_spec("jupyter_core")):
+        return ""
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    try:
+        base = json.loads(Path(jupyter_runtime_dir(), f"jpserver-{parent}.json").read_text("utf-8"))["base_url"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+    return base if isinstance(base, str) else ""
