@@ -24,7 +24,7 @@ from pdum_rfb_widget.damage import as_damage
 from pdum_rfb_widget.encoding import Encoding
 from pdum_rfb_widget.frames import FrameStore
 from pdum_rfb_widget.lanes import Chunk, Lane
-from pdum_rfb_widget.protocol import unpack_binary_message
+from pdum_rfb_widget.protocol import ProtocolError, unpack_binary_message
 from pdum_rfb_widget.scene import Scene
 from pdum_rfb_widget.session import Message, Session
 from pdum_rfb_widget.types import Encoded, LaneKey, Selection, StreamOptions
@@ -65,7 +65,9 @@ class Whim(Course):
         usual = super().lane(area, selection, turnaround, now)
         if not selection.video or not self.scene.video_works or (usual and usual.rung == 0):
             return usual
-        return LaneKey(selection.video, self.wanted) if self.wanted or not selection.pictures else None
+        if usual and not selection.pictures:
+            return LaneKey(selection.video, self.wanted or usual.rung)
+        return LaneKey(selection.video, self.wanted) if self.wanted else None
 
 
 class ModelViewer:
@@ -74,6 +76,7 @@ class ModelViewer:
     def __init__(self, scene: Scene, supported: tuple[str, ...], now: float, local: bool) -> None:
         self.session = Session(scene, lambda hello: None, now, local)
         self.canvas = ModelCanvas()
+        self.supported = supported
         self.exact = "image/png" in supported
         self.unacknowledged: deque[int] = deque()
         self.session._course = self.whim = Whim(scene, self.session.link)
@@ -137,14 +140,21 @@ class Engine(RuleBasedStateMachine):
     @rule(between=BETWEEN)
     def feed(self, between: str) -> None:
         """Every viewer gets what it wants; *between* planning and sending something happens."""
-        for viewer in self.viewers:
+        for viewer in tuple(self.viewers):
             for _ in range(40):
                 if messages := viewer.session.send_chunk(self.now):
                     viewer.take(messages)
                     continue
                 frame = self.store.hold()
                 assert frame
-                plan = viewer.session.plan(self.now)
+                try:
+                    plan = viewer.session.plan(self.now)
+                except ProtocolError:
+                    assert viewer.supported[0] == VIDEO, "only who takes nothing but video ends with the encoder"
+                    self.store.release(frame)
+                    self.viewers.remove(viewer)
+                    viewer.session.gone()
+                    break
                 if plan is None:
                     self.store.release(frame)
                     if self.step_lanes(viewer if between == "reset" else None):
