@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import _thread
 import io
 import json
 import math
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pdum_rfb_widget.benchmark import BenchmarkResult, benchmark_image, content, format_table, main
+from pdum_rfb_widget.benchmark import BenchmarkResult, benchmark_image, content, endtoend, engine, format_table, main
+from pdum_rfb_widget.benchmark.clients import VIDEO_FORMATS, clients
 from pdum_rfb_widget.benchmark.output import as_json, as_markdown
 from pdum_rfb_widget.benchmark.publishing import ThreadClocks, publish_numbers
 from pdum_rfb_widget.benchmark.rows import Row, median, medians, percentile
+from pdum_rfb_widget.benchmark.video import Tapes, jpeg_bytes, psnr, taped
+from pdum_rfb_widget.encoders.base import video_encoder_for
+from pdum_rfb_widget.encoders.h264_cpu import H264CpuEncoder
 from pdum_rfb_widget.encoders.image import encode_jpeg
+from pdum_rfb_widget.types import EncoderBackend, Pixels, RawFrame, VideoFormat
 
 W, H = 320, 240
 
@@ -55,13 +62,22 @@ def test_a_region_moves_and_nothing_else() -> None:
     assert content.read_stamp(second, x, y) == 2
 
 
+def test_the_right_half_moves_and_not_the_left_one() -> None:
+    film = content.Film("surface", "half", W, H, 4)
+    first = film.frame(1).copy()
+    changed = (first != film.frame(2)).any(axis=2)
+    assert changed[:, W // 2 :].any()
+    assert not changed[:, : W // 2].any()
+    assert content.read_stamp(film.frame(2), *film.place) == 2
+
+
 def test_what_is_still_stays() -> None:
     film = content.Film("gradient", "still", W, H, 2)
     assert (film.frame(1).copy() == film.frame(2)).all()
 
 
 def test_a_wrong_pattern_is_named() -> None:
-    with pytest.raises(ValueError, match="gradient, terrain, plot, points, not 'noise'"):
+    with pytest.raises(ValueError, match="gradient, surface, terrain, plot, points, not 'noise'"):
         benchmark_image(pattern="noise", frames=1)
 
 
@@ -97,6 +113,86 @@ def test_the_table_has_a_line_for_each() -> None:
     assert lines[0].split() == ["terrain", "640x480", "jpeg", "60", "1.23", "2.35", "12.3", "3.0", "30", "41.3"]
     assert lines[1].split()[-1] == "exact"
     assert len(lines) == 2
+
+
+# Video ----------------------------------------------------------------------------------------------------------------
+
+
+def encoder() -> EncoderBackend:
+    return video_encoder_for(VideoFormat("h264", "420"), width=W, height=H, quality=engine.QP)
+
+
+def encode(encoder: EncoderBackend, frame: Pixels, seq: int, *, keyframe: bool = False) -> bytes:
+    (made,) = encoder.encode(RawFrame(seq, W, H, 20_000 * seq, "rgb24", "cpu", frame), force_keyframe=keyframe)
+    return made.payload
+
+
+def test_what_the_encoders_made_is_judged_by_the_frames_that_it_was_made_of() -> None:
+    film = content.Film("surface", "full", W, H)
+    with taped() as tapes:
+        first = encoder()
+        for number in range(3):
+            encode(first, film.frame(number), number)
+        tapes.begin()
+        for number in range(3, 20):
+            encode(first, film.frame(number), number)
+        second = encoder()
+        encode(second, film.frame(20), 20)
+        encode(second, film.frame(21), 21, keyframe=True)
+    assert (tapes.encoders, tapes.keyframes) == (2, 3)
+    judged = tapes.judge(film.frame, film.place)
+    assert 38 < (judged["PSNR_dB"] or 0) < 50
+    assert 0 < (judged["video_bytes"] or 0) < (judged["jpeg_bytes"] or 0)
+    assert type(encoder()) is H264CpuEncoder, "the registry is as it was"
+
+
+def test_nothing_is_judged_of_no_video() -> None:
+    assert set(Tapes().judge(lambda number: np.zeros((H, W, 3), np.uint8), (0, 0)).values()) == {None}
+
+
+def test_jpeg_of_the_psnr_of_a_quality_has_its_size() -> None:
+    frames = content.render("surface", W, H, 2)
+    data = [encode_jpeg(frame, 70) for frame in frames]
+    shown = [np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in data]
+    size = sum(map(len, data)) / 2
+    assert jpeg_bytes(frames, psnr(zip(shown, frames, strict=True))) == pytest.approx(size, rel=0.02)
+    assert jpeg_bytes(frames, 10) < size < jpeg_bytes(frames, math.inf)
+
+
+def test_the_bare_calls_make_what_the_encoder_makes() -> None:
+    width, height = 640, 480  # smaller frames are no work for several threads
+    film = content.Film("surface", "full", width, height, 4)
+    ours = video_encoder_for(VideoFormat("h264", "420"), width=width, height=height, quality=engine.QP)
+    bare = engine.BarePyAV(width, height)
+    for number in range(4):
+        frame = film.frame(number)
+        (made,) = ours.encode(RawFrame(number, width, height, 20_000 * number, "rgb24", "cpu", frame))
+        other = bare.encode(frame, number)
+        assert number == 0 or made.payload == other, "but for the tags of the first"
+
+
+def test_a_raw_viewer_of_video_counts_its_keyframes() -> None:
+    film = content.Film("gradient", "full", 128, 64, 4)
+    with endtoend.serve((128, 64), codec="h264") as display, clients(display, 1, formats=VIDEO_FORMATS) as viewers:
+        deadline = time.monotonic() + 10
+        while (count := viewers.counts()[0]).frames < 5 and time.monotonic() < deadline:
+            display.publish(film.frame(count.frames))
+    assert (count.keyframes, count.frames >= 5) == (1, True)
+
+
+@pytest.mark.usefixtures("browser")
+def test_video_in_a_browser_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--end-to-end", "--cases", "hl", "--seconds", "0.5", "--json", "-"]) == 0
+    _, moving, half = json.loads(capsys.readouterr().out)["rows"]
+    assert {"shown_per_s", "p50_over_floor_ms", "PSNR_dB", "jpeg_to_video"} <= set(moving["figures"])
+    assert moving["figures"]["keyframes"] >= moving["figures"]["encoders"] >= 1
+    assert half["figures"]["changed_pixels"] == 0
+
+
+def test_video_is_measured_with_its_own_content() -> None:
+    todo = endtoend.Plan(contents=("terrain",), video_contents=("surface",)).todo
+    assert [case.key for case, content in todo if content == "terrain"] == list("abcde")
+    assert [case.key for case, content in todo if content == "surface"] == list("hijkl")
 
 
 # Figures and tables ---------------------------------------------------------------------------------------------------
@@ -150,6 +246,21 @@ def test_numbers_are_published_in_order_and_the_thread_is_charged() -> None:
     assert published.cpu >= 0
     assert clocks.seconds("MainThread") > 0
     assert clocks.seconds("no such thread") == 0
+
+
+def test_threads_of_libraries_are_charged_too() -> None:
+    clocks, done = ThreadClocks(), _thread.allocate_lock()
+
+    def work() -> None:
+        while time.thread_time() < 0.05:
+            pass
+        done.release()
+
+    done.acquire()
+    _thread.start_new_thread(work, ())
+    done.acquire()
+    assert clocks.seconds("no such thread") == 0
+    assert clocks.seconds_with_libraries("no such thread") > 0.04
 
 
 # The command line -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .content import CONTENTS, PATTERNS
+from .content import CONTENTS, PATTERNS, VIDEO_CONTENT
 from .rows import MissingExtra, Progress, Row
 
 _DESCRIPTION = """
@@ -18,6 +18,7 @@ Measures this package on this machine. Without any of --encode, --end-to-end, --
 and --full it measures the encoders and the engine, without a browser. Exits with 0 whether or not the figures are
 what is wanted.
 """
+_CONTENT = "terrain; surface of video; encoded are terrain, plot and points"
 _READ_EVERY = "read the canvas in two animation frames of so many, to load the machine less (1: in all)"
 
 
@@ -94,6 +95,7 @@ def _end_to_end(progress: Progress, options: argparse.Namespace) -> tuple[list[R
     plan = endtoend.Plan(
         cases=options.cases,
         contents=_moving(options),
+        video_contents=_video(options),
         fps=options.fps,
         seconds=options.seconds,
         settles=options.settles,
@@ -108,14 +110,15 @@ def _economy(progress: Progress, options: argparse.Namespace) -> list[Row]:
     from . import economy
 
     content = _moving(options)[0]
-    still = economy.measure_still(progress, content=content)
+    still = economy.measure_still(progress, content=content, video_content=_video(options)[0])
     return still + economy.measure_region(progress, content=content, seconds=options.seconds)
 
 
 def _fan_out(progress: Progress, options: argparse.Namespace) -> list[Row]:
     from . import fanout
 
-    return fanout.measure(progress, viewers=options.viewers, content=_moving(options)[0], seconds=options.seconds)
+    contents = {"content": _moving(options)[0], "video_content": _video(options)[0]}
+    return fanout.measure(progress, viewers=options.viewers, seconds=options.seconds, **contents)
 
 
 def _idle(progress: Progress, options: argparse.Namespace) -> list[Row]:
@@ -126,6 +129,10 @@ def _idle(progress: Progress, options: argparse.Namespace) -> list[Row]:
 
 def _moving(options: argparse.Namespace) -> tuple[str, ...]:
     return tuple(options.content or CONTENTS[:1])
+
+
+def _video(options: argparse.Namespace) -> tuple[str, ...]:
+    return tuple(options.content or (VIDEO_CONTENT,))
 
 
 # Options --------------------------------------------------------------------------------------------------------------
@@ -143,12 +150,12 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     groups.add_argument("--full", action="store_true", help="all groups, at length")
     how = parser.add_argument_group("how")
     how.add_argument("--sizes", type=_sizes, help="of encoded frames (1280x720,1920x1080)")
-    how.add_argument("--content", type=_contents, help=f"of {', '.join(PATTERNS)} (terrain; all but the first encoded)")
-    how.add_argument("--cases", help="of --end-to-end, by their letters (abcde; abe with --quick)")
+    how.add_argument("--content", type=_contents, help=f"of {', '.join(PATTERNS)} ({_CONTENT})")
+    how.add_argument("--cases", help="of --end-to-end, by their letters (abcdehijkl; abeh with --quick)")
     how.add_argument("--frames", type=_positive, help="encoded in a series (60)")
     how.add_argument("--fps", type=float, default=60.0, help="published end to end, and that bitrates are for (60)")
     how.add_argument("--seconds", type=float, help="of each run, without its warm-up of 1.5 s (5)")
-    how.add_argument("--settles", type=_positive, help="times that a picture comes to rest in case e (20)")
+    how.add_argument("--settles", type=_positive, help="times that a picture comes to rest in cases e and k (20)")
     how.add_argument("--runs", type=_positive, default=1, help="end to end, of which medians are told (1)")
     how.add_argument("--read-every", type=_positive, default=1, help=_READ_EVERY)
     how.add_argument("--idle-seconds", type=float, help="of --idle (10; 60 with --full)")
@@ -170,7 +177,7 @@ def _complete(options: argparse.Namespace) -> argparse.Namespace:
         options.viewers = (1, 8) if options.quick else (1, 2, 4, 8)
     defaults: dict[str, tuple[Any, Any]] = {
         "sizes": (((640, 360),), ((1280, 720), (1920, 1080))),
-        "cases": ("abe", "abcde"),
+        "cases": ("abeh", "abcdehijkl"),
         "frames": (8, 60),
         "seconds": (1.0, 5.0),
         "settles": (3, 20),

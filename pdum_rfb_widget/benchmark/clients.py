@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..display import Display
 
 FORMATS = ("image/jpeg", "image/png", "rfb/tiles")
+VIDEO_FORMATS = (*FORMATS, "webcodecs/h264-annexb")
 
 
 @dataclass(slots=True)
@@ -31,6 +32,8 @@ class Count:
     bytes: int = 0
     frames: int = 0
     """Published frames that at least one payload was of."""
+    keyframes: int = 0
+    """Of video."""
 
 
 class Clients:
@@ -131,6 +134,7 @@ async def _take(connection: ClientConnection, count: Count, most_per_s: float | 
         count.payloads += 1
         count.bytes += len(message)
         count.frames += header["timestamp_us"] != newest
+        count.keyframes += header.get("keyframe", False)
         newest = header["timestamp_us"]
         if most_per_s:
             await asyncio.sleep(1 / most_per_s)

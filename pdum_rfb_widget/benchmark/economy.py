@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from .clients import FORMATS, Clients, clients
+from .clients import FORMATS, VIDEO_FORMATS, Clients, clients
 from .content import Film
 from .endtoend import FULL_HD, HD, counter, serve
 from .publishing import in_thread, publish_numbers
@@ -24,21 +25,29 @@ CPU_SHARE = 0.25
 IDLE_PERCENT = 0.3
 
 
-def measure_still(progress: Progress, *, content: str) -> list[Row]:
-    """The same frame published again and again."""
-    progress.add(1)
+def measure_still(progress: Progress, *, content: str, video_content: str) -> list[Row]:
+    """The same frame published again and again, after motion; in pictures, and as video."""
+    progress.add(2)
     progress.step("a frame that stands still")
-    film = Film(content, "still", *HD)
-    with serve(HD) as display, clients(display, 1) as viewers:
-        display.publish(film.frame(0))
+    rows = [_still(f"(f) the same 720p frame, {content}", content, FORMATS, {})]
+    progress.step("a frame of video that stands still")
+    name = f"(m) the same 720p frame, H.264, {video_content}"
+    return [*rows, _still(name, video_content, VIDEO_FORMATS, {"codec": "h264"})]
+
+
+def _still(name: str, content: str, formats: Sequence[str], options: dict[str, Any]) -> Row:
+    film = Film(content, "full", *HD)
+    with serve(HD, **options) as display, clients(display, 1, formats=formats) as viewers:
+        moved = in_thread(lambda: publish_numbers(range(STILL_FRAMES), 60, film.frame, display.publish))()
         _wait_for_rest(viewers)
+        still = film.frame(max(moved.at))
         before, cpu = counter(display, "bytes_sent"), time.process_time()
-        in_thread(lambda: publish_numbers(range(STILL_FRAMES), 60, film.frame, display.publish))()
+        in_thread(lambda: publish_numbers(range(STILL_FRAMES), 60, lambda n: still, display.publish))()
         cpu = time.process_time() - cpu
         time.sleep(_AFTERGLOW)
         sent = counter(display, "bytes_sent") - before
     figures = {"published": STILL_FRAMES, "bytes": sent, "cpu_ms_per_frame": 1000 * cpu / STILL_FRAMES}
-    return [Row(_STILL, f"(f) the same 720p frame, {content}", dict(figures), "0 bytes", sent == 0)]
+    return Row(_STILL, name, dict(figures), "0 bytes", sent == 0)
 
 
 def measure_region(progress: Progress, *, content: str, seconds: float) -> list[Row]:

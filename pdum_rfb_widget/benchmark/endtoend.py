@@ -11,17 +11,18 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from .. import server as hub
 from ..display import Display
 from ..types import StreamOptions
 from .browser import Browser, Page, chromium
-from .content import Film, Motion
+from .content import VIDEO_CONTENT, Film, Motion
 from .harness import Harness
 from .publishing import Published, duration, in_thread, publish_numbers
-from .rows import Figures, Progress, Row, at_least, at_most, less, median, medians, percentile
+from .rows import Figures, Progress, Row, at_least, at_most, extra, less, median, medians, percentile, ratio
+from .video import Tapes, taped
 
 WARM_UP = 1.5
 """Seconds of publishing before anything counts."""
@@ -35,11 +36,16 @@ T = TypeVar("T")
 Numbers = dict[str, float | None]
 
 
+Kind: TypeAlias = Literal["motion", "video", "rest", "half"]
+"""What is looked at: frames that move, the same as video, how they become exact, what rests exact beside them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is published and what is wanted of it; limits are of figures, latency's is above the floor's."""
+    """What is published and what is wanted of it; limits are of figures, those of times above the floor's."""
 
     key: str
+    kind: Kind
     size: tuple[int, int]
     motion: Motion
     options: dict[str, Any]
@@ -47,100 +53,151 @@ class Case:
     shown_per_s: float | None = None
     never_shown_percent: float | None = None
     over_floor_ms: float | None = None
+    exact_ms: float | None = None
+    """After `still_after`, too."""
+    jpeg_to_video: float | None = None
+    fewest_keyframes: bool = False
+    """None but each encoder's first."""
+    changed_pixels: int | None = None
+    rate: int = 1
+    """It publishes so many times as often as the others."""
+    once: bool = False
+    """It is measured in the first run only."""
+
+    @property
+    def video(self) -> bool:
+        return self.options.get("codec") == "h264"
 
 
 HD, FULL_HD = (1280, 720), (1920, 1080)
+_LOSSY, _H264 = {"quality": "lossy", "codec": "none"}, {"codec": "h264"}
 CASES = (
-    Case("a", FULL_HD, "region", {}, "200x200 of 1080p move", 57, 1, 8),
-    Case("b", HD, "full", {"quality": "lossy"}, "720p moves, lossy", 57, None, 15),
-    Case("c", FULL_HD, "full", {"quality": "lossy"}, "1080p moves, lossy", 45, None, 25),
-    Case("d", HD, "full", {"quality": "lossless"}, "720p moves, lossless", 50, None, 20),
+    Case("a", "motion", FULL_HD, "region", {}, "200x200 of 1080p move", 57, 1, 8),
+    Case("b", "motion", HD, "full", _LOSSY, "720p moves, lossy", 57, None, 15),
+    Case("c", "motion", FULL_HD, "full", _LOSSY, "1080p moves, lossy", 45, None, 25),
+    Case("d", "motion", HD, "full", {"quality": "lossless"}, "720p moves, lossless", 50, None, 20),
+    Case("e", "rest", HD, "full", _LOSSY, "720p comes to rest, lossy", exact_ms=25),
+    Case("h", "video", HD, "full", _H264, "720p moves, H.264", 57, None, 15, jpeg_to_video=5),
+    Case("i", "video", FULL_HD, "full", _H264, "1080p moves, H.264", 50, None, 25),
+    Case(
+        "j", "video", FULL_HD, "full", _H264, "1080p at twice the rate, H.264", fewest_keyframes=True, rate=2, once=True
+    ),
+    Case("k", "rest", HD, "full", _H264, "720p comes to rest, H.264", exact_ms=40, once=True),
+    Case("l", "half", HD, "half", _H264, "half of 720p moves, H.264", changed_pixels=0, once=True),
 )
-REST = Case("e", HD, "full", {"quality": "lossy"}, "720p comes to rest, lossy")
-REST_WITHIN_MS = 25
-"""After `still_after` and the floor."""
+"""f and g are letters of `economy`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How long and how often."""
 
-    cases: str = "abcde"
+    cases: str = "abcdehijkl"
     contents: tuple[str, ...] = ("terrain",)
+    video_contents: tuple[str, ...] = (VIDEO_CONTENT,)
     fps: float = 60
     seconds: float = 5
     settles: int = 20
-    """Of the case that is about coming to rest."""
+    """Of the cases that are about coming to rest."""
     other_settles: int = 3
     runs: int = 1
     read_every: int = 1
     """The canvas is read in two animation frames of so many, 1 for in all: less load, but estimates."""
 
+    @property
+    def todo(self) -> list[tuple[Case, str]]:
+        """Cases and their contents; all of one content together, since it is rendered beforehand."""
+        return [
+            (case, content)
+            for content in dict.fromkeys((*self.contents, *self.video_contents))
+            for case in CASES
+            if case.key in self.cases and content in (self.video_contents if case.video else self.contents)
+        ]
+
 
 def measure(progress: Progress, plan: Plan) -> tuple[list[Row], str]:
     """The rows of all cases, medians over the runs; and the browser's version."""
-    cases = [case for case in CASES if case.key in plan.cases]
-    rests = REST.key in plan.cases
-    sizes = sorted({case.size for case in [*cases, *([REST] if rests else [])]})
-    progress.add(plan.runs * (len(sizes) + len(plan.contents) * (len(cases) + rests)))
-    floors: dict[tuple[int, int], list[Numbers]] = {size: [] for size in sizes}
-    moved: dict[tuple[str, str], list[Numbers]] = {}
-    rested: dict[str, list[Numbers]] = {}
+    if any(case.video for case, _ in plan.todo):
+        extra("av")
+    floors: dict[tuple[int, int], list[Numbers]] = {size: [] for size in sorted({case.size for case, _ in plan.todo})}
+    found: dict[tuple[str, str], list[Numbers]] = {(case.key, content): [] for case, content in plan.todo}
+    progress.add(sum(1 if case.once else plan.runs for case, _ in plan.todo) + plan.runs * len(floors))
     with chromium() as browser, Harness() as harness:
         for run in range(1, plan.runs + 1):
             stage = _Stage(browser, harness, plan, f"run {run} of {plan.runs}: ", progress)
-            for size in sizes:
-                floors[size].append(stage.floor(size))
-            for content in plan.contents:
-                for case in cases:
-                    moved.setdefault((content, case.key), []).append(stage.motion(case, content))
-                if rests:
-                    rested.setdefault(content, []).append(stage.rest(REST, content))
+            for size, runs in floors.items():
+                runs.append(stage.floor(size))
+            for case, content in plan.todo:
+                if run == 1 or not case.once:
+                    found[case.key, content].append(stage.at_rate(case.rate).measure(case, content))
         version = browser.version
     floor = {size: medians(runs) for size, runs in floors.items()}
-    rows = [Row(_GROUP, f"floor {w}x{h}", dict(floor[w, h])) for w, h in sizes]
-    for content in plan.contents:
-        rows += [_motion_row(case, content, medians(moved[content, case.key]), floor[case.size]) for case in cases]
-        rows += [_rest_row(content, medians(rested[content]), floor[REST.size])] if rests else []
+    rows = [Row(_GROUPS["motion"], f"floor {w}x{h}", dict(floor[w, h])) for w, h in floor]
+    for case, content in plan.todo:
+        rows.append(_row(case, content, medians(found[case.key, content]), floor[case.size]["p50_ms"]))
     return rows, version
 
 
 # Rows -----------------------------------------------------------------------------------------------------------------
 
-_GROUP = "from publish to canvas"
-_REST_GROUP = "from motion to exact"
+_GROUPS: dict[Kind, str] = {
+    "motion": "from publish to canvas",
+    "video": "from publish to canvas, as video",
+    "rest": "from motion to exact",
+    "half": "exact beside video",
+}
 
 
-def _motion_row(case: Case, content: str, figures: Numbers, floor: Numbers) -> Row:
-    over = less(figures["p50_ms"], floor["p50_ms"])
-    wanted = []
-    if case.shown_per_s is not None:
-        wanted.append((f"≥ {case.shown_per_s:g} shown/s", at_least(figures["shown_per_s"], case.shown_per_s)))
-    if case.never_shown_percent is not None:
-        never = figures["never_shown_percent"]
-        wanted.append((f"≤ {case.never_shown_percent:g} % never", at_most(never, case.never_shown_percent)))
-    if case.over_floor_ms is not None:
-        wanted.append((f"p50 ≤ floor + {case.over_floor_ms:g} ms", at_most(over, case.over_floor_ms)))
+def _row(case: Case, content: str, figures: Numbers, floor_ms: float | None) -> Row:
     shown: Figures = {}
     for name, value in figures.items():
         shown[name] = value
         if name == "p50_ms":
-            shown["p50_over_floor_ms"] = over
+            shown["p50_over_floor_ms"] = less(value, floor_ms)
+    wanted = list(_wanted(case, shown, floor_ms))
     words, held = ", ".join(words for words, _ in wanted), all(held for _, held in wanted)
-    return Row(_GROUP, f"({case.key}) {case.title}, {content}", shown, words, held if wanted else None)
+    return Row(_GROUPS[case.kind], f"({case.key}) {case.title}, {content}", shown, words, held if wanted else None)
 
 
-def _rest_row(content: str, figures: Numbers, floor: Numbers) -> Row:
-    still_after = StreamOptions().still_after
-    assert still_after is not None
-    floor_ms = floor["p50_ms"]
-    limit = None if floor_ms is None else 1000 * still_after + floor_ms + REST_WITHIN_MS
-    words = f"exact ≤ {1000 * still_after:g} + floor + {REST_WITHIN_MS} ms"
-    name = f"({REST.key}) {REST.title}, {content}"
-    return Row(_REST_GROUP, name, dict(figures), words, at_most(figures["exact_ms"], limit))
+def _wanted(case: Case, figures: Figures, floor_ms: float | None) -> Iterator[tuple[str, bool]]:
+    """Each limit of *case* in words, and whether it is kept."""
+
+    def figure(name: str) -> float | None:
+        value = figures.get(name)
+        return value if isinstance(value, (int, float)) else None
+
+    if (limit := case.shown_per_s) is not None:
+        yield f"≥ {limit:g} shown/s", at_least(figure("shown_per_s"), limit)
+    if (limit := case.never_shown_percent) is not None:
+        yield f"≤ {limit:g} % never", at_most(figure("never_shown_percent"), limit)
+    if (limit := case.over_floor_ms) is not None:
+        yield f"p50 ≤ floor + {limit:g} ms", at_most(figure("p50_over_floor_ms"), limit)
+    if (limit := case.exact_ms) is not None:
+        still_after = 1000 * (StreamOptions().still_after or 0)
+        most = None if floor_ms is None else still_after + floor_ms + limit
+        yield f"exact ≤ {still_after:g} + floor + {limit:g} ms", at_most(figure("exact_ms"), most)
+    if (limit := case.jpeg_to_video) is not None:
+        yield f"JPEG ≥ {limit:g} × the bytes", at_least(figure("jpeg_to_video"), limit)
+    if case.fewest_keyframes:
+        yield "a keyframe an encoder", at_most(figure("keyframes"), figure("encoders"))
+    if (limit := case.changed_pixels) is not None:
+        read = at_least(figure("readings"), 1)
+        yield f"{limit:g} pixels of the other half", read and figure("changed_pixels") == limit
 
 
 # One measurement ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What is published, the page that shows it, and what lies between."""
+
+    film: Film
+    page: Page
+    offset: float
+    """The page's clock less ours, in seconds."""
+    display: Display
+    tapes: Tapes
 
 
 class _Stage:
@@ -153,6 +210,11 @@ class _Stage:
         self._prefix = prefix
         self._progress = progress
 
+    def at_rate(self, rate: int) -> _Stage:
+        """One that publishes *rate* times as often."""
+        plan = replace(self._plan, fps=rate * self._plan.fps)
+        return _Stage(self._browser, self._harness, plan, self._prefix, self._progress)
+
     def floor(self, size: tuple[int, int]) -> Numbers:
         """What the least of all views does at this *size*."""
         self._progress.step(f"{self._prefix}floor {size[0]}x{size[1]}")
@@ -163,33 +225,54 @@ class _Stage:
             published = self._publish(self._counted, int, send)
             return self._latencies(published, page, offset)
 
-    def motion(self, case: Case, content: str) -> Numbers:
-        """What a view of frames in motion does, and how long it then takes to be exact."""
+    def measure(self, case: Case, content: str) -> Numbers:
+        """The figures of a *case*."""
         self._progress.step(f"{self._prefix}({case.key}) {case.title}, {content}")
         film = Film(content, case.motion, *case.size)
-        with self._page(case.size) as (page, offset), self._stream(case, film, page) as display:
+        kinds = {"motion": self._motion, "video": self._video, "rest": self._rest, "half": self._half}
+        with taped() as tapes, self._page(case.size) as (page, offset), self._stream(case, film, page) as display:
             self._publish(self._warm_up, film.frame, display.publish)
-            sent, cpu = counter(display, "bytes_sent"), time.process_time()
-            published = self._publish(self._counted, film.frame, display.publish)
-            cpu, sent = time.process_time() - cpu, counter(display, "bytes_sent") - sent
-            figures = self._latencies(published, page, offset)
-            figures["bytes_per_frame"] = sent / len(published.at)
-            figures["cpu_ms_per_frame"] = 1000 * cpu / len(published.at)
-            figures["acked_unwatched_per_s"] = self._unwatched(page, film, display)
-            exact = self._settle(page, offset, film, display, self._plan.other_settles, self._blind.stop)
-            return figures | {"exact_ms": median(exact)}
+            return kinds[case.kind](_Scene(film, page, offset, display, tapes))
 
-    def rest(self, case: Case, content: str) -> Numbers:
+    # Kinds, each after its warm-up ------------------------------------------------------------------------------------
+
+    def _motion(self, scene: _Scene) -> Numbers:
+        """What a view of frames in motion does, and how long it then takes to be exact."""
+        figures = self._moving(scene)
+        figures["acked_unwatched_per_s"] = self._unwatched(scene)
+        return figures | {"exact_ms": median(self._settle(scene, self._plan.other_settles, self._blind.stop))}
+
+    def _video(self, scene: _Scene) -> Numbers:
+        """The same of video; and what that is, beside JPEG."""
+        scene.tapes.begin()
+        figures = self._moving(scene)
+        del figures["published"], figures["page_frames_per_s"]
+        figures |= scene.tapes.judge(scene.film.frame, scene.film.place)
+        figures["jpeg_to_video"] = ratio(figures["jpeg_bytes"], figures["video_bytes"])
+        return figures | {"encoders": scene.tapes.encoders, "keyframes": scene.tapes.keyframes}
+
+    def _rest(self, scene: _Scene) -> Numbers:
         """How long it takes after a burst of motion until the canvas is exact."""
-        self._progress.step(f"{self._prefix}({case.key}) {case.title}, {content}")
-        film = Film(content, case.motion, *case.size)
-        with self._page(case.size) as (page, offset), self._stream(case, film, page) as display:
-            self._publish(self._warm_up, film.frame, display.publish)
-            exact = self._settle(page, offset, film, display, self._plan.settles, self._warm_up.stop)
+        exact = self._settle(scene, self._plan.settles, self._warm_up.stop)
         known = [value for value in exact if value is not None]
         p95 = percentile(known, 0.95) if len(known) == len(exact) else None
         missing = len(exact) - len(known)
         return {"settles": len(exact), "not_within_2_s": missing, "exact_ms": median(exact), "exact_p95_ms": p95}
+
+    def _half(self, scene: _Scene) -> Numbers:
+        """How many pixels of what stands still change, at any reading, once they are all exact."""
+        film, page = scene.film, scene.page
+        still = film.frame(self._warm_up.stop)[:, : film.place[0]]
+        height, width = still.shape[:2]
+        page.call("bench.guard", self._harness.expected(still), 0, 0, width, height)
+        figures = self._moving(scene)
+        guarded = page.call("bench.guarded")
+        return {
+            "shown_per_s": figures["shown_per_s"],
+            "bytes_per_frame": figures["bytes_per_frame"],
+            "readings": guarded["readings"],
+            "changed_pixels": guarded["changed"],
+        }
 
     # Its parts --------------------------------------------------------------------------------------------------------
 
@@ -228,6 +311,17 @@ class _Stage:
     def _publish(self, numbers: range, prepare: Callable[[int], T], send: Callable[[T], object]) -> Published:
         return in_thread(lambda: publish_numbers(numbers, self._plan.fps, prepare, send))()
 
+    def _moving(self, scene: _Scene) -> Numbers:
+        """What frames in motion cost, and when they are seen."""
+        display = scene.display
+        sent, cpu = counter(display, "bytes_sent"), time.process_time()
+        published = self._publish(self._counted, scene.film.frame, display.publish)
+        cpu, sent = time.process_time() - cpu, counter(display, "bytes_sent") - sent
+        figures = self._latencies(published, scene.page, scene.offset)
+        figures["bytes_per_frame"] = sent / len(published.at)
+        figures["cpu_ms_per_frame"] = 1000 * cpu / len(published.at)
+        return figures
+
     def _latencies(self, published: Published, page: Page, offset: float) -> Numbers:
         """From just before `publish` to the first reading of the canvas that finds the number.
 
@@ -256,32 +350,30 @@ class _Stage:
             "p95_ms": percentile(waits, 0.95),
         }
 
-    def _unwatched(self, page: Page, film: Film, display: Display) -> float:
+    def _unwatched(self, scene: _Scene) -> float:
         """Payloads a second that the view draws and acknowledges while nobody reads its canvas.
 
         Reading it back copies all of it, 2 ms at 720p and 4 ms at 1080p, which a machine with few cores lacks.
         """
-        page.call("bench.readEvery", 0)
-        before = counter(display, "frames_acked")
-        self._publish(self._blind, film.frame, display.publish)
-        acked = counter(display, "frames_acked") - before
+        scene.page.call("bench.readEvery", 0)
+        before = counter(scene.display, "frames_acked")
+        self._publish(self._blind, scene.film.frame, scene.display.publish)
+        acked = counter(scene.display, "frames_acked") - before
         return acked / duration(self._blind, self._plan.fps)
 
-    def _settle(
-        self, page: Page, offset: float, film: Film, display: Display, times: int, first: int
-    ) -> list[float | None]:
+    def _settle(self, scene: _Scene, times: int, first: int) -> list[float | None]:
         """Milliseconds from the last publish of a burst until the canvas is exact, *times* over."""
-        exact = []
+        exact: list[float | None] = []
+        film, page = scene.film, scene.page
         page.call("bench.readEvery", 1)
         for start in range(first, first + times * BURST, BURST):
             last = start + BURST - 1
             height, width = film.frame(last).shape[:2]
-            url = self._harness.expected(film.frame(last))
-            page.call("bench.expect", url, last, width, height)
-            published = self._publish(range(start, start + BURST), film.frame, display.publish)
+            page.call("bench.expect", self._harness.expected(film.frame(last)), last, width, height)
+            published = self._publish(range(start, start + BURST), film.frame, scene.display.publish)
             shown = page.call("bench.exact", _PATIENCE_MS)
             at = published.at.get(last)
-            exact.append(None if shown is None or at is None else shown - 1000 * (at + offset))
+            exact.append(None if shown is None or at is None else shown - 1000 * (at + scene.offset))
         return exact
 
 

@@ -8,16 +8,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from .clients import Clients, Count, clients
+from .clients import FORMATS, VIDEO_FORMATS, Clients, Count, clients
 from .content import Film
 from .endtoend import HD, serve
-from .publishing import Published, ThreadClocks, in_thread, publish_numbers
-from .rows import Figures, Progress, Row, at_most, less, ratio
+from .publishing import Published, ThreadClocks, publish_numbers
+from .rows import Figures, Progress, Row, at_most, extra, less, ratio
 
 FPS = 30
 _WARM_UP = 1.0
 _AFTERGLOW = 0.3
-_GROUP = f"viewers of 720p in motion at {FPS} fps, lossy"
 _JUDGED = "what one more viewer costs, and a bad one"
 
 ENCODE_RATIO = 1.1
@@ -26,14 +25,31 @@ LOST_PERCENT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
+class _Way:
+    """How frames are sent."""
+
+    name: str
+    formats: tuple[str, ...]
+    options: dict[str, Any]
+    threads: str
+    """What the names of those that encode begin with."""
+
+
+_PICTURES = _Way("lossy", FORMATS, {"quality": "lossy", "codec": "none"}, "rfb-encoder")
+_VIDEO = _Way("H.264", VIDEO_FORMATS, {"codec": "h264"}, "rfb-video")
+
+
+@dataclass(frozen=True, slots=True)
 class _Costs:
     """Of one run; milliseconds of processor time for each published frame."""
 
     encode_ms: float
+    """Of conversion too, with the threads that belong to libraries."""
     hub_ms: float
     publish_ms: float
     lost_percent: list[float]
     """By viewer: published frames of which it got nothing."""
+    keyframes: list[int]
 
     @property
     def figures(self) -> Figures:
@@ -41,29 +57,47 @@ class _Costs:
         return {**costs, "publish_ms_per_frame": self.publish_ms, "worst_lost_percent": max(self.lost_percent)}
 
 
-def measure(progress: Progress, *, viewers: Sequence[int], content: str, seconds: float) -> list[Row]:
-    """A row for each number of *viewers*, one for what the most of them cost, and those with one bad viewer."""
-    progress.add(len(viewers) + 2)
+def measure(
+    progress: Progress, *, viewers: Sequence[int], content: str, video_content: str, seconds: float
+) -> list[Row]:
+    """A row for each number of *viewers*, and for what the most of them cost; those with one bad viewer. Of pictures,
+    and for the fewest and the most of video."""
+    extra("av")
+    few_and_many = sorted({min(viewers), max(viewers)})
+    progress.add(len(viewers) + len(few_and_many) + 3)
+    rows = _grow(progress, _PICTURES, content, sorted(set(viewers)), seconds)
     film = Film(content, "full", *HD)
-    rows, costs = [], {}
-    for count in sorted(set(viewers)):
-        progress.step(_viewers(count))
-        costs[count] = _run(film, count, seconds)
-        rows.append(Row(_GROUP, _viewers(count), costs[count].figures))
-    if len(costs) > 1:
-        rows += _growth(min(costs), max(costs), costs)
     progress.step("one viewer of eight stopped")
-    rows.append(_with_one_bad("the other seven, one of eight stopped", film, 8, seconds, stopped=True))
+    costs = _run(_PICTURES, film, 8, seconds, stopped=True)
+    rows.append(_bad_row("the other seven, one of eight stopped", costs))
     progress.step("one viewer of four at half the rate")
-    rows.append(_with_one_bad("the other three, one of four at half rate", film, 4, seconds, most_per_s=FPS / 2))
-    return rows
+    costs = _run(_PICTURES, film, 4, seconds, most_per_s=FPS / 2)
+    rows.append(_bad_row("the other three, one of four at half rate", costs))
+    rows += _grow(progress, _VIDEO, video_content, few_and_many, seconds)
+    progress.step("one viewer of video of four at half the rate")
+    costs = _run(_VIDEO, Film(video_content, "full", *HD), 4, seconds, most_per_s=FPS / 2)
+    rows.append(
+        _bad_row("H.264: the other three, one of four at half rate", costs, keyframes=max(costs.keyframes[:-1]))
+    )
+    return sorted(rows, key=lambda row: row.group == _JUDGED)
+
+
+def _grow(progress: Progress, way: _Way, content: str, counts: Sequence[int], seconds: float) -> list[Row]:
+    film, costs, rows = Film(content, "full", *HD), {}, []
+    for count in counts:
+        progress.step(f"{way.name}, {_viewers(count)}")
+        costs[count] = _run(way, film, count, seconds)
+        rows.append(
+            Row(f"viewers of 720p in motion at {FPS} fps", f"{way.name}, {_viewers(count)}", costs[count].figures)
+        )
+    return rows + _growth(way, min(counts), max(counts), costs) if len(counts) > 1 else rows
 
 
 def _viewers(count: int) -> str:
     return f"{count} viewer{'s' * (count > 1)}"
 
 
-def _growth(few: int, many: int, costs: dict[int, _Costs]) -> list[Row]:
+def _growth(way: _Way, few: int, many: int, costs: dict[int, _Costs]) -> list[Row]:
     grown = ratio(costs[many].encode_ms, costs[few].encode_ms)
     hub_ms = less(costs[many].hub_ms, costs[few].hub_ms)
     each = None if hub_ms is None else hub_ms / (many - few)
@@ -71,36 +105,45 @@ def _growth(few: int, many: int, costs: dict[int, _Costs]) -> list[Row]:
     times, cost = f"≤ {ENCODE_RATIO:g} times", f"≤ {HUB_MS:g} ms a viewer more"
     hub_figures: Figures = {"hub_ms_per_frame_and_viewer": each}
     return [
-        Row(_JUDGED, f"encoding {steps}", {"times": grown}, times, at_most(grown, ENCODE_RATIO)),
-        Row(_JUDGED, f"hub {steps}", hub_figures, cost, at_most(each, HUB_MS)),
+        Row(_JUDGED, f"{way.name}: encoding {steps}", {"times": grown}, times, at_most(grown, ENCODE_RATIO)),
+        Row(_JUDGED, f"{way.name}: hub {steps}", hub_figures, cost, at_most(each, HUB_MS)),
     ]
 
 
-def _with_one_bad(name: str, film: Film, count: int, seconds: float, **behaviour: Any) -> Row:
-    lost = max(_run(film, count, seconds, **behaviour).lost_percent[:-1])
-    wanted = f"each loses ≤ {LOST_PERCENT:g} %"
-    return Row(_JUDGED, name, {"worst_lost_percent": lost}, wanted, at_most(lost, LOST_PERCENT))
+def _bad_row(name: str, costs: _Costs, keyframes: int | None = None) -> Row:
+    """What a bad viewer, the last, does to the others, which are to get no *keyframes* for it."""
+    lost = max(costs.lost_percent[:-1])
+    figures: Figures = {"worst_lost_percent": lost}
+    wanted, held = f"each loses ≤ {LOST_PERCENT:g} %", at_most(lost, LOST_PERCENT)
+    if keyframes is None:
+        return Row(_JUDGED, name, figures, wanted, held)
+    return Row(_JUDGED, name, figures | {"keyframes": keyframes}, f"{wanted}, no keyframe", held and not keyframes)
 
 
-def _run(film: Film, count: int, seconds: float, **behaviour: Any) -> _Costs:
+def _run(way: _Way, film: Film, count: int, seconds: float, **behaviour: Any) -> _Costs:
     with ExitStack() as stack:
         # Never exact: that would cost encoding in the pauses in which frames are counted.
-        display = stack.enter_context(serve(HD, quality="lossy", fps=FPS, still_after=None))
+        display = stack.enter_context(serve(HD, fps=FPS, still_after=None, **way.options))
         display.publish(film.frame(0))
-        viewers = stack.enter_context(clients(display, count, **behaviour))
+        viewers = stack.enter_context(clients(display, count, formats=way.formats, **behaviour))
 
         def publish(first: int, duration: float) -> Published:
-            numbers = range(first, first + round(duration * FPS))
-            return in_thread(lambda: publish_numbers(numbers, FPS, film.frame, display.publish))()
+            # In this thread: one that ended would be charged to the libraries.
+            return publish_numbers(range(first, first + round(duration * FPS)), FPS, film.frame, display.publish)
 
         last = max(publish(1, _WARM_UP).at)
         before, clocks = _counts(viewers), ThreadClocks()
         published = publish(last + 1, seconds)
-        encode, hub = clocks.seconds("rfb-encoder"), clocks.seconds("rfb-hub")
+        encode, hub = clocks.seconds_with_libraries(way.threads), clocks.seconds("rfb-hub")
         after = _counts(viewers)
-    frames = len(published.at)
-    lost = [100 * max(0.0, 1 - (b.frames - a.frames) / frames) for a, b in zip(before, after, strict=True)]
-    return _Costs(1000 * encode / frames, 1000 * hub / frames, 1000 * published.cpu / frames, lost)
+    frames, changes = len(published.at), list(zip(before, after, strict=True))
+    return _Costs(
+        encode_ms=1000 * encode / frames,
+        hub_ms=1000 * hub / frames,
+        publish_ms=1000 * published.cpu / frames,
+        lost_percent=[100 * max(0.0, 1 - (b.frames - a.frames) / frames) for a, b in changes],
+        keyframes=[b.keyframes - a.keyframes for a, b in changes],
+    )
 
 
 def _counts(viewers: Clients) -> list[Count]:

@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_PACKAGES = ("pdum-rfb-widget", "numpy", "pillow", "simplejpeg", "isal", "websockets", "matplotlib", "playwright")
+_PACKAGES = ("pdum-rfb-widget", "numpy", "pillow", "simplejpeg", "isal", "av", "websockets", "matplotlib", "playwright")
 
 
 def machine() -> dict[str, str | int | None]:

@@ -22,6 +22,7 @@ let readings = [];
 let frames = [];
 let awaited = null;
 let exactAt = null;
+let guarded = null;
 let readEvery = 1;
 let frameCount = 0;
 
@@ -78,6 +79,15 @@ window.bench = {
     exactAt = new Promise((resolve) => (awaited = { number, pixels, width, height, resolve }));
   },
 
+  /** Load the pixels of the part at x, y, RGBA; once the canvas shows it exactly, it is to stay so. */
+  async guard(url, x, y, width, height) {
+    const pixels = new Uint32Array(await (await fetch(url)).arrayBuffer());
+    guarded = { pixels, reader: reader(width, height), x, y, exact: false, readings: 0, changed: 0 };
+  },
+
+  /** How often the guarded part was read since it was exact, and how many of its pixels were another, all together. */
+  guarded: () => ({ readings: guarded.readings, changed: guarded.changed }),
+
   /** When the canvas first showed exactly what is expected; null if it doesn't within so many milliseconds. */
   exact: (patience) => Promise.race([exactAt, new Promise((resolve) => setTimeout(() => resolve(null), patience))]),
 };
@@ -93,6 +103,7 @@ function look() {
 function read(follows) {
   const at = now();
   if (!awaited?.shown) note(at, follows);
+  if (guarded) check(guarded);
   if (awaited?.shown && showsExactly(awaited)) {
     awaited.resolve(at);
     awaited = null;
@@ -104,6 +115,18 @@ function note(at, follows) {
   const number = decode(numberReader.getImageData(0, 0, COLUMNS, ROWS).data);
   readings.push([number, at, follows]);
   if (awaited) awaited.shown = awaited.number === number;
+}
+
+function check(part) {
+  const { width, height } = part.reader.canvas;
+  part.reader.drawImage(canvas, part.x, part.y, width, height, 0, 0, width, height);
+  const shown = new Uint32Array(part.reader.getImageData(0, 0, width, height).data.buffer);
+  let changed = 0;
+  for (let place = 0; place < shown.length; place++) if (shown[place] !== part.pixels[place]) changed++;
+  part.exact ||= changed === 0;
+  if (!part.exact) return;
+  part.readings++;
+  part.changed += changed;
 }
 
 function fromBlocks(data) {
