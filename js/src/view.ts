@@ -25,6 +25,10 @@ export interface ViewOptions {
   mainThreadPresent?: boolean;
   onState?: (state: State, message: string) => void;
   onFigures?: (figures: Figures) => void;
+  /** There is a picture, of this view or of this connection, for the first time. */
+  onPicture?: () => void;
+  /** What the viewer is told of the user's doings, too. */
+  onEvent?: (event: InputEvent) => void;
   /** The user dragged the handle. */
   onHeight?: (height: number) => void;
 }
@@ -204,6 +208,7 @@ export class RemoteFramebufferView {
     if (!this.#fresh) {
       this.#fresh = true;
       this.#showState();
+      this.#options.onPicture?.();
     }
     if (frame.width === width && frame.height === height) return;
     this.#viewport.setFrame(width, height);
@@ -267,6 +272,7 @@ export class RemoteFramebufferView {
 
   #emit(event: InputEvent): void {
     this.#engine.post({ type: "say", message: { type: "event", event } });
+    this.#options.onEvent?.(event);
   }
 
   // What the user asks of the view itself ----------------------------------------------------------------------------

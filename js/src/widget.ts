@@ -2,8 +2,12 @@
 
 import type { AnyModel, AnyWidget } from "@anywidget/types";
 import { addressOf } from "./connection";
+import { hidePoster } from "./poster";
+import type { InputEvent } from "./protocol";
+import { withToken } from "./secrets";
 import { RemoteFramebufferView } from "./view";
 import type { Fit } from "./viewport";
+import type { Figures } from "./worker/messages";
 
 export { RemoteFramebufferView };
 
@@ -21,13 +25,20 @@ interface Traits {
   show_stats: boolean;
   state: string;
   last_error: string;
+  sync_events: string[];
+  last_event: InputEvent;
+  sync_stats: boolean;
+  stats: Figures;
+  poster: string;
 }
 
 const NEW_CONNECTION: (keyof Traits)[] = ["url", "host", "port", "stream", "token", "main_thread_present"];
 
 const widget: AnyWidget<Traits> = {
   render({ model, el, signal }) {
-    let view = makeView(model, el);
+    let view: RemoteFramebufferView | null = null;
+    let stopWaiting = () => {};
+    let showPoster = () => {};
     let ended = false;
     const listeners: [string, () => void][] = [];
     const follow = (names: (keyof Traits)[], heed: () => void) => {
@@ -36,53 +47,76 @@ const widget: AnyWidget<Traits> = {
         listeners.push([`change:${name}`, heed]);
       }
     };
-    let pending = false;
-    follow(NEW_CONNECTION, () => {
-      if (pending) return;
-      pending = true;
-      // Traits that change together come one after the other.
-      queueMicrotask(() => {
-        pending = false;
-        if (ended) return;
-        view.dispose();
-        view = makeView(model, el);
+    const close = () => {
+      stopWaiting();
+      view?.dispose();
+      showPoster();
+      view = null;
+    };
+    const open = () => {
+      close();
+      stopWaiting = withToken(model, (token) => {
+        view = makeView(model, el, token, () => {
+          showPoster();
+          showPoster = hidePoster(model.get("poster"));
+        });
       });
-    });
-    follow(["fit"], () => view.setFit(model.get("fit")));
-    follow(["background"], () => view.setBackground(model.get("background")));
-    follow(["height"], () => view.setHeight(model.get("height")));
-    follow(["show_toolbar"], () => view.setToolbar(model.get("show_toolbar")));
-    follow(["show_stats"], () => view.setStats(model.get("show_stats")));
+    };
+    open();
+    let pending = false;
+    for (const name of NEW_CONNECTION) {
+      follow([name], () => {
+        // A token that is taken away is no other one.
+        if (pending || (name === "token" && !model.get("token"))) return;
+        pending = true;
+        // Traits that change together come one after the other.
+        queueMicrotask(() => {
+          pending = false;
+          if (!ended) open();
+        });
+      });
+    }
+    follow(["fit"], () => view?.setFit(model.get("fit")));
+    follow(["background"], () => view?.setBackground(model.get("background")));
+    follow(["height"], () => view?.setHeight(model.get("height")));
+    follow(["show_toolbar"], () => view?.setToolbar(model.get("show_toolbar")));
+    follow(["show_stats"], () => view?.setStats(model.get("show_stats")));
 
     const end = () => {
       if (ended) return;
       ended = true;
       for (const [name, heed] of listeners) model.off(name as `change:${keyof Traits}`, heed);
-      view.dispose();
+      close();
     };
     signal?.addEventListener("abort", end);
     return end;
   },
 };
 
-function makeView(model: AnyModel<Traits>, el: HTMLElement): RemoteFramebufferView {
+function makeView(model: AnyModel<Traits>, el: HTMLElement, token: string, onPicture: () => void): RemoteFramebufferView {
+  // Status goes as messages: in marimo whatever a page saves of its traits runs the cells that depend on the widget.
+  const tell = (status: Partial<Traits>) => model.send({ type: "status", ...status });
+  const save = <K extends keyof Traits>(name: K, value: Traits[K]) => {
+    model.set(name, value);
+    model.save_changes();
+  };
   return new RemoteFramebufferView(el, {
     url: addressOf({ url: model.get("url"), host: model.get("host"), port: model.get("port"), stream: model.get("stream") }),
-    token: model.get("token"),
+    token,
     fit: model.get("fit"),
     background: model.get("background"),
     height: model.get("height"),
     showToolbar: model.get("show_toolbar"),
     showStats: model.get("show_stats"),
     mainThreadPresent: model.get("main_thread_present"),
-    onState: (state, message) => {
-      model.set("state", state);
-      model.set("last_error", message);
-      model.save_changes();
+    onState: (state, message) => tell({ state, last_error: message }),
+    onHeight: (height) => tell({ height }),
+    onPicture,
+    onEvent: (event) => {
+      if (model.get("sync_events").includes(event.type)) save("last_event", event);
     },
-    onHeight: (height) => {
-      model.set("height", height);
-      model.save_changes();
+    onFigures: (figures) => {
+      if (model.get("sync_stats")) save("stats", figures);
     },
   });
 }
