@@ -76,7 +76,7 @@ class RfbCanvas(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
         if self._poster:
-            self._poster.show(self.poster)
+            self._poster.show(self.poster, self.height)
         return super()._repr_mimebundle_(**kwargs)
 
     # What opens the stream is told, and never stored ------------------------------------------------------------------

@@ -12,12 +12,13 @@ import math
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from .broadcast import Broadcast, now_us
-from .cells import current_cell
+from .cells import Cell, current_cell
 from .snapshot import shrunk
 
 REST = 1.0
@@ -62,25 +63,34 @@ class Poster:
 
     stream: Broadcast
     rule: Rule = field(default_factory=Rule)
-    _img: str = ""
-    _img_version: int = 0
-    _shown: dict[str, tuple[Any, set[str]]] = field(default_factory=dict)
+    _data: bytes = b""
+    _version: int = 0
+    _size: tuple[float, float] = (0, 0)
+    _shown: dict[str, tuple[Any, dict[str, int]]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def show(self, name: str) -> None:
-        """Put a poster into the running cell, for the widget whose poster has this *name*, and keep it up to date."""
-        cell = current_cell()
-        if (shell := _jupyter_shell()) is None or cell is None:
+    def show(self, name: str, height: int) -> None:
+        """Put a poster into the running cell once that has ended, and keep it up to date.
+
+        *name* is the class name that the view hides it by, *height* that of the view, in CSS pixels.
+        """
+        if (shell := _jupyter_shell()) and (cell := current_cell()):
+            # Below the view: above it, it would push the view out of sight, which is then fed no picture.
+            _waiting.append(lambda: self._show(shell, cell, name, height))
+            _start(shell)
+
+    def _show(self, shell: Any, cell: Cell, name: str, height: int) -> None:
+        now = current_cell()
+        if now is None or now.run != cell.run:
             return
         self._draw()
         with self._lock:
             if not self._shown:
-                self.rule.version = self._img_version
-            run, names = self._shown.get(cell.name, (None, set()))
+                self.rule.version = self._version
+            run, names = self._shown.get(cell.name, (None, {}))
             # When a cell runs again, its outputs are gone, and whoever wrote to them would write for ever.
-            self._shown[cell.name] = (cell.run, {name} | (names if run == cell.run else set()))
-        _publish(shell, name, self._img, update=False)
-        _start(shell)
+            self._shown[cell.name] = (cell.run, {**(names if run == cell.run else {}), name: height})
+        self._publish(shell, name, height, update=False)
 
     def look(self, now: float) -> bool:
         """Write the poster when that is due; False when it may be later."""
@@ -100,24 +110,35 @@ class Poster:
 
     def _write(self, now: float) -> None:
         self._draw()
-        self.rule.wrote(self._img_version, now)
+        self.rule.wrote(self._version, now)
         with self._lock:
-            names = {name for _, names in self._shown.values() for name in names}
+            names = {name: height for _, names in self._shown.values() for name, height in names.items()}
         if shell := _jupyter_shell():
-            for name in names:
-                _publish(shell, name, self._img, update=True)
+            for name, height in names.items():
+                self._publish(shell, name, height, update=True)
 
     def _draw(self) -> None:
         """Make the picture that of the newest frame."""
         with self.stream.reading() as frame:
-            if frame is None or frame.tiles.version == self._img_version:
+            if frame is None or frame.tiles.version == self._version:
                 return
-            width = round(frame.pixels.shape[1] / frame.tiles.pixel_ratio)
-            data = shrunk(frame.pixels, (MOST_BYTES - _MARKUP) * 3 // 4, "webp")
-            self._img_version = frame.tiles.version
-        self._img = (
-            f'<img alt="The last picture of {self.stream.name}" width="{width}" '
-            f'style="max-width: 100%; height: auto" src="data:image/webp;base64,{base64.b64encode(data).decode()}">'
+            height, width = (side / frame.tiles.pixel_ratio for side in frame.pixels.shape[:2])
+            self._data = shrunk(frame.pixels, (MOST_BYTES - _MARKUP) * 3 // 4, "webp")
+            self._version, self._size = frame.tiles.version, (width, height)
+
+    def _publish(self, shell: Any, name: str, height: int, *, update: bool) -> None:
+        # Class names are what an untrusted notebook's HTML keeps, and what the view finds it by.
+        html = f'<div class="rfb-poster {name}">{self._img(height)}</div>'
+        data = {"text/html": html, "text/plain": f"<the last picture of {self.stream.name}>"}
+        shell.display_pub.publish(data, transient={"display_id": name}, update=update)
+
+    def _img(self, height: int) -> str:
+        if not self._data:
+            return ""
+        width = round(self._size[0] * min(1, height / self._size[1]))
+        return (
+            f'<img alt="The last picture of {self.stream.name}" width="{width}" style="max-width: 100%; height: auto" '
+            f'src="data:image/webp;base64,{base64.b64encode(self._data).decode()}">'
         )
 
 
@@ -127,6 +148,8 @@ _posters: WeakKeyDictionary[Broadcast, Poster] = WeakKeyDictionary()
 _lock = threading.Lock()
 _news = threading.Event()
 _thread: threading.Thread | None = None
+_waiting: list[Callable[[], None]] = []
+"""What is to be shown once the running cell has ended."""
 
 
 def poster_of(stream: Broadcast) -> Poster:
@@ -157,6 +180,9 @@ def _keep_up() -> None:
 
 
 def _cell_ended(*_: object) -> None:
+    shown, _waiting[:] = tuple(_waiting), ()
+    for show in shown:
+        show()
     for poster in _all():
         poster.cell_ended()
 
@@ -174,10 +200,3 @@ def _jupyter_shell() -> Any:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return shell if getattr(shell, "kernel", None) is not None else None
-
-
-def _publish(shell: Any, name: str, img: str, *, update: bool) -> None:
-    # Class names are what an untrusted notebook's HTML keeps, and what the view finds it by.
-    html = f'<div class="rfb-poster {name}">{img}</div>'
-    data = {"text/html": html, "text/plain": "<the last picture>"}
-    shell.display_pub.publish(data, transient={"display_id": name}, update=update)

@@ -255,7 +255,7 @@ def check_poster_in_html(browser: Browser, html: str) -> None:
     page.set_content(html, wait_until="domcontentloaded")
     image = page.locator(".rfb-poster img")
     image.wait_for()
-    assert image.evaluate("async image => { await image.decode(); return image.naturalWidth; }") >= 640
+    assert image.evaluate("async image => { await image.decode(); return image.naturalWidth; }") == 1280
     assert image.is_visible()
     page.close()
 
