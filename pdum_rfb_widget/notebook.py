@@ -63,7 +63,7 @@ class RfbCanvas(anywidget.AnyWidget):
             known = ", ".join(RfbCanvas.class_own_traits())
             raise TypeError(f"a widget has no trait {', '.join(unknown)}; it has {known}")
         self._poster: Poster | None = None
-        self._told_secrets = self._opening = False
+        self._told_secrets = False
         super().__init__(**traits)
         self.on_msg(lambda _widget, content, _buffers: self._heed(content))
 
@@ -84,22 +84,13 @@ class RfbCanvas(anywidget.AnyWidget):
     # It is in the first message about the widget, so that a view needs no answer of a kernel that is busy. That is the
     # only state it is in: once a page has spoken, the copies of it along the way are made blank, and later views ask.
 
-    def open(self) -> None:
-        """Tell the page of the widget; also done by its constructor."""
-        self._opening, self._told_secrets = True, True
-        try:
-            super().open()
-        finally:
-            self._opening = False
-
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
-        """The synced traits, as they are sent and saved: without token, unless *key* names it."""
+        """The synced traits, as they are sent and saved: without token, unless *key* names it or no page knows yet."""
         state: dict[str, Any] = super().get_state(key, drop_defaults)
-        named = {key} if isinstance(key, str) else set(key or ())
-        if named & _SECRETS:
+        told = _SECRETS if self.comm is None else {key} if isinstance(key, str) else set(key or ())
+        if told & _SECRETS:
             self._told_secrets = True
-        hidden = set() if self._opening else _SECRETS - named
-        return {name: "" if name in hidden else value for name, value in state.items()}
+        return {name: "" if name in _SECRETS - told else value for name, value in state.items()}
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
         """Take what a page has set; that it has made its copies blank says nothing of the token itself."""

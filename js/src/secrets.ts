@@ -32,6 +32,12 @@ export function withToken(model: AnyModel<Traits>, use: (token: string) => void)
     use(message.token ?? "");
   };
   model.on("msg:custom", told);
-  model.send({ type: "where" });
+  send(model, { type: "where" });
   return () => model.off("msg:custom", told);
+}
+
+/** A message to the kernel, which may be gone: in marimo that is a promise broken. */
+export function send<T extends object>(model: AnyModel<T>, message: object): void {
+  const sent: unknown = model.send(message);
+  if (sent instanceof Promise) sent.catch(() => {});
 }

@@ -4,7 +4,7 @@ import type { AnyModel, AnyWidget } from "@anywidget/types";
 import { addressOf } from "./connection";
 import { hidePoster } from "./poster";
 import type { InputEvent } from "./protocol";
-import { withToken } from "./secrets";
+import { send, withToken } from "./secrets";
 import { RemoteFramebufferView } from "./view";
 import type { Fit } from "./viewport";
 import type { Figures } from "./worker/messages";
@@ -95,7 +95,7 @@ const widget: AnyWidget<Traits> = {
 
 function makeView(model: AnyModel<Traits>, el: HTMLElement, token: string, onPicture: () => void): RemoteFramebufferView {
   // Status goes as messages: in marimo whatever a page saves of its traits runs the cells that depend on the widget.
-  const tell = (status: Partial<Traits>) => model.send({ type: "status", ...status });
+  const tell = (status: Partial<Traits>) => send(model, { type: "status", ...status });
   const save = <K extends keyof Traits>(name: K, value: Traits[K]) => {
     model.set(name, value);
     model.save_changes();
