@@ -114,14 +114,26 @@ def test_a_dependent_cell_runs_once_a_click_and_never_otherwise(tmp_path: Path, 
         visit.get_by_text("runs 3, ").wait_for()
 
 
+class LazyMarimo(Marimo):
+    """marimo that runs nothing by itself, and so keeps a session file."""
+
+    def environment(self) -> dict[str, str]:
+        variables = super().environment()
+        settings = self.home / "config" / "marimo" / "marimo.toml"
+        settings.write_text("[runtime]\nauto_instantiate = false\n")
+        return variables
+
+
 def test_no_token_is_in_marimos_session_file_or_export_and_a_reload_asks_for_it(tmp_path: Path, visit: Page) -> None:
     folder = tmp_path / "notebooks"
     folder.mkdir()
     (folder / "counting.py").write_text(COUNTING)
     posts: list[Request] = []
     visit.on("request", lambda request: posts.append(request) if request.method == "POST" else None)
-    with Marimo(tmp_path, "edit", "counting.py") as marimo:
-        visit.goto(marimo.page_url())
+    with LazyMarimo(tmp_path, "edit", "counting.py") as marimo:
+        with visit.expect_response("**/api/kernel/instantiate", timeout=60_000):
+            visit.goto(marimo.page_url())
+        visit.get_by_test_id("run-button").last.click()  # the one for all cells
         canvas = visit.locator(".rfb-canvas.rfb-has-picture")
         canvas.wait_for(timeout=60_000)
         token = (folder / "secret.txt").read_text()
