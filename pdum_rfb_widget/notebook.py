@@ -57,6 +57,7 @@ class RfbCanvas(anywidget.AnyWidget):
     stats = traitlets.Dict(help="figures of the last second").tag(sync=True)
 
     poster = traitlets.Unicode("", help="class name of the picture to hide; empty for none").tag(sync=True)
+    last_picture = traitlets.Unicode("", help="in marimo's exports: a data URL").tag(sync=True)
 
     def __init__(self, **traits: Any) -> None:
         if unknown := sorted(set(traits) - set(self.trait_names())):
@@ -76,7 +77,7 @@ class RfbCanvas(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
         if self._poster:
-            self._poster.show(self.poster, self.height)
+            self._poster.show(self)
         return super()._repr_mimebundle_(**kwargs)
 
     # What opens the stream is told, and never stored ------------------------------------------------------------------

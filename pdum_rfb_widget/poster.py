@@ -1,8 +1,8 @@
 """The last picture of a stream as a second output of its widgets' cells, for when there is no kernel any more.
 
-A widget is nothing in a saved notebook. So beside it stands a piece of HTML with a small picture, which the view hides
-while it has one of its own. It is updated through the kernel's channel, and so stored as any output is. Where there is
-no such channel, as in marimo or a script, there is no poster.
+A widget is nothing in a saved notebook. So below it stands a piece of HTML with a small picture, which the view hides
+while it has one of its own. It is updated through the kernel's channel, and so stored as any output is. marimo's
+exports keep the widget's traits instead: there one of them is the picture.
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from .broadcast import Broadcast, now_us
 from .cells import Cell, current_cell
 from .snapshot import shrunk
+
+if TYPE_CHECKING:
+    from .notebook import RfbCanvas
+
+Put = Callable[[], None]
+"""Puts the newest poster where a widget has it."""
 
 REST = 1.0
 """Seconds that a picture must have stood."""
@@ -66,31 +73,35 @@ class Poster:
     _data: bytes = b""
     _version: int = 0
     _size: tuple[float, float] = (0, 0)
-    _shown: dict[str, tuple[Any, dict[str, int]]] = field(default_factory=dict)
+    _shown: dict[str, tuple[Any, dict[str, Put]]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def show(self, name: str, height: int) -> None:
-        """Put a poster into the running cell once that has ended, and keep it up to date.
-
-        *name* is the class name that the view hides it by, *height* that of the view, in CSS pixels.
-        """
-        if (shell := _jupyter_shell()) and (cell := current_cell()):
+    def show(self, widget: RfbCanvas) -> None:
+        """Put the poster of *widget* into the running cell, and keep it up to date."""
+        if (cell := current_cell()) is None:
+            return
+        if shell := _jupyter_shell():
             # Below the view: above it, it would push the view out of sight, which is then fed no picture.
-            _waiting.append(lambda: self._show(shell, cell, name, height))
+            first, later = (partial(self._put_html, widget, update=update) for update in (False, True))
+            _waiting.append(lambda: self._show_in(cell, widget.poster, first, later))
             _start(shell)
+        else:
+            put = partial(self._put_trait, widget)
+            self._show_in(cell, widget.poster, put, put)
+            _start(None)
 
-    def _show(self, shell: Any, cell: Cell, name: str, height: int) -> None:
+    def _show_in(self, cell: Cell, name: str, first: Put, later: Put) -> None:
         now = current_cell()
         if now is None or now.run != cell.run:
             return
         self._draw()
+        first()
         with self._lock:
             if not self._shown:
                 self.rule.version = self._version
-            run, names = self._shown.get(cell.name, (None, {}))
+            run, puts = self._shown.get(cell.name, (None, {}))
             # When a cell runs again, its outputs are gone, and whoever wrote to them would write for ever.
-            self._shown[cell.name] = (cell.run, {**(names if run == cell.run else {}), name: height})
-        self._publish(shell, name, height, update=False)
+            self._shown[cell.name] = (cell.run, {**(puts if run == cell.run else {}), name: later})
 
     def look(self, now: float) -> bool:
         """Write the poster when that is due; False when it may be later."""
@@ -112,10 +123,9 @@ class Poster:
         self._draw()
         self.rule.wrote(self._version, now)
         with self._lock:
-            names = {name: height for _, names in self._shown.values() for name, height in names.items()}
-        if shell := _jupyter_shell():
-            for name, height in names.items():
-                self._publish(shell, name, height, update=True)
+            puts = {name: put for _, puts in self._shown.values() for name, put in puts.items()}
+        for put in puts.values():
+            put()
 
     def _draw(self) -> None:
         """Make the picture that of the newest frame."""
@@ -126,20 +136,26 @@ class Poster:
             self._data = shrunk(frame.pixels, (MOST_BYTES - _MARKUP) * 3 // 4, "webp")
             self._version, self._size = frame.tiles.version, (width, height)
 
-    def _publish(self, shell: Any, name: str, height: int, *, update: bool) -> None:
+    def _put_html(self, widget: RfbCanvas, *, update: bool) -> None:
         # Class names are what an untrusted notebook's HTML keeps, and what the view finds it by.
-        html = f'<div class="rfb-poster {name}">{self._img(height)}</div>'
+        html = f'<div class="rfb-poster {widget.poster}">{self._img(widget.height)}</div>'
         data = {"text/html": html, "text/plain": f"<the last picture of {self.stream.name}>"}
-        shell.display_pub.publish(data, transient={"display_id": name}, update=update)
+        if shell := _jupyter_shell():
+            shell.display_pub.publish(data, transient={"display_id": widget.poster}, update=update)
+
+    def _put_trait(self, widget: RfbCanvas) -> None:
+        widget.last_picture = self._url
 
     def _img(self, height: int) -> str:
         if not self._data:
             return ""
         width = round(self._size[0] * min(1, height / self._size[1]))
-        return (
-            f'<img alt="The last picture of {self.stream.name}" width="{width}" style="max-width: 100%; height: auto" '
-            f'src="data:image/webp;base64,{base64.b64encode(self._data).decode()}">'
-        )
+        alt = f"The last picture of {self.stream.name}"
+        return f'<img alt="{alt}" width="{width}" style="max-width: 100%; height: auto" src="{self._url}">'
+
+    @property
+    def _url(self) -> str:
+        return f"data:image/webp;base64,{base64.b64encode(self._data).decode()}" if self._data else ""
 
 
 # The one thread, which sleeps while no poster is behind its stream ----------------------------------------------------
@@ -161,11 +177,12 @@ def poster_of(stream: Broadcast) -> Poster:
         return poster
 
 
-def _start(shell: Any) -> None:
+def _start(shell: Any | None) -> None:
     global _thread
     with _lock:
         if _thread is None or not _thread.is_alive():
-            shell.events.register("post_run_cell", _cell_ended)
+            if shell:
+                shell.events.register("post_run_cell", _cell_ended)
             _thread = threading.Thread(target=_keep_up, name="rfb-poster", daemon=True)
             _thread.start()
 

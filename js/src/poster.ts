@@ -1,4 +1,4 @@
-// The picture that a saved notebook keeps beside the view is hidden while the view has one of its own.
+// The picture that a saved notebook keeps of the view is hidden while the view has one of its own.
 
 /** How many views hide the poster of a class name, and the style that does. */
 const hidden = new Map<string, { views: number; sheet: CSSStyleSheet }>();
@@ -19,6 +19,16 @@ export function hidePoster(name: string): () => void {
     hidden.delete(name);
     document.adoptedStyleSheets = document.adoptedStyleSheets.filter((sheet) => sheet !== entry.sheet);
   };
+}
+
+/** Show a picture in place of a view that has none yet, as in an export, where it never will. */
+export function standIn(el: HTMLElement, url: string, height: number): () => void {
+  if (!url) return () => {};
+  const image = document.createElement("img");
+  Object.assign(image, { className: "rfb-poster", alt: "The last picture", src: url });
+  Object.assign(image.style, { display: "block", maxWidth: "100%", maxHeight: `${height}px` });
+  el.append(image);
+  return () => image.remove();
 }
 
 function makeSheet(name: string): CSSStyleSheet {

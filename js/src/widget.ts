@@ -2,7 +2,7 @@
 
 import type { AnyModel, AnyWidget } from "@anywidget/types";
 import { addressOf } from "./connection";
-import { hidePoster } from "./poster";
+import { hidePoster, standIn } from "./poster";
 import type { InputEvent } from "./protocol";
 import { send, withToken } from "./secrets";
 import { RemoteFramebufferView } from "./view";
@@ -30,6 +30,7 @@ interface Traits {
   sync_stats: boolean;
   stats: Figures;
   poster: string;
+  last_picture: string;
 }
 
 const NEW_CONNECTION: (keyof Traits)[] = ["url", "host", "port", "stream", "token", "main_thread_present"];
@@ -39,6 +40,7 @@ const widget: AnyWidget<Traits> = {
     let view: RemoteFramebufferView | null = null;
     let stopWaiting = () => {};
     let showPoster = () => {};
+    const removeStandIn = standIn(el, model.get("last_picture"), model.get("height"));
     let ended = false;
     const listeners: [string, () => void][] = [];
     const follow = (names: (keyof Traits)[], heed: () => void) => {
@@ -59,6 +61,7 @@ const widget: AnyWidget<Traits> = {
         view = makeView(model, el, token, () => {
           showPoster();
           showPoster = hidePoster(model.get("poster"));
+          removeStandIn();
         });
       });
     };
@@ -87,6 +90,7 @@ const widget: AnyWidget<Traits> = {
       ended = true;
       for (const [name, heed] of listeners) model.off(name as `change:${keyof Traits}`, heed);
       close();
+      removeStandIn();
     };
     signal?.addEventListener("abort", end);
     return end;
