@@ -1,7 +1,10 @@
 // One ESM bundle, with the worker and the style sheet inlined as text.
+import { readFileSync } from "node:fs";
 import { build } from "esbuild";
 
 const target = "es2022";
+const [, version] = readFileSync("../pyproject.toml", "utf8").match(/^version = "(.+)"$/m);
+const define = { __VERSION__: JSON.stringify(version) };
 
 const inlined = {
   name: "inlined",
@@ -11,7 +14,7 @@ const inlined = {
       namespace: "inlined",
     }));
     onLoad({ filter: /.*/, namespace: "inlined" }, async ({ path }) => {
-      const result = await build({ entryPoints: [path], bundle: true, minify: true, format: "iife", target, write: false, charset: "utf8" });
+      const result = await build({ entryPoints: [path], bundle: true, minify: true, format: "iife", target, write: false, charset: "utf8", define });
       return { contents: result.outputFiles[0].text, loader: "text", watchFiles: [path] };
     });
   },
@@ -25,6 +28,7 @@ await build({
   format: "esm",
   target,
   charset: "utf8",
+  define,
   plugins: [inlined],
   logLevel: "warning",
 });

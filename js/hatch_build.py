@@ -35,7 +35,7 @@ class BundleHook(BuildHookInterface[Any]):
 def build_bundle(root: Path) -> None:
     """Run npm and the bundler, unless the bundle was made from these very sources."""
     js, static = root / "js", root / "pdum_rfb_widget" / "static"
-    sources = sorted([*js.glob("src/**/*"), *js.glob("*.json"), *js.glob("*.mjs")])
+    sources = sorted([*js.glob("src/**/*"), *js.glob("*.json"), *js.glob("*.mjs"), root / "pyproject.toml"])
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in sources if file.is_file())).hexdigest()
     stamp = static / "widget.js.sha256"
     if stamp.exists() and stamp.read_text() == digest and (static / "widget.js").exists():

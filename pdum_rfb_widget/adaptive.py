@@ -36,6 +36,8 @@ _BURST = 0.25
 """Seconds of budget that may be saved up."""
 _MIN_SAMPLE = 16 * 1024
 """Bytes below which a message says more about latency than about rate."""
+_VISIBLE = 0.01
+"""Seconds of transfer from which a small message too tells the rate of a link to elsewhere."""
 _RATE_WINDOW = 5.0
 """Seconds for which the best rate that was seen stands: whatever slows an acknowledgement, the link is that fast."""
 _FORGETS = 0.998
@@ -77,7 +79,8 @@ class Costs:
         return self._bytes[rung] * pixels
 
     def seconds(self, rung: int, pixels: float) -> float:
-        return self._seconds[rung] * pixels
+        """To encode; of video 0: hardly any of it depends on the rung."""
+        return 0.0 if self._video else self._seconds[rung] * pixels
 
 
 class Pace:
@@ -186,7 +189,8 @@ class Link:
         # A ping that met a busy viewer took longer than the way does: some of it is transfer whatever that says.
         seconds = max(way - self.latency, way / 8, 1e-4) if math.isfinite(self.latency) else max(way, 1e-4)
         rate = nbytes / seconds
-        if nbytes >= _MIN_SAMPLE or 0 < self.rate < rate:
+        seen = not self.local and way - self.latency > _VISIBLE
+        if nbytes >= _MIN_SAMPLE or seen or 0 < self.rate < rate:
             # Only a rate that no later one beats can be the best of a window.
             while self._rates and self._rates[-1][1] <= rate:
                 self._rates.pop()
@@ -219,6 +223,8 @@ class Link:
 class Ladder:
     """One viewer's rung, with hysteresis: down when frames can't keep up, up after they could have for a while."""
 
+    careful: bool = False
+    """Up by one rung at a time: each costs a keyframe, and what it costs then is a guess."""
     rung: int | None = None
     """0 is exact, 1 to 4 index `QUALITIES`; None before the first frame."""
     _patience: float = 0.5
@@ -246,7 +252,7 @@ class Ladder:
             self._failing_since = None
             self._fitting_since = now if self._fitting_since is None else self._fitting_since
             if now - self._fitting_since >= self._patience:
-                self.rung = better[0]
+                self.rung = better[-1 if self.careful else 0]
                 self._climbed_at, self._fitting_since = now, None
         else:
             self._failing_since = self._fitting_since = None

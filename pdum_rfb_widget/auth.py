@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import ipaddress
 import secrets
@@ -17,6 +18,15 @@ def new_token() -> str:
 def same_token(given: str | None, token: str) -> bool:
     """Whether *given* is *token*, in a time that tells nothing about where they differ."""
     return hmac.compare_digest((given or "").encode("utf-8", "surrogatepass"), token.encode())
+
+
+def prove(key: str, client_nonce: str, hub_nonce: str, hub: str, stream: str) -> str:
+    """The ``mac`` of `rfb/proof`: who knows it knows the *key*, hex digits, of the *hub*, and has it at this very time.
+
+    HMAC-SHA256, in hex, of both nonces, the hub's id and the stream's name, a line each.
+    """
+    said = "\n".join((client_nonce, hub_nonce, hub, stream))
+    return hmac.new(bytes.fromhex(key), said.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
 def check_origin(origin: object) -> str:

@@ -36,6 +36,21 @@ def current_cell() -> Cell | None:
     return _marimo_cell() or _jupyter_cell()
 
 
+def current_session() -> str | None:
+    """The visitor's session that the caller runs in, where a process has several: in apps of ``marimo run``."""
+    context = _marimo_app()
+    return None if context is None else f"{id(context):x}"
+
+
+def _marimo_app() -> Any:
+    if "marimo._runtime.context" not in sys.modules:
+        return None
+    import marimo
+    from marimo._runtime.context import get_context
+
+    return get_context() if marimo.running_in_notebook() and marimo.app_meta().mode == "run" else None
+
+
 def _jupyter_cell() -> Cell | None:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
@@ -62,9 +77,9 @@ def _marimo_cell() -> Cell | None:
     context = get_context()
     run = context.execution_context
     cell_id = run.cell_id if run else "callback"
-    if marimo.app_meta().mode == "run":
+    if session := current_session():
         # Every visitor of an app has a kernel of their own in the one process, with the same cells.
-        cell_id = f"{cell_id}-{id(context):x}"
+        cell_id = f"{cell_id}-{session}"
     return Cell(_as_name(cell_id), run)
 
 

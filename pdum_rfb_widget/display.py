@@ -32,6 +32,8 @@ class Display:
     def __init__(self, server: Server, stream: Broadcast, event_queue_size: int) -> None:
         self.server = server
         """The hub that this stream belongs to."""
+        self.session: str | None = None
+        """The session of a marimo app that it closes with."""
         self.closed = False
         self._stream = stream
         self._address: tuple[str, int] | None = None
@@ -238,7 +240,8 @@ class Display:
 
     @property
     def port(self) -> int:
-        """The TCP port that the stream is reached at."""
+        """The TCP port that the stream is reached at. Raises `RuntimeError` where there is none, as with
+        ``tcp=False``; so do `ws_url` and `url`."""
         return self._reached_at()[1]
 
     @property
@@ -256,22 +259,27 @@ class Display:
         """The stream as a notebook widget: `RfbViewer` with toolbar, status and figures, or the bare `RfbCanvas`.
 
         *traits* are those of the widget: ``height=480``, ``fit="contain"``, ``background=""`` and so on. Any number of
-        widgets may show one stream.
+        widgets may show one stream. The page finds the hub by itself; where it can't, ``url=`` is the stream's address
+        as the browser reaches it, and ``base_path=`` the path of the page's server that the hub is mounted at.
 
-        In Jupyter the cell keeps a *poster* too, for who opens the notebook without a kernel or as HTML: the last
-        picture, at most 100 KB, hidden while the view is live. It is written when the picture has stood for a second,
-        at most every 30 s, and only while somebody looks.
+        The cell keeps a *poster* too, for who opens the notebook without a kernel or as HTML: the last picture, at most
+        100 KB, hidden while the view is live. It is written when the picture has stood for a second, at most every
+        30 s, and only while somebody looks.
 
         ``sync_events=("pointer_down",)`` puts the newest event of these types into the trait ``last_event``, and
         ``sync_stats=True`` the figures into ``stats`` once a second: in marimo each change runs the cells again that
         depend on the widget. Nothing else does.
         """
-        from .notebook import RfbCanvas, RfbViewer
+        from .notebook import RfbCanvas, RfbViewer, kernel_base
         from .poster import poster_of
 
         make = RfbViewer if batteries else RfbCanvas
-        host, port = self._reached_at()
-        widget = make(**{"host": host, "port": port, "stream": self.name, "token": self.server.token, **traits})
+        # Without TCP the page goes through its own server; a hub that was closed raises here.
+        through_route = self.server.usable and not self.server.port
+        host, port = ("auto", 0) if through_route else self._reached_at()
+        place = {"host": host, "port": port, "stream": self.name, "kernel_base": kernel_base()}
+        secrets = {"hub_id": self.server.hub_id, "hub_key": self.server.hub_key, "token": self.server.token}
+        widget = make(**place | secrets | {name: value for name, value in traits.items() if value is not None})
         if poster:
             widget.keep_poster(poster_of(self._stream))
         return widget

@@ -94,6 +94,11 @@ class Lane:
         self._keyframe_at = -math.inf
         self._held: dict[Member, _Held] = {}
 
+    @property
+    def busy(self) -> bool:
+        """Its encoder has a frame."""
+        return self._taken is not None
+
     def leave(self, member: Member) -> None:
         self.followers.discard(member)
         self.waiting.discard(member)
@@ -111,18 +116,20 @@ class Lane:
         """What to encode now; if nothing, when to ask again though nothing came."""
         if self._taken or not self._is_due(newest):
             return None, math.inf
-        keyframe = self._next_is_keyframe(newest, now)
+        rooms = {member: member.video_room_at(now) for member in self.followers | self.waiting}
+        able = frozenset(member for member in self.waiting if rooms[member] <= now)
+        late = {member for member in self.followers if rooms[member] > now}
+        punctual = len(late) < len(self.followers) or bool(able)
+        held_until = self._blame(late if punctual else set(), now)
+        if late & self.followers:
+            return None, min(max(rooms[member] for member in late), held_until)
+        if not self.followers and not able:
+            return None, min((rooms[member] for member in self.waiting), default=math.inf)
+        joins_now = bool(able) and now >= self._keyframe_at + JOIN_INTERVAL
+        keyframe = self._has_to_begin(newest) or joins_now
         if newest is self._latest and not keyframe:
             return None, self._keyframe_at + JOIN_INTERVAL
-        rooms = {member: member.video_room_at(now) for member in self.followers}
-        late = {member for member, at in rooms.items() if at > now}
-        joining = frozenset(m for m in self.waiting if keyframe and m.video_room_at(now) <= now)
-        self._blame(late if len(late) < len(rooms) else set(), now)
-        if late & self.followers:
-            return None, max(rooms.values())
-        if not self.followers and not joining:
-            return None, min((member.video_room_at(now) for member in self.waiting), default=math.inf)
-        self._taken = Take(newest, keyframe, joining)
+        self._taken = Take(newest, keyframe, able if keyframe else frozenset())
         return self._taken, math.inf
 
     def encoded(self, chunk: Chunk, now: float) -> set[Member]:
@@ -141,16 +148,17 @@ class Lane:
             return any(member.only_video_serves and member.stale for member in self.waiting)
         return any(member.stale for member in self.followers | self.waiting)
 
-    def _next_is_keyframe(self, newest: TileMap, now: float) -> bool:
+    def _has_to_begin(self, newest: TileMap) -> bool:
+        """The next frame can't refer to the latest, or had better not."""
         latest = self._latest
-        if latest is None or (latest.size, latest.color) != (newest.size, newest.color) or not self.followers:
+        if latest is None or not self.followers or (latest.size, latest.color) != (newest.size, newest.color):
             return True
-        if newest.timestamp_us - latest.timestamp_us > LONG_IDLE * 1e6:
-            return True
-        return bool(self.waiting) and now >= self._keyframe_at + JOIN_INTERVAL
+        return newest.timestamp_us - latest.timestamp_us > LONG_IDLE * 1e6
 
-    def _blame(self, late: set[Member], now: float) -> None:
-        """Measure how long each of *late* holds up the others, and send away who did so for too long."""
+    def _blame(self, late: set[Member], now: float) -> float:
+        """Measure how long each of *late* holds up the others, and send away who did so for too long; when the next
+        one will have."""
+        until = math.inf
         for member in tuple(self.followers):
             held = self._held.setdefault(member, _Held(now))
             elapsed = now - held.at
@@ -159,6 +167,9 @@ class Lane:
             if held.seconds > HELD_LIMIT:
                 self.leave(member)
                 member.held_up(self.key, now)
+            elif held.holding:
+                until = min(until, now + (HELD_LIMIT - held.seconds) / (1 - HELD_SHARE) + 1e-3)
+        return until
 
 
 class Lanes:
@@ -170,20 +181,24 @@ class Lanes:
     def __iter__(self) -> Iterator[Lane]:
         return iter(tuple(self._lanes.values()))
 
-    def place(self, member: Member, wanted: LaneKey | None) -> None:
-        """Let *member* join the lane that it wants. The one that it follows goes on until that has a keyframe for it:
-        nothing else would be as cheap meanwhile. It has none where it wants none, or there are too many."""
-        if wanted and (wanted in self._lanes or self._has_place(member)):
+    def place(self, member: Member, wanted: LaneKey | None, *, must: bool = False) -> bool:
+        """Let *member* join the lane that it wants, and say whether it is in one. The one that it follows goes on until
+        that has a keyframe for it: nothing else would be as cheap meanwhile. Where there are too many lanes it is in
+        none, or, if it *must*, in another that it decodes."""
+        if wanted and wanted not in self._lanes and not self._has_place(member):
+            wanted = next((key for key in self._lanes if must and key.formats == wanted.formats), None)
+        if wanted is None:
+            for lane in self:
+                lane.leave(member)
+        else:
             lane = self._lanes.setdefault(wanted, Lane(wanted))
             if member not in lane.followers:
                 lane.waiting.add(member)
             for other in self:
                 if other is not lane and (member in lane.followers or member in other.waiting):
                     other.leave(member)
-        else:
-            for lane in self:
-                lane.leave(member)
         self._sweep()
+        return wanted is not None
 
     def leave(self, member: Member) -> None:
         """*member* has gone, or lost what it had decoded: it joins again by `place`."""
@@ -199,16 +214,22 @@ class Lanes:
         """The newest frame comes to *member* by some lane, and not as pictures."""
         return any(lane.feeds(member) for lane in self)
 
+    def take(self, lane: Lane, newest: TileMap, now: float) -> tuple[Take | None, float]:
+        """`Lane.take`; who joins *lane* by it follows no other from here on, since that might be ahead of it."""
+        take, look = lane.take(newest, now)
+        for member in take.joining if take else ():
+            for other in self:
+                if other is not lane:
+                    other.leave(member)
+        return take, look
+
     def encoded(self, lane: Lane, chunk: Chunk, now: float) -> set[Member]:
         """The frame that *lane* took became *chunk*; for whom it is. Empty when nobody is left."""
         if self._lanes.get(lane.key) is not lane:
             return set()
-        for member in lane.encoded(chunk, now):
-            for other in self:
-                if other is not lane and member in other.followers and chunk.keyframe:
-                    other.leave(member)
+        members = set(lane.encoded(chunk, now))
         self._sweep()
-        return set(lane.followers)
+        return members
 
     def _has_place(self, member: Member) -> bool:
         # A lane that only this viewer is in goes when it changes to another.
@@ -217,5 +238,6 @@ class Lanes:
 
     def _sweep(self) -> None:
         for key, lane in tuple(self._lanes.items()):
-            if not lane.followers and not lane.waiting:
+            # One at work stays for who comes back: a peer that resets its decoder at will opens no encoder each time.
+            if not (lane.followers or lane.waiting or lane.busy):
                 del self._lanes[key]

@@ -6,10 +6,14 @@ Over the kernel's channel go only these traits: where the hub is, the token, opt
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import inspect
+import json
+import os
 import secrets
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -35,11 +39,16 @@ class RfbCanvas(anywidget.AnyWidget):
 
     _esm = page.bundle()
 
-    url = traitlets.Unicode("", help="WebSocket address, when not made of host, port and stream").tag(sync=True)
+    url = traitlets.Unicode("", help="the stream's address as the browser reaches it; no other is tried").tag(sync=True)
     host = traitlets.Unicode("auto", help="the hub's host; auto is this machine").tag(sync=True)
-    port = traitlets.Int(0, help="the hub's TCP port").tag(sync=True)
+    base_path = traitlets.Unicode("", help="the base of the page's server, or where the hub is mounted").tag(sync=True)
+    port = traitlets.Int(0, help="the hub's TCP port; 0 where it has none").tag(sync=True)
     stream = traitlets.Unicode("default", help="the stream's name").tag(sync=True)
-    token = traitlets.Unicode("", help="the hub's token").tag(sync=True)
+    hub_id = traitlets.Unicode("", help="the hub's name; without one it knows only the base protocol").tag(sync=True)
+    hub_key = traitlets.Unicode("", help="what the hub proves itself with; blank once the page has it").tag(sync=True)
+    token = traitlets.Unicode("", help="the hub's token; blank once the page has it").tag(sync=True)
+    kernel_base = traitlets.Unicode("", help="the base of the notebook's server, as the kernel knows it").tag(sync=True)
+    image_only = traitlets.Bool(False, help="take pictures, and no video").tag(sync=True)
     main_thread_present = traitlets.Bool(False, help="draw on the page's main thread, not in a worker").tag(sync=True)
 
     fit = traitlets.Enum(["contain", "cover", "fill"], "contain", help="how the picture fills its box").tag(sync=True)
@@ -50,6 +59,7 @@ class RfbCanvas(anywidget.AnyWidget):
 
     state = traitlets.Unicode("connecting", help="connecting, live, reconnecting, failed or closed").tag(sync=True)
     last_error = traitlets.Unicode("", help="what is wrong, in words").tag(sync=True)
+    diagnosis: traitlets.List[dict[str, Any]] = traitlets.List(help="what `diagnose` returns").tag(sync=True)
 
     sync_events = traitlets.List(traitlets.Enum(list(EVENT_FIELDS)), help="types of `last_event`").tag(sync=True)
     last_event = traitlets.Dict(help="the newest event of these types").tag(sync=True)
@@ -67,6 +77,15 @@ class RfbCanvas(anywidget.AnyWidget):
         self._told_secrets = False
         super().__init__(**traits)
         self.on_msg(lambda _widget, content, _buffers: self._heed(content))
+
+    def diagnose(self) -> list[dict[str, Any]]:
+        """What the page that shows the widget has tried to reach the hub, oldest first, as it said last.
+
+        Each is a dict of ``way`` (``direct``, ``route``, ``proxy`` and so on), ``url`` without any token, ``started``
+        and ``ended``, milliseconds since 1970 (None while it goes on), and ``outcome`` in words. The kernel hears of it
+        between cells: ask in another cell than the one that shows the widget. Empty until then.
+        """
+        return [dict(tried) for tried in self.diagnosis]
 
     # In the saved notebook --------------------------------------------------------------------------------------------
 
@@ -103,17 +122,17 @@ class RfbCanvas(anywidget.AnyWidget):
     def _heed(self, content: Any) -> None:
         kind = content.get("type") if isinstance(content, dict) else None
         if kind == "where":
-            self.send({"type": "where", **{name: getattr(self, name) for name in _SECRETS & set(self.keys)}})
+            self.send({"type": "where", **{name: getattr(self, name) for name in _SECRETS}})
         elif kind == "status":
             # Not as traits of the page's own: in marimo each of those runs the cells that depend on the widget.
-            for name in _STATUS & content.keys() & set(self.keys):
+            for name in _STATUS & content.keys():
                 self.set_trait(name, content[name])
         self._blank_secrets()
 
     def _blank_secrets(self) -> None:
         if self._told_secrets:
             self._told_secrets = False
-            blank = dict.fromkeys(_SECRETS & set(self.keys), "")
+            blank = dict.fromkeys(_SECRETS, "")
             self._send({"method": "update", "state": blank, "buffer_paths": []})
 
 
@@ -152,3 +171,19 @@ async def _publish_for_ever(display: Display, render: Callable[[], Any], interva
             published = True
         due = max(due + interval, time.monotonic())
         await asyncio.sleep(due - time.monotonic())
+
+
+def kernel_base() -> str:
+    """The base path of the Jupyter server that started this kernel, as far as the kernel can know; else empty."""
+    if prefix := os.environ.get("JUPYTERHUB_SERVICE_PREFIX"):
+        return prefix
+    parent = os.environ.get("JPY_PARENT_PID", "")
+    if not (parent.isdigit() and importlib.util.find_spec("jupyter_core")):
+        return ""
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    try:
+        base = json.loads(Path(jupyter_runtime_dir(), f"jpserver-{parent}.json").read_text("utf-8"))["base_url"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+    return base if isinstance(base, str) else ""

@@ -7,8 +7,9 @@ UTF-8 JSON header | payload``. Unknown message types and unknown fields are igno
 from __future__ import annotations
 
 import json
+import re
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NoReturn, TypeAlias
@@ -20,6 +21,9 @@ from .types import ColorSpace, Encoded, EventDict, Rect, Selection, StreamOption
 
 TILES = "rfb/tiles"
 """The capability of viewers that take several rectangles in a message."""
+
+PROOF = "rfb/proof"
+"""The capability of viewers that let a hub prove itself before they say their token."""
 
 VIDEO = {
     "webcodecs/h264-annexb": VideoFormat("h264", "420"),
@@ -33,6 +37,7 @@ VIDEO = {
 MIMES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
 _MAX_SUPPORTED = 64
+_NONCE = re.compile(r"[0-9a-f]{32}")
 _LENGTH = struct.Struct("<I")
 
 
@@ -67,6 +72,13 @@ class Hello:
     supported: tuple[str, ...]
     device_pixel_ratio: float
     token: str | None
+    nonce: str | None = None
+    """32 hex digits of the viewer's choice."""
+
+    @property
+    def wants_proof(self) -> bool:
+        """It is not a hello yet, but asks the hub for its proof."""
+        return PROOF in self.supported and self.nonce is not None and self.token is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +144,10 @@ def _hello(fields: dict[str, Any]) -> Hello:
     token = fields.get("token")
     if not (token is None or isinstance(token, str)):
         _malformed("hello.token is a string")
-    return Hello(tuple(supported), _number(fields, "device_pixel_ratio", 1.0), token)
+    nonce = fields.get("nonce") if PROOF in supported else None
+    if not (nonce is None or (isinstance(nonce, str) and _NONCE.fullmatch(nonce))):
+        _malformed("hello.nonce is 32 hex digits")
+    return Hello(tuple(supported), _number(fields, "device_pixel_ratio", 1.0), token, nonce)
 
 
 def _set_viewport(fields: dict[str, Any]) -> SetViewport:
@@ -197,6 +212,11 @@ def _malformed(reason: str) -> NoReturn:
 # To a viewer ----------------------------------------------------------------------------------------------------------
 
 
+def proof_message(nonce: str, mac: str) -> str:
+    """The hub's answer to a hello that wants a proof: its own *nonce*, and the *mac* of `auth.prove`."""
+    return _json({"type": "proof", "nonce": nonce, "mac": mac})
+
+
 def config_message(
     width: int,
     height: int,
@@ -205,15 +225,22 @@ def config_message(
     codec: str | None = None,
     pixel_ratio: float = 1.0,
     color: ColorSpace | None = None,
+    supported: Iterable[str] = (),
+    hub: Mapping[str, str] | None = None,
 ) -> str:
-    """What comes next: pictures, or video of this *codec*; to a viewer of `rfb/tiles` both in any order from there."""
-    features = [TILES] if selection.tiles else []
+    """What comes next: pictures, or video of this *codec*; to a viewer of `rfb/tiles` both in any order from there.
+
+    *hub*, its id and its version, is told to viewers that *supported* something beyond the base.
+    """
+    offered = set(supported)
+    features = [name for name, holds in ((TILES, selection.tiles), (PROOF, PROOF in offered)) if holds]
     features += [name for name, form in VIDEO.items() if name.startswith("rfb/") and form in selection.video]
     return _json(
         {"type": "config", "transport": "webcodecs" if codec else "image", "width": width, "height": height}
         | ({"codec": codec} if codec else {})
         | {"coords": "frame-pixels", "features": features}
         | ({"alpha": True} if alpha else {})
+        | (dict(hub) if hub and offered & {TILES, PROOF} else {})
         | _meaning(pixel_ratio, color)
     )
 

@@ -75,6 +75,7 @@ class Scene:
     def restart(self, size: tuple[int, int], options: StreamOptions) -> None:
         """The stream has new options and no frame."""
         self.size, self.options, self.newest, self.pace = size, options, None, Pace(options.still_after)
+        self._failed = None
 
 
 def exact_fidelity(selection: Selection, options: StreamOptions) -> Fidelity:

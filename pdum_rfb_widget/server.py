@@ -12,28 +12,32 @@ import json
 import logging
 import os
 import re
+import secrets
 import threading
 from collections.abc import Coroutine, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote
 
 from websockets.asyncio.server import Server as Listener
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as listen
+from websockets.asyncio.server import unix_serve as listen_on_socket
 from websockets.http11 import Request, Response
 
-from . import page
-from .auth import check_origin, is_local, new_token, origin_allowed, same_token
+from . import page, runtime
+from .auth import check_origin, is_local, new_token, origin_allowed, prove, same_token
 from .broadcast import Broadcast, Viewer
-from .cells import current_cell
+from .cells import current_cell, current_session
 from .display import Display
 from .encoders.base import require_codec
-from .protocol import CloseCode, Hello, ProtocolError
+from .protocol import CloseCode, Hello, ProtocolError, proof_message
 from .scene import Scene
 from .session import HELLO_TIMEOUT, Session
-from .transport import MAX_MESSAGE, LimitedConnection, WebSocketTransport
+from .transport import MAX_MESSAGE, LimitedConnection, ProvingTransport, WebSocketTransport
 from .types import MAX_SIDE, StreamOptions, check_int
 
 log = logging.getLogger(__name__)
@@ -50,7 +54,6 @@ _MAX_STRANGERS = 64
 """Connections that have not said hello yet; a page opens one, and says it at once."""
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-_STREAM_NAME = re.compile(r"[\w.~-]{1,64}")
 _T = TypeVar("_T")
 
 
@@ -60,12 +63,20 @@ class Server:
     def __init__(self) -> None:
         self.token = new_token()
         """What every viewer must present. It dies with the hub."""
+        self.hub_id = runtime.new_hub_id()
+        """Its name among the hubs of this user: 16 hex digits. No secret."""
+        self.hub_key = secrets.token_hex(32)
+        """What it proves itself with to a viewer that knows it (`rfb/proof`). It opens nothing."""
         self.closed = False
         self._origins: set[str] = set()
         self._pid = os.getpid()
+        self._started = runtime.started(self._pid)
         self._streams: dict[str, Broadcast] = {}
         self._displays: dict[str, Display] = {}
         self._listeners: dict[tuple[str, int], Listener] = {}
+        self._folder: Path | None = None
+        self._socket = ""
+        self._private: Listener | None = None
         self._listening = asyncio.Lock()
         self._strangers: set[Viewer] = set()
         self._threads = max(2, os.cpu_count() or 2)
@@ -74,6 +85,7 @@ class Server:
         self._thread = threading.Thread(target=self._loop.run_forever, name="rfb-hub", daemon=True)
         self._thread.start()
         atexit.register(self.close)
+        self._on_loop(self._listen_privately())
 
     # Streams ----------------------------------------------------------------------------------------------------------
 
@@ -95,7 +107,7 @@ class Server:
         *options* are those of `types.StreamOptions`. The size is what viewers are told before the first frame; every
         frame brings its own. Raises `ValueError` when the name is taken, or is not 1 to 64 letters, digits or ``._~-``.
         """
-        return self._on_loop(self._put_stream(name, width, height, options, replace=False))
+        return self._on_loop(self._put_stream(name, width, height, options, current_session(), replace=False))
 
     def remove_stream(self, name: str) -> None:
         """Close the stream and its viewers. Does nothing when there is no such stream."""
@@ -107,15 +119,22 @@ class Server:
 
         Without a *name* it is the first of ``default``, ``default-2`` and so on that is free.
         """
-        return self._on_loop(self._put_stream(name, width, height, options, replace=True))
+        return self._on_loop(self._put_stream(name, width, height, options, current_session(), replace=True))
 
     async def _put_stream(
-        self, name: str | None, width: int, height: int, options: dict[str, Any], *, replace: bool
+        self,
+        name: str | None,
+        width: int,
+        height: int,
+        options: dict[str, Any],
+        session: str | None,
+        *,
+        replace: bool,
     ) -> Display:
         if name is None:
             names = (DEFAULT_STREAM, *(f"{DEFAULT_STREAM}-{n}" for n in range(2, len(self._streams) + 2)))
             name = next(name for name in names if name not in self._streams)
-        if not isinstance(name, str) or not _STREAM_NAME.fullmatch(name):
+        if not isinstance(name, str) or not runtime.STREAM_NAME.fullmatch(name):
             raise ValueError(f"a stream's name is 1 to 64 letters, digits, '.', '_', '~' or '-', not {name!r}")
         if name in self._streams and not replace:
             raise ValueError(f"there is a stream {name!r} already")
@@ -127,10 +146,17 @@ class Server:
         if name in self._displays:
             self._displays[name].retire()
         display = Display(self, stream, checked.event_queue_size)
+        display.session = session
         stream.take_over(display, size, checked)
         self._streams[name] = stream
         self._displays[name] = display
         return display
+
+    def close_session(self, session: str) -> None:
+        """Close the displays that the *session* of a marimo app has made."""
+        for display in tuple(self._displays.values()):
+            if display.session == session:
+                display.close()
 
     def forget(self, display: Display) -> Future[None] | None:
         """Begin to drop *display*'s stream and to close its viewers, unless another display has taken it over."""
@@ -169,7 +195,7 @@ class Server:
     def address(self, wanted: tuple[str, int] | None = None) -> tuple[str, int]:
         """Host and port at which a browser on this machine reaches the listener *wanted*, or else the first."""
         if not self._listeners:
-            raise RuntimeError("the hub listens nowhere: it was closed")
+            raise RuntimeError("the hub listens on no TCP port: it was closed, or serve() was told tcp=False")
         host, port = wanted or next(iter(self._listeners))
         return _WILDCARDS.get(host, host), port
 
@@ -186,36 +212,70 @@ class Server:
 
     async def _bind(self, host: str, port: int | None) -> tuple[str, int]:
         try:
-            listener = await listen(
-                self._welcome,
-                host,
-                port or 0,
-                process_request=self._answer_http,
-                create_connection=LimitedConnection,
-                compression=None,  # pixels are compressed already: 5 ms for 200 KB, and nothing gained
-                max_size=MAX_MESSAGE,
-                max_queue=16,
-                open_timeout=HELLO_TIMEOUT,
-                ping_interval=20,
-                ping_timeout=60,  # a kernel that holds the GIL for long must not lose its viewers
-                close_timeout=2,
-                server_header=None,
-                logger=_websocket_log,
-            )
+            listener = await listen(self._welcome, host, port or 0, **self._settings)
         except OSError as error:
             raise OSError(error.errno, f"can't listen on {host}:{port}: {error.strerror or error}") from None
         bound = (host, int(next(iter(listener.sockets)).getsockname()[1]))
         self._listeners[bound] = listener
+        self._tell_where()
         return bound
+
+    async def _listen_privately(self) -> None:
+        """Listen where only processes of this user come, and leave word of it for the servers that lead pages here."""
+        runtime.sweep()
+        try:
+            self._folder = runtime.own_folder()
+            if os.name == "posix":
+                path = runtime.new_socket_path(self._folder, self.hub_id)
+                welcome = partial(self._welcome, by_route=True)
+                self._private = await listen_on_socket(welcome, str(path), **self._settings)
+                self._socket = str(path)
+        except OSError as error:
+            log.warning("notebook servers can't lead pages to this hub, only its TCP port can: %s", error)
+        self._tell_where()
+
+    def _tell_where(self) -> None:
+        if self._folder:
+            try:
+                runtime.write(self._folder, self._file())
+            except OSError as error:
+                log.warning("notebook servers can't find this hub, only its TCP port leads to it: %s", error)
+
+    def _file(self) -> runtime.HubFile:
+        host, port = self.address() if self._listeners else ("", 0)
+        where = runtime.machine(), self._socket, host, port
+        return runtime.HubFile(self.hub_id, self._pid, self._started, *where, runtime.package_version())
+
+    @property
+    def private(self) -> bool:
+        """It listens on a unix socket that only this user's processes reach."""
+        return bool(self._socket)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return dict(
+            process_request=self._answer_http,
+            create_connection=LimitedConnection,
+            compression=None,  # pixels are compressed already: 5 ms for 200 KB, and nothing gained
+            max_size=MAX_MESSAGE,
+            max_queue=16,
+            open_timeout=HELLO_TIMEOUT,
+            ping_interval=20,
+            ping_timeout=60,  # a kernel that holds the GIL for long must not lose its viewers
+            close_timeout=2,
+            server_header=None,
+            logger=_websocket_log,
+        )
 
     # Viewers ----------------------------------------------------------------------------------------------------------
 
-    async def _welcome(self, socket: ServerConnection) -> None:
+    async def _welcome(self, socket: ServerConnection, by_route: bool = False) -> None:
+        """*by_route*: by the unix socket, where the server that leads pages here has checked where they come from."""
         transport = WebSocketTransport(socket)
         request = socket.request
         assert request is not None
         origin, host = (", ".join(request.headers.get_all(name)) or None for name in ("Origin", "Host"))
-        if not origin_allowed(origin, host, self._origins):
+        if not by_route and not origin_allowed(origin, host, self._origins):
             log.warning("a page from %s was refused; pass origins=[...] to allow it", origin)
             await transport.close(CloseCode.BAD_ORIGIN, f"pages from {origin} may not open this stream")
             return
@@ -229,12 +289,18 @@ class Server:
                 raise ProtocolError(CloseCode.NO_STREAM, f"there is no stream {name[:64]!r}")
             self._strangers.discard(viewer)
 
+        def answer(hello: Hello) -> str:
+            nonce = secrets.token_hex(16)
+            return proof_message(nonce, prove(self.hub_key, hello.nonce or "", nonce, self.hub_id, name))
+
         if len(self._strangers) >= _MAX_STRANGERS:
             await transport.close(CloseCode.OVER_LIMIT, f"{_MAX_STRANGERS} connections have not said hello yet")
             return
         scene = stream.scene if stream else Scene(StreamOptions())
-        local = is_local(origin, socket.remote_address[0])
-        viewer = Viewer(Session(scene, authorize, self._loop.time(), local), transport, stream)
+        peer = ", ".join(request.headers.get_all(runtime.PEER)) if by_route else socket.remote_address[0]
+        hub = {"hub": self.hub_id, "version": runtime.package_version()}
+        session = Session(scene, authorize, self._loop.time(), is_local(origin, peer), hub)
+        viewer = Viewer(session, ProvingTransport(transport, answer), stream)
         self._strangers.add(viewer)
         try:
             await viewer.run()
@@ -291,6 +357,8 @@ class Server:
     def _start_to_close(self) -> Future[None] | None:
         if not self.usable:
             return None
+        if self._folder:
+            runtime.forget(self._file())
         shut_down = self._start(self._shut_down())
         self.closed = True
         atexit.unregister(self.close)
@@ -303,7 +371,7 @@ class Server:
         await asyncio.gather(*(display.recorded() for display in self._displays.values()))
         self._streams.clear()
         self._displays.clear()
-        for listener in self._listeners.values():
+        for listener in (*self._listeners.values(), *filter(None, [self._private])):
             listener.close()
         if others := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(others, timeout=_LAST_WORDS)
@@ -369,13 +437,17 @@ def hub() -> Server:
         return _hub
 
 
-def serve_server(*, host: str = "127.0.0.1", port: int | None = None, origins: Iterable[str] = ()) -> Server:
+def serve_server(
+    *, host: str = "127.0.0.1", port: int | None = None, origins: Iterable[str] = (), tcp: bool = True
+) -> Server:
     """The process's hub, listening on *host*:*port*, for several streams: ``server.add_stream(name, width, height)``.
 
     *port* None means any free one in notebooks and 8765 in scripts. The result can be awaited and is a context manager.
-    *origins* are pages of other machines that may connect; those of this one may always.
+    *origins* are pages of other machines that may connect; those of this one may always. With ``tcp=False`` no port is
+    opened: pages come through Jupyter's or marimo's own server, by a unix socket that is this user's alone. Raises
+    `RuntimeError` where there is no such socket, as on Windows.
     """
-    return _listening_hub(host, port, origins)[0]
+    return _listening_hub(host, port, origins, tcp)[0]
 
 
 def serve(
@@ -386,6 +458,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int | None = None,
     origins: Iterable[str] = (),
+    tcp: bool = True,
     **options: Any,
 ) -> Display:
     """A display of *width* x *height* pixels (1 to 16384 each) that browsers can attach to; returns at once.
@@ -393,19 +466,28 @@ def serve(
     Starts the process's hub or uses it again, so that ``await serve(...)``, ``with serve(...) as display`` and calling
     it twice are all right. Without a *name* the stream is the calling notebook cell's: run the cell again, and the
     viewers move over to the new display. In scripts the first is ``default``, then ``default-2`` and so on. A *name*
-    that is taken is taken over likewise. *host*, *port* and *origins* are as for `serve_server`, *options* those of
-    `types.StreamOptions`.
+    that is taken is taken over likewise. *host*, *port*, *origins* and *tcp* are as for `serve_server`, *options* those
+    of `types.StreamOptions`.
     """
-    server, address = _listening_hub(host, port, origins)
+    server, address = _listening_hub(host, port, origins, tcp)
     cell = current_cell()
     display = server.put_stream(cell.next_stream_name() if cell and name is None else name, width, height, **options)
-    display.reach(address)
+    if address:
+        display.reach(address)
     return display
 
 
-def _listening_hub(host: str, port: int | None, origins: Iterable[str]) -> tuple[Server, tuple[str, int]]:
+def _listening_hub(
+    host: str, port: int | None, origins: Iterable[str], tcp: bool
+) -> tuple[Server, tuple[str, int] | None]:
+    if not tcp and port is not None:
+        raise ValueError(f"tcp=False opens no port, and port={port} asks for one")
     server = hub()
     server.allow_origins(origins)
+    if not tcp:
+        if not server.private:
+            raise RuntimeError("without TCP nobody reaches this hub: it has no unix socket")
+        return server, None
     if port is None and not server.port and not current_cell():
         port = SCRIPT_PORT
     return server, server.listen(host, port)

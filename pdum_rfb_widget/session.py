@@ -19,7 +19,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .adaptive import COARSEST, EXACT, FRAME_LATENCY, QUALITIES, Kind, Ladder, Link, fits
+from .adaptive import EXACT, Kind, Link
+from .course import Course
 from .damage import TileMap
 from .lanes import Chunk
 from .picture import Picture, Region, whole
@@ -42,10 +43,9 @@ from .protocol import (
     tiles_header,
     video_header,
 )
-from .scene import Plan, Scene, exact_fidelity, nearest_rung
-from .steering import Medium, Relief, Setback, Step
+from .scene import Plan, Scene
 from .stills import Stills
-from .types import Encoded, EventDict, Fidelity, LaneKey, Selection, StreamOptions
+from .types import Encoded, EventDict, LaneKey, Selection, StreamOptions
 
 HELLO_TIMEOUT = 10.0
 """Seconds for the first message: ten round trips of a bad satellite link."""
@@ -104,6 +104,8 @@ class Session:
     authorize: Callable[[Hello], None]
     started: float
     local: bool = False
+    hub: dict[str, str] = field(default_factory=dict)
+    """Who answers: the hub's id and version, for `config`."""
     selection: Selection | None = None
     viewport: SetViewport | None = None
     resized_at: float = -math.inf
@@ -114,14 +116,11 @@ class Session:
     _supported: tuple[str, ...] = ()
     _picture: Picture = field(default_factory=Picture)
     _stills: Stills = field(init=False)
-    _ladder: Ladder = field(default_factory=Ladder)
-    _video_ladder: Ladder = field(default_factory=Ladder)
-    _medium: Medium = field(default_factory=Medium)
-    _setback: Setback = field(default_factory=Setback)
-    _relief: Relief = field(default_factory=Relief)
-    _steered: int = -1
-    """The version for which it was last chosen how to feed the viewer."""
-    _pixels: float = 0.0
+    _course: Course = field(init=False)
+    _steered: tuple[int, bool] | None = None
+    """The version for which it was last chosen how to feed the viewer, and whether there was video."""
+    _in_lane: bool = False
+    _refused: ProtocolError | None = None
     _send_again: bool = False
     _chunks: deque[Chunk] = field(default_factory=deque)
     """Of its lane, to be sent before anything else."""
@@ -141,6 +140,7 @@ class Session:
     def __post_init__(self) -> None:
         self._mark = _Mark(self.started)
         self.link = Link(self.local, self.options.bitrate)
+        self._course = Course(self.scene, self.link)
         self._stills = Stills(self.scene, self._picture, self.link)
 
     # What it is told --------------------------------------------------------------------------------------------------
@@ -174,8 +174,13 @@ class Session:
         self._stills.forget()
         self._leave_lane()
         self.link.bitrate = self.options.bitrate
+        self._course = Course(self.scene, self.link)
+        self._codec = None
         if self.selection:
-            self.selection = negotiate(self._supported, self.options, self.scene.video_installed)
+            try:
+                self.selection = negotiate(self._supported, self.options, self.scene.video_installed)
+            except ProtocolError as refused:
+                self._refused = refused  # of this viewer alone: it is told by the next `plan`
 
     def gone(self) -> None:
         """Nothing more can be sent."""
@@ -187,8 +192,8 @@ class Session:
 
     def held_up(self, lane: LaneKey, now: float) -> None:
         """It was too slow for the others of that *lane*, and is in it no more."""
-        self._setback.fell(lane.rung, now)
-        self._steered = -1
+        self._course.held_up(lane, now)
+        self._steered = None
 
     def _open(self, hello: Hello) -> None:
         self.authorize(hello)
@@ -203,7 +208,7 @@ class Session:
     def _leave_lane(self) -> None:
         self.scene.lanes.leave(self)
         self._chunks.clear()
-        self._steered = -1
+        self._steered = None
 
     def _notice(self, event: EventDict) -> None:
         if event["type"] in ("show", "hide"):
@@ -247,15 +252,17 @@ class Session:
     def only_video_serves(self) -> bool:
         """Nothing but a keyframe of video can feed it: it takes no pictures, or knows no way back from them."""
         selection = self.selection
-        return bool(selection and (not selection.pictures or (self._codec and not selection.tiles)))
+        return bool(selection and (not selection.pictures or (self._in_lane and self._codec and not selection.tiles)))
 
     @property
     def scale(self) -> float:
         """Of the publisher's own size, what this viewer could keep up with; 1 for all of it."""
-        return self._relief.step.scale
+        return self._course.step.scale
 
     def plan(self, now: float) -> Plan | None:
         """What shall be encoded for this viewer now, of the newest frame; if nothing, `next_look` says when to ask."""
+        if self._refused:
+            raise self._refused
         newest, selection = self.scene.newest, self.selection
         self._look = math.inf
         if newest is None or selection is None or not self.visible:
@@ -268,8 +275,8 @@ class Session:
                 return None
             plan, self._look = self._stills.next(newest, selection, now)
             return plan
-        self._look = self.video_room_at(now)
-        if self._look > now:
+        if (look := self.video_room_at(now)) > now:
+            self._look = look
             return None
         if still_has_place and not self._send_again:
             still = self._stills.over_motion(newest, selection, self.counters.frames_sent, now)
@@ -334,7 +341,7 @@ class Session:
         pixels = tiles.width * tiles.height
         messages.append(self._account(header, chunk.payload, pixels, "video", False, now))
         self._account_frame(region, chunk.encode_ms, now)
-        self._weigh(region.pixels)
+        self._course.weigh(region.pixels)
         return messages
 
     def _account(
@@ -366,107 +373,34 @@ class Session:
         over = self._unacknowledged - self._window
         if not self.visible or over > 0 or (over == 0 and self._chunks):
             return math.inf
-        step = self._relief.step
+        step = self._course.step
         next_frame = self._frame_at + 0.9 / (step.fps * self.scene.pace.fps) if step.fps < 1 else now
         return max(self.link.next_send(now), next_frame, self._probe_at if over == 0 else now)
 
     def _steer(self, newest: TileMap, selection: Selection, now: float) -> None:
-        """Once a frame: whether it comes as video, and what is given up for the viewer."""
-        if newest.version == self._steered:
+        """Once a frame: whether it comes as video, and by which lane."""
+        asked = newest.version, self.scene.video_works
+        if asked == self._steered:
             return
-        self._steered = newest.version
+        self._steered = asked
         if not (self.scene.video_works or selection.pictures):
             raise ProtocolError(CloseCode.NO_FORMAT, "the hub can't encode video, and the viewer takes nothing else")
-        area = newest.width * newest.height
-        wanted = self._wanted_lane(area, selection, now) if self.scene.video_works else None
+        turnaround = self._rtt / self._window
+        lane = self._course.lane(newest.width * newest.height, selection, turnaround, now)
         if selection.video:
-            self.scene.lanes.place(self, wanted)
-        if wanted:
-            fps = min(self.scene.pace.fps, self.link.draws("video", area))
-            self.link.need(fps * self.scene.video_costs.nbytes(wanted.rung, area))
-        costs = self.scene.video_costs if wanted else self.scene.costs
-        share = 1.0 if wanted else self._pixels / area
-        full = share * max(self.scene.size[0] * self.scene.size[1], area)
-
-        def enough(step: Step, margin: float) -> bool:
-            pixels = full * step.scale**2 if self.options.adaptive else share * area
-            return fits(COARSEST, pixels, costs, self.link, self.scene.pace.fps * step.fps, margin)
-
-        # Nothing paces a local viewer as well as its own acknowledgements.
-        if self.options.adaptive or math.isfinite(self.link.budget):
-            self._relief.judge(enough, now)
-
-    def _wanted_lane(self, area: int, selection: Selection, now: float) -> LaneKey | None:
-        if not selection.video:
-            return None
-        options, fps = self.options, self.scene.pace.fps
-        if options.quality == "lossless" and selection.pictures:
-            return LaneKey(selection.video, EXACT)
-        rung = max(EXACT + 1, self._video_ladder.judge(area, self.scene.video_costs, self.link, fps, now))
-        if isinstance(options.quality, int):
-            rung = nearest_rung(options.quality)
-        rung = max(rung, self._setback.judge(self._rtt / self._window, fps, now))
-        if not selection.pictures:
-            return LaneKey(selection.video, min(rung, COARSEST))
-        if rung > COARSEST or (options.codec == "auto" and not self._video_is_better(area, rung, now)):
-            return None
-        return LaneKey(selection.video, rung)
-
-    def _video_is_better(self, area: int, rung: int, now: float) -> bool:
-        costs, link, fps = self.scene.costs, self.link, self.scene.pace.fps
-        pictures = self._ladder.judge(self._pixels, costs, link, fps, now)
-        fit = fits(min(pictures, 1), self._pixels, costs, link, fps, 1.4)
-        return self._medium.judge(self._pixels / area, pictures, rung, fit, now)
+            self._in_lane = self.scene.lanes.place(self, lane, must=not selection.pictures)
 
     # Pictures ---------------------------------------------------------------------------------------------------------
 
     def _plan_frame(self, newest: TileMap, selection: Selection, now: float) -> Plan:
         everything = self._send_again or not selection.tiles
         region = whole(newest) if everything else self._picture.behind(newest)
-        self._weigh(region.pixels)
-        rung = self._rung(region.pixels, selection, now)
+        self._course.weigh(region.pixels)
+        rung = self._course.rung(region.pixels, selection, now)
         if rung == EXACT and not everything:
             # Fewer rectangles cost less than a few tiles; lossy ones would make those lossy that rest exact.
             region = self._picture.behind(newest, EXACT_WASTE)
-        return Plan(region, self._fidelity(selection, rung), rung, still=False)
-
-    def _weigh(self, pixels: int) -> None:
-        """So many *pixels* changed in a frame that is sent."""
-        self._pixels = pixels if self._pixels == 0 else 0.8 * self._pixels + 0.2 * pixels
-
-    def _rung(self, pixels: int, selection: Selection, now: float) -> int | None:
-        """The rung for a frame of which so many *pixels* changed."""
-        quality, costs, link = self.options.quality, self.scene.costs, self.link
-        if isinstance(quality, int) and selection.lossy:
-            link.need(self._chosen_need)
-            return None
-        if selection.lossy is None:
-            link.need(self._chosen_need)
-            return EXACT
-        best = EXACT if quality == "auto" and selection.exact else EXACT + 1
-        fps = self.scene.pace.fps
-        rung = max(best, self._ladder.judge(self._pixels, costs, link, fps, now))
-        link.need(min(fps, link.draws(costs.kind(rung), self._pixels)) * costs.nbytes(rung, self._pixels))
-        most = link.budget * FRAME_LATENCY
-        while rung < COARSEST and costs.nbytes(rung, pixels) > most:
-            rung += 1
-        return rung
-
-    @property
-    def _chosen_need(self) -> float:
-        """What a quality that was set by hand asks of a local link: to be clearly faster than `bitrate`, whatever the
-        pictures take. They are to be so, and the window alone keeps them from piling up."""
-        return self.options.bitrate / 8
-
-    def _fidelity(self, selection: Selection, rung: int | None) -> Fidelity:
-        options = self.options
-        if rung == EXACT:
-            return exact_fidelity(selection, options)
-        assert selection.lossy
-        if rung is None:
-            assert isinstance(options.quality, int)
-            return Fidelity(selection.lossy, options.quality, selection.tiles)
-        return Fidelity(selection.lossy, QUALITIES[rung - 1], selection.tiles, or_exact=selection.exact)
+        return Plan(region, self._course.fidelity(selection, rung), rung, still=False)
 
     # Figures and times ------------------------------------------------------------------------------------------------
 
@@ -504,7 +438,7 @@ class Session:
 
     @property
     def _target_fps(self) -> float:
-        return self.options.fps * self._relief.step.fps
+        return self.options.fps * self._course.step.fps
 
     def metrics(self) -> dict[str, float]:
         """The counters, with what is in flight."""
@@ -542,7 +476,7 @@ class Session:
 
     @property
     def _window(self) -> int:
-        return 1 if self._relief.step.narrow else self.options.max_inflight
+        return 1 if self._course.step.narrow else self.options.max_inflight
 
     @property
     def _unacknowledged(self) -> int:
@@ -566,7 +500,9 @@ class Session:
     def _config_if_new(self, tiles: TileMap) -> list[Message]:
         assert self.selection
         size, meaning = (tiles.width, tiles.height), (tiles.pixel_ratio, tiles.color)
-        config = config_message(*size, self.selection, self.options.alpha, self._codec, *meaning)
+        config = config_message(
+            *size, self.selection, self.options.alpha, self._codec, *meaning, self._supported, self.hub
+        )
         if config == self._config:
             return []
         self._config = config

@@ -25,7 +25,7 @@ class Medium:
 
     MOVING = 0.15
     """The share of the picture that changes with each frame from which video is worth it: less is cheap as tiles."""
-    TO_VIDEO = 0.4
+    TO_VIDEO = 0.25
     """Seconds for which video has to be the better one."""
     PATIENCE = (2.0, 16.0)
     """Seconds for which pictures have to be the better ones; doubled when that failed soon after."""
@@ -122,9 +122,11 @@ class Relief:
     def step(self) -> Step:
         return self.STEPS[self.at]
 
-    def judge(self, enough: Callable[[Step, float], bool], now: float) -> Step:
-        """The step to take, where *enough* says of one, and a margin, whether the coarsest quality fits then."""
-        if not enough(self.step, 1.0) and self.at < len(self.STEPS) - 1:
+    def judge(self, enough: Callable[[Step, float], bool], now: float, *, with_size: bool = True) -> Step:
+        """The step to take, where *enough* says of one, and a margin, whether the coarsest quality fits then. Only
+        *with_size* the size is given up."""
+        steps = [step for step in self.STEPS if with_size or step.scale == 1]
+        if not enough(self.step, 1.0) and self.at < len(steps) - 1:
             direction, seconds = 1, self.SUFFERING
         elif self.at and enough(self.STEPS[self.at - 1], 1.4):
             direction, seconds = -1, self._patience

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 from weakref import WeakSet
 
@@ -12,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode as WebSocketCode
 from websockets.server import ServerProtocol
 
-from .protocol import CloseCode
+from .protocol import CloseCode, Hello, parse
 from .session import Message
 
 MAX_MESSAGE = 64 * 1024
@@ -119,3 +120,29 @@ class WebSocketTransport:
         except TimeoutError:
             # A peer that doesn't read: the close frame waits behind what it has not taken.
             self._socket.transport.abort()
+
+
+class ProvingTransport:
+    """A `Transport` on which the hub proves itself first, once, to a viewer that asks for it (`rfb/proof`).
+
+    *prove* makes the answer to such a hello. It is answered here, before the session hears anything: nothing else is
+    sent until a hello came that counts.
+    """
+
+    def __init__(self, transport: Transport, prove: Callable[[Hello], str]) -> None:
+        self._transport = transport
+        self._prove: Callable[[Hello], str] | None = prove
+        self.send = transport.send
+        self.close = transport.close
+
+    @property
+    def latency(self) -> float:
+        return self._transport.latency
+
+    async def receive(self) -> str | bytes:
+        message = await self._transport.receive()
+        prove, self._prove = self._prove, None
+        if prove and isinstance(hello := parse(message), Hello) and hello.wants_proof:
+            await self._transport.send(prove(hello))
+            return await self._transport.receive()
+        return message

@@ -54,6 +54,7 @@ class VideoCast:
         self._loop = asyncio.get_running_loop()
         self._encoders: dict[Lane, LaneEncoder] = {}
         self._again: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def step(self) -> None:
         """Let every lane that has room take the newest frame, and close those that nobody is in any more."""
@@ -66,7 +67,8 @@ class VideoCast:
         self._again = None if math.isinf(look) else self._loop.call_at(look, self.step)
 
     def close(self) -> None:
-        """Close every encoder."""
+        """Close every encoder; nothing is encoded any more."""
+        self._closed = True
         if self._again:
             self._again.cancel()
         while self._encoders:
@@ -76,7 +78,7 @@ class VideoCast:
         """Encode the newest frame if *lane* takes it; when to ask again otherwise."""
         if (frame := self._hold()) is None:
             return math.inf
-        take, look = lane.take(frame.tiles, self._loop.time())
+        take, look = self._scene.lanes.take(lane, frame.tiles, self._loop.time())
         if take is None:
             self._release(frame)
             return look
@@ -89,10 +91,15 @@ class VideoCast:
             with contextlib.suppress(RuntimeError):  # the hub was closed meanwhile
                 self._loop.call_soon_threadsafe(self._deliver, lane, take, outcome)
 
-        encoder.encode(frame, take, encoded)
+        try:
+            encoder.encode(frame, take, encoded)
+        except RuntimeError:
+            self._release(frame)
         return look
 
     def _deliver(self, lane: Lane, take: Take, outcome: Chunk | BaseException) -> None:
+        if self._closed:
+            return
         if isinstance(outcome, BaseException):
             log.error("video of %dx%d: pictures serve from now on", *take.tiles.size, exc_info=outcome)
             self._scene.fail_video(take.tiles.size)
@@ -116,20 +123,24 @@ class LaneEncoder:
         self._of: tuple[VideoFormat, int, int, ColorSpace | None] | None = None
 
     def encode(self, frame: Frame, take: Take, done: Callable[[Chunk | BaseException], None]) -> None:
-        """Call *done* with the access unit for *frame*, on the lane's thread."""
+        """Call *done* with the access unit for *frame*, on the lane's thread. Raises `RuntimeError` when the process
+        is ending."""
         self._thread.submit(self._run, frame, take, done)
 
     def close(self) -> None:
         """Once what was begun is done."""
-        self._thread.submit(self._close)
+        with contextlib.suppress(RuntimeError):  # the process is ending
+            self._thread.submit(self._close)
         self._thread.shutdown(wait=False)
 
     def _run(self, frame: Frame, take: Take, done: Callable[[Chunk | BaseException], None]) -> None:
+        outcome: Chunk | BaseException
         try:
-            done(self.chunk(frame, take))
+            outcome = self.chunk(frame, take)
         except BaseException as error:
             self._close()
-            done(error)
+            outcome = error
+        done(outcome)
 
     def chunk(self, frame: Frame, take: Take) -> Chunk:
         """The access unit for *frame*, encoded on this thread, which is to be the same each time."""

@@ -23,6 +23,14 @@ def _close_hub() -> Iterator[None]:
         server._hub.close()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _runtime_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The hubs of tests, and the servers that look for them, leave this machine's own alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PDUM_RFB_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        yield
+
+
 @pytest.fixture
 def display() -> rfb.Display:
     return rfb.serve(64, 48, port=0)

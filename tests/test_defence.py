@@ -50,7 +50,7 @@ def test_a_hello_to_a_display_that_was_closed_meanwhile_is_4404(display: rfb.Dis
 
 
 def test_no_common_format_is_4406(display: rfb.Display) -> None:
-    with RawViewer(display, "webcodecs/h264-annexb") as viewer:
+    with RawViewer(display, "image/avif") as viewer:
         viewer.say(**viewer.hello)
         code, reason = closed(viewer)
         assert code == 4406

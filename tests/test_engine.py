@@ -19,14 +19,15 @@ from playwright.sync_api import Page
 from viewers import RawViewer
 
 import pdum_rfb_widget as rfb
+from pdum_rfb_widget.course import Course
 from pdum_rfb_widget.damage import as_damage
 from pdum_rfb_widget.encoding import Encoding
 from pdum_rfb_widget.frames import FrameStore
-from pdum_rfb_widget.lanes import Lane
-from pdum_rfb_widget.protocol import unpack_binary_message
+from pdum_rfb_widget.lanes import Chunk, Lane
+from pdum_rfb_widget.protocol import ProtocolError, unpack_binary_message
 from pdum_rfb_widget.scene import Scene
 from pdum_rfb_widget.session import Message, Session
-from pdum_rfb_widget.types import Encoded, StreamOptions
+from pdum_rfb_widget.types import Encoded, LaneKey, Selection, StreamOptions
 from pdum_rfb_widget.videocast import LaneEncoder
 
 CAPABILITIES = (
@@ -55,14 +56,30 @@ class Inline(Executor):
         return Future()
 
 
+class Whim(Course):
+    """What a viewer is fed, as a test wants it, so that nothing waits for a link to change."""
+
+    wanted: int | None = None
+
+    def lane(self, area: int, selection: Selection, turnaround: float, now: float) -> LaneKey | None:
+        usual = super().lane(area, selection, turnaround, now)
+        if not selection.video or not self.scene.video_works or (usual and usual.rung == 0):
+            return usual
+        if usual and not selection.pictures:
+            return LaneKey(selection.video, self.wanted or usual.rung)
+        return LaneKey(selection.video, self.wanted) if self.wanted else None
+
+
 class ModelViewer:
     """A session, the canvas that its messages make, and what is not acknowledged yet."""
 
     def __init__(self, scene: Scene, supported: tuple[str, ...], now: float, local: bool) -> None:
         self.session = Session(scene, lambda hello: None, now, local)
         self.canvas = ModelCanvas()
+        self.supported = supported
         self.exact = "image/png" in supported
         self.unacknowledged: deque[int] = deque()
+        self.session._course = self.whim = Whim(scene, self.session.link)
         self.session.receive(json.dumps({"type": "hello", "supported": supported}), now)
 
     def take(self, messages: list[Message]) -> None:
@@ -103,6 +120,8 @@ class Engine(RuleBasedStateMachine):
         self.scene = Scene(self.options)
         self.store = FrameStore()
         self.encoders: dict[Lane, LaneEncoder] = {}
+        self.at_work: list[tuple[Lane, Chunk | None]] = []
+        self.dawdles = self.fails = False
         self.painter = Painter(seed)
         self.now = 1.0
         self.viewers = [ModelViewer(self.scene, supported, self.now, local=True) for supported in CAPABILITIES[:8:3]]
@@ -121,14 +140,21 @@ class Engine(RuleBasedStateMachine):
     @rule(between=BETWEEN)
     def feed(self, between: str) -> None:
         """Every viewer gets what it wants; *between* planning and sending something happens."""
-        for viewer in self.viewers:
+        for viewer in tuple(self.viewers):
             for _ in range(40):
                 if messages := viewer.session.send_chunk(self.now):
                     viewer.take(messages)
                     continue
                 frame = self.store.hold()
                 assert frame
-                plan = viewer.session.plan(self.now)
+                try:
+                    plan = viewer.session.plan(self.now)
+                except ProtocolError:
+                    assert viewer.supported[0] == VIDEO, "only who takes nothing but video ends with the encoder"
+                    self.store.release(frame)
+                    self.viewers.remove(viewer)
+                    viewer.session.gone()
+                    break
                 if plan is None:
                     self.store.release(frame)
                     if self.step_lanes(viewer if between == "reset" else None):
@@ -154,16 +180,39 @@ class Engine(RuleBasedStateMachine):
         for lane in self.scene.lanes:
             frame = self.store.hold()
             assert frame
-            if take := lane.take(frame.tiles, self.now)[0]:
+            if take := self.scene.lanes.take(lane, frame.tiles, self.now)[0]:
                 took = True
                 chunk = self.encoders.setdefault(lane, LaneEncoder(lane.key, 30)).chunk(frame, take)
+                self.at_work.append((lane, None if self.fails else chunk))
                 if resets:
                     resets.reset(self.now)
-                self.scene.learn_video(chunk)
-                for member in self.scene.lanes.encoded(lane, chunk, self.now):
-                    member.give(chunk)
             self.store.release(frame)
+        if self.dawdles:
+            return False
+        self.finish()
         return took
+
+    def finish(self) -> None:
+        """The encoders are done, the latest first."""
+        while self.at_work:
+            lane, chunk = self.at_work.pop()
+            if chunk is None:
+                assert self.scene.newest
+                self.scene.fail_video(self.scene.newest.size)
+                self.at_work.clear()
+                return
+            self.scene.learn_video(chunk)
+            for member in self.scene.lanes.encoded(lane, chunk, self.now):
+                member.give(chunk)
+
+    @rule(dawdles=st.booleans(), fails=st.booleans())
+    def encoders_are(self, dawdles: bool, fails: bool) -> None:
+        self.dawdles, self.fails = dawdles, fails and self.options.codec == "auto"
+
+    @precondition(lambda self: self.viewers)
+    @rule(data=st.data(), rung=st.sampled_from([None, 1, 1, 2, 4]))
+    def another_lane_suits(self, data: st.DataObject, rung: int | None) -> None:
+        data.draw(st.sampled_from(self.viewers)).whim.wanted = rung
 
     @rule(times=st.integers(1, 4), acks=st.lists(st.integers(0, 4)), between=BETWEEN)
     def play(self, times: int, acks: list[int], between: str) -> None:
@@ -221,6 +270,7 @@ class Engine(RuleBasedStateMachine):
             encoder.close()
 
     def _settle(self) -> None:
+        self.dawdles = self.fails = False
         for viewer in getattr(self, "viewers", ()):
             viewer.say(self.now, type="event", event={"type": "show"})
         for _ in range(400):

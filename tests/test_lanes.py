@@ -57,7 +57,7 @@ class Stream:
         return self.step()
 
     def step(self) -> list[Take]:
-        taken = [(lane, take) for lane in self.lanes if (take := lane.take(self.newest, self.now)[0])]
+        taken = [(lane, take) for lane in self.lanes if (take := self.lanes.take(lane, self.newest, self.now)[0])]
         for lane, take in taken:
             self.done(lane, take)
         return [take for _, take in taken]
@@ -286,3 +286,85 @@ def test_one_at_rest_starts_no_encoder() -> None:
     member.stale = False
     stream = Stream(member)
     assert stream.publish() == []
+
+
+def test_who_waits_without_room_costs_the_others_no_keyframe() -> None:
+    healthy, stuck = Member(), Member()
+    stream = Stream(healthy)
+    stream.publish()
+    stuck.room_at = math.inf
+    stream.join(stuck)
+    for _ in range(600):
+        stream.publish(after=1 / 60)
+    assert keyframes(healthy).count(True) == 1
+
+
+def test_a_lane_asks_to_be_asked_when_one_that_holds_it_up_is_to_go() -> None:
+    healthy, dead = Member(), Member()
+    stream = Stream(healthy, dead)
+    stream.publish()
+    dead.room_at = math.inf
+    stream.publish()
+    (lane,) = stream.lanes
+    take, look = lane.take(stream.newest, stream.now)
+    assert (take, dead.sent_away) == (None, [])
+    assert stream.now < look < stream.now + 2 * HELD_LIMIT
+    stream.now = look
+    stream.step()
+    assert dead.sent_away
+    assert healthy.got[-1].tiles is stream.newest
+
+
+def test_a_dead_follower_does_not_keep_out_who_waits() -> None:
+    dead, waits = Member(), Member()
+    stream = Stream(dead)
+    stream.publish()
+    dead.room_at = math.inf
+    stream.join(waits)
+    for _ in range(120):
+        stream.publish(after=1 / 60)
+    assert dead.sent_away
+    assert keyframes(waits)[0]
+
+
+def test_of_two_lanes_a_slower_one_never_sends_who_joins_it_an_older_frame() -> None:
+    member, other = Member(), Member()
+    stream = Stream(member, other)
+    stream.publish()
+    stream.join(member, 2)
+    old, new = stream.lanes
+    stream.version += 1
+    stream.newest = TileMap.whole(8, 6, stream.version)
+    slow, _ = stream.lanes.take(new, stream.newest, stream.now)
+    assert slow
+    stream.publish()
+    stream.done(new, slow)
+    versions = [chunk.tiles.version for chunk in member.got]
+    assert versions == sorted(versions)
+    assert old.followers == {other}
+
+
+def test_one_that_must_have_video_joins_another_lane_where_there_are_too_many() -> None:
+    stream = Stream()
+    for rung in (1, 2, 3):
+        stream.join(Member(), rung)
+    poor = Member()
+    assert stream.lanes.place(poor, LaneKey(H264, 4), must=True)
+    stream.publish()
+    assert len(list(stream.lanes)) == MAX_LANES
+    assert poor.got
+
+
+def test_who_leaves_and_comes_back_while_its_encoder_works_opens_no_other() -> None:
+    member = Member()
+    stream = Stream(member)
+    (lane,) = stream.lanes
+    stream.newest = TileMap.whole(8, 6, 1)
+    take, _ = stream.lanes.take(lane, stream.newest, 0.0)
+    assert take
+    stream.lanes.leave(member)
+    stream.join(member)
+    assert list(stream.lanes) == [lane]
+    stream.done(lane, take)
+    stream.lanes.leave(member)
+    assert list(stream.lanes) == []

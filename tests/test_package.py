@@ -37,6 +37,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_sdist_holds_sources_and_bundle_and_nothing_of_the_machine(sdist: Path) -> None:
     names = {str(path.relative_to(sdist)) for path in sdist.rglob("*") if path.is_file()}
     assert {"pyproject.toml", "README.md", "LICENSE", "js/src/widget.ts", "js/package-lock.json"} <= names
+    assert {"SECURITY.md", "jupyter-config/jupyter_server_config.d/pdum_rfb_widget.json"} <= names
     assert (sdist / "pdum_rfb_widget/static/widget.js").read_bytes() == BUNDLE.read_bytes()
     assert not [name for name in names if "node_modules" in name or "__pycache__" in name or name.startswith("tests")]
 
@@ -51,6 +52,11 @@ def test_a_wheel_from_the_sdist_needs_no_node_and_works(sdist: Path, tmp_path: P
         archive.extractall(tmp_path / "site")
     assert {"pdum_rfb_widget/static/widget.js", "pdum_rfb_widget/py.typed"} <= set(names)
     assert not [name for name in names if name.startswith(("js/", "tests/", "notebooks/"))]
+    enabled = next(name for name in names if name.endswith("etc/jupyter/jupyter_server_config.d/pdum_rfb_widget.json"))
+    assert ".data/data/" in enabled
+    (points,) = (tmp_path / "site").glob("*.dist-info/entry_points.txt")
+    for group in ("marimo.server.asgi.middleware", "marimo.kernel.lifespan"):
+        assert f"[{group}]\npdum_rfb_widget = " in points.read_text()
     code = (
         "import pdum_rfb_widget as rfb, numpy, pathlib, sys; d = rfb.serve(8, 8, port=0);"
         "d.publish(numpy.zeros((8, 8), 'uint8')); w = d.widget();"

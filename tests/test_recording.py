@@ -150,6 +150,7 @@ def test_it_begins_with_what_is_shown_already(display: rfb.Display, path: Path, 
 
 def test_the_same_picture_again_is_no_frame(display: rfb.Display, path: Path) -> None:
     with display.record(path) as recording:
+        publish(display, recording, 80)
         for _ in range(5):
             display.publish(grey(80))
         publish(display, recording, 160)

@@ -88,3 +88,11 @@ def test_a_bad_moment_costs_nothing() -> None:
     relief = Relief()
     run(suffers(relief, enough_at=99), 0, Relief.SUFFERING - 0.05)
     assert run(suffers(relief, enough_at=0), 1, 0.1) == Relief.STEPS[0]
+
+
+def test_size_is_given_up_only_where_the_publisher_is_to_be_told() -> None:
+    relief = Relief()
+    for step in range(60 * 20):
+        relief.judge(lambda step, margin: False, step / 60, with_size=False)
+    assert relief.step.narrow
+    assert relief.step.scale == 1

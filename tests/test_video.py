@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from hosts import wait_for
 from model import ModelCanvas
-from viewers import RawViewer, closed
+from viewers import RawViewer, closed, grey
 
 import pdum_rfb_widget as rfb
 from pdum_rfb_widget.encoders.base import register_video_encoder
 from pdum_rfb_widget.protocol import unpack_binary_message
+from pdum_rfb_widget.session import Session
 from pdum_rfb_widget.steering import Relief
 from pdum_rfb_widget.types import Pixels
 from pdum_rfb_widget.videocast import LaneEncoder
@@ -257,14 +258,15 @@ def test_nothing_is_left_of_viewers_that_come_and_go() -> None:
     display = rfb.serve(64, 48, port=0, codec="h264", still_after=None)
     display.publish(scene(0, 64, 48))
     stream = display._stream
-    before = threading.active_count()
-    for number in range(100):
+    kinds = []
+    for number in range(500):
         with RawViewer(display, *OURS) as viewer:
             viewer.greet()
-            display.publish(scene(number, 64, 48))
-            assert viewer.see()[0]["type"] == "video_chunk"
+            display.publish(grey(number % 250, 64, 48))
+            kinds.append(viewer.see()[0]["type"])
+    assert kinds.count("video_chunk") > 100
     wait_for(lambda: not stream.viewers and not list(stream.scene.lanes), "nobody left")
-    wait_for(lambda: threading.active_count() <= before, "no thread left")
+    wait_for(lambda: not any("rfb-video" in thread.name for thread in threading.enumerate()), "no thread left")
 
 
 def test_an_encoder_that_fails_leaves_pictures_and_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -332,3 +334,51 @@ def test_on_a_fast_local_link_video_keeps_to_no_bit_rate() -> None:
             display.wait_ready(0.1)
         wait_for(seen_by_all(watchers, display), "the last frame")
         assert len(watchers[0].chunks) > 30, "of 50 KB each: within the bit rate it were two or three a second"
+
+
+@pytest.mark.parametrize("options", [{"codec": "none"}, {"codec": "h264", "alpha": True}])
+def test_a_cell_that_runs_again_without_video_closes_only_who_takes_nothing_else(options: dict[str, Any]) -> None:
+    display = rfb.serve(320, 192, port=0, codec="h264", name="again")
+    with watching(display, *BASE) as (watcher,), RawViewer(display, *VIDEO_ONLY) as poor:
+        poor.greet()
+        play(display, 10)
+        wait_for(lambda: watcher.chunks, "video")
+        again = display.server.put_stream("again", 320, 192, **options)
+        wait_for(exact(watcher, play(again, 5, start=50)), "the last frame, exactly")
+        assert closed(poor)[0] == 4406
+
+
+def test_the_hub_rests_while_an_encoder_works_or_a_viewer_dawdles(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    plan = Session.plan
+    monkeypatch.setattr(Session, "plan", lambda self, now: calls.append(1) or plan(self, now))
+    display = rfb.serve(320, 192, port=0, codec="h264", still_after=None, stats_interval=None)
+    with RawViewer(display, *OURS) as viewer:
+        viewer.greet()
+        for number in range(20):
+            display.publish(scene(number))
+            assert viewer.see()[0]["type"] == "video_chunk"
+        for number in range(5):  # of which the window takes two
+            display.publish(scene(100 + number))
+        viewer.see(ack=False)
+        header, _ = viewer.see(ack=False)
+        assert len(calls) < 30 * 6
+        viewer.ack(header["seq"])
+        viewer.see()
+
+
+def test_a_script_that_ends_with_a_viewer_of_video_says_nothing() -> None:
+    code = """
+import sys, threading
+sys.path.insert(0, "tests")
+import numpy as np, pdum_rfb_widget as rfb
+from viewers import RawViewer
+display = rfb.serve(64, 48, port=0, codec="h264")
+viewer = RawViewer(display, "webcodecs/h264-annexb", "image/png", "rfb/tiles")
+viewer.greet()
+for number in range(5):
+    display.publish(np.full((48, 64, 3), 40 * number, np.uint8))
+    viewer.see()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -27,15 +27,23 @@ T = TypeVar("T")
 class RawViewer:
     """A viewer made of a WebSocket and `wire.md`. A context manager that leaves."""
 
-    def __init__(self, display: rfb.Display, *supported: str, token: str | None = None, **connection: Any) -> None:
+    def __init__(
+        self,
+        display: rfb.Display | None = None,
+        *supported: str,
+        token: str | None = None,
+        url: str | None = None,
+        **connection: Any,
+    ) -> None:
         self._connections = ExitStack()
         self._connection = {"compression": None, "max_size": None} | connection
-        self.connect(display.ws_url)
+        assert display or (url and token), "a display, or where it is and what opens it"
+        self.connect(url or (display.ws_url if display else ""))
         self.hello = {
             "type": "hello",
             "supported": supported or ("image/jpeg",),
             "device_pixel_ratio": 1.0,
-            "token": display.server.token if token is None else token,
+            "token": display.server.token if display and token is None else token,
         }
 
     def __enter__(self) -> RawViewer:

@@ -1,6 +1,7 @@
 // What stands around the picture: toolbar, status, figures, and the words for what is wrong.
 
 import type { State } from "./connection";
+import type { Try } from "./diagnosis";
 import { element } from "./element";
 import { FiguresBox } from "./figures";
 import type { Fit } from "./viewport";
@@ -21,6 +22,7 @@ const ICONS = {
   in: "M12 5v14M5 12h14",
   out: "M5 12h14",
   stats: "M5 20v-7M12 20V5M19 20v-10",
+  tries: "M5 12a10 10 0 0 1 14 0M8 15.5a5.5 5.5 0 0 1 8 0M12 19h.01",
   screenshot: "M4 8h3l2-3h6l2 3h3v11H4zM12 16.5a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7z",
   full: "M9 4H4v5M15 4h5v5M9 20H4v-5M15 20h5v-5",
 };
@@ -41,6 +43,11 @@ export class Chrome {
   #figures = new FiguresBox();
   #notice = element("div", "rfb-notice");
   #words = element("p", "rfb-words");
+  #tried = element("details", "rfb-tried");
+  #list = element("ol", "rfb-list");
+  #asked: HTMLButtonElement;
+  #remark = "";
+  #message = "";
   #fit: HTMLButtonElement;
   #reset: HTMLButtonElement;
   #stats: HTMLButtonElement;
@@ -56,14 +63,20 @@ export class Chrome {
     this.#add("in", "Zoom in", () => actions.zoomBy(ZOOM_STEP)).title = "Zoom in (Control and wheel)";
     this.#fit = this.#add("fit", "Fit", actions.nextFit);
     this.#stats = this.#add("stats", "Figures", () => this.showFigures(!this.#figures.shown));
+    this.#asked = this.#add("tries", "Connection", () => this.#ask(!this.#isAsked));
     this.#add("screenshot", "Save picture", actions.screenshot);
     this.#add("full", "Full screen", actions.fullScreen).hidden = !document.fullscreenEnabled;
     const retry = element("button", "rfb-retry");
     retry.type = "button";
     retry.textContent = "Try again";
     retry.onclick = actions.retry;
-    this.#notice.append(this.#words, retry);
+    const summary = document.createElement("summary");
+    summary.textContent = "What was tried";
+    this.#tried.append(summary, this.#list);
+    this.#notice.append(this.#words, retry, this.#tried);
     root.append(this.#status, this.#figures.element, this.#toolbar, this.#notice);
+    this.#ask(false);
+    this.showTries([]);
     this.showFigures(false);
     this.showToolbar(false);
     this.showZoom(1);
@@ -89,18 +102,44 @@ export class Chrome {
     this.#reset.hidden = zoom === 1;
   }
 
+  /** What was tried to reach the hub, oldest first. */
+  showTries(tries: Try[]): void {
+    this.#tried.hidden = !tries.length;
+    this.#list.replaceChildren(...tries.map(({ way, url, started, outcome }) => {
+      const item = document.createElement("li");
+      item.textContent = `${new Date(started).toLocaleTimeString()} ${[way, url].filter(Boolean).join(" ")}: ${outcome || "…"}`;
+      return item;
+    }));
+  }
+
+  /** What the user should know though it works; empty for nothing. */
+  showRemark(text: string): void {
+    this.#remark = text;
+  }
+
   /** *hasPicture* is whether this connection has shown a frame. */
   showState(state: State, message: string, hasPicture: boolean): void {
-    const words = state === "live" && !hasPicture ? "Waiting for the first frame…" : WORDS[state];
+    const words = state === "live" ? (hasPicture ? this.#remark : "Waiting for the first frame…") : WORDS[state];
     this.#status.textContent = words;
     this.#status.hidden = !words || !!message;
-    this.#notice.hidden = !message;
+    this.#message = message;
+    this.#notice.hidden = !message && !this.#isAsked;
     // Written only when it changes: it is read aloud each time.
     if (this.#words.textContent !== message) this.#words.textContent = message;
   }
 
   showNumbers(figures: Figures, size: string): void {
     this.#figures.take(figures, size);
+  }
+
+  get #isAsked(): boolean {
+    return this.#asked.getAttribute("aria-pressed") === "true";
+  }
+
+  #ask(shown: boolean): void {
+    this.#asked.setAttribute("aria-pressed", String(shown));
+    this.#tried.open = shown;
+    this.#notice.hidden = !shown && !this.#message;
   }
 
   #add(icon: keyof typeof ICONS, label: string, action: () => void): HTMLButtonElement {

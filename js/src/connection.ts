@@ -1,4 +1,4 @@
-// Where the hub is, and what the end of a connection means. Pure functions.
+// What the end of a connection to the hub means, and when to come again. Pure functions.
 
 export type State = "connecting" | "live" | "reconnecting" | "closed" | "failed";
 
@@ -9,28 +9,13 @@ export interface Verdict {
   retryIn: number | null;
 }
 
-export interface Place {
-  url: string;
-  host: string;
-  port: number;
-  stream: string;
-}
-
-/** The stream's WebSocket address. */
-export function addressOf(place: Place): string {
-  if (place.url) return place.url;
-  const host = place.host === "auto" || !place.host ? "127.0.0.1" : place.host;
-  const bracketed = host.includes(":") ? `[${host}]` : host;
-  return `ws://${bracketed}:${place.port}/${encodeURIComponent(place.stream)}`;
-}
-
 /** Milliseconds before attempt number *attempt* (from 0): doubling to 5 s, spread so that viewers don't come at once. */
 export function backoff(attempt: number, random: number): number {
   return Math.min(5000, 250 * 2 ** attempt) * (0.7 + 0.6 * random);
 }
 
 /** The verdict on a connection that ended with *code* after *attempt* attempts in a row without success. */
-export function afterClose(code: number, reason: string, attempt: number, address: string, random: number): Verdict {
+export function afterClose(code: number, reason: string, attempt: number, random: number): Verdict {
   const again = (state: State, message: string): Verdict => ({ state, message, retryIn: backoff(attempt, random) });
   const final = (message: string): Verdict => ({ state: "failed", message, retryIn: null });
   switch (code) {
@@ -46,19 +31,10 @@ export function afterClose(code: number, reason: string, attempt: number, addres
       return final(`This browser can't show the stream: ${reason}.`);
   }
   if (code >= 4400) return again("reconnecting", `The hub closed the connection: ${sentence(reason)}`);
-  if (attempt < 2) return again("reconnecting", "");
-  return again("reconnecting", `Nothing answers at ${address}. ${advice(address)}`);
+  return again("reconnecting", attempt < 2 ? "" : "The connection is lost again and again.");
 }
 
-function advice(address: string): string {
-  if (!isLocal(address) || isLocal(location.origin)) return "Is the kernel running? If it was restarted, run the cell again.";
-  return "That is this computer, but the notebook comes from another one: forward the port, or pass url= to widget().";
-}
-
-function isLocal(address: string): boolean {
-  return ["localhost", "127.0.0.1", "[::1]"].includes(new URL(address).hostname);
-}
-
-function sentence(text: string): string {
+/** *text* with a capital and a full stop. */
+export function sentence(text: string): string {
   return text ? text[0]!.toUpperCase() + text.slice(1) + (text.endsWith(".") ? "" : ".") : "";
 }

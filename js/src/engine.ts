@@ -101,6 +101,7 @@ class WorkerEngine implements Engine {
     if (!this.#waiting) return;
     this.#worker?.terminate();
     this.#worker = null;
+    this.#report({ type: "onThisThread" });
     this.#fallback = new LocalEngine(this.#canvas, this.#report);
     for (const command of this.#settle()) this.#fallback.post(command);
   }

@@ -68,6 +68,16 @@ export interface Config {
   color?: Color;
   /** Pictures have an alpha channel. */
   alpha?: boolean;
+  /** Who answers, and of which version; hubs that know only the base protocol don't say. */
+  hub?: string;
+  version?: string;
+}
+
+/** The hub's answer to a hello without a token, see proof.ts. */
+export interface Proof {
+  type: "proof";
+  nonce: string;
+  mac: string;
 }
 
 export interface Stats {
@@ -85,12 +95,12 @@ export interface Targets {
   fps?: number;
 }
 
-export type HubMessage = Config | Stats | Targets | { type: string };
+export type HubMessage = Config | Proof | Stats | Targets | { type: string };
 
 export type InputEvent = { type: string } & Record<string, unknown>;
 
 export type ViewerMessage =
-  | { type: "hello"; supported: string[]; device_pixel_ratio: number; token?: string }
+  | { type: "hello"; supported: string[]; device_pixel_ratio: number; token?: string; nonce?: string }
   | { type: "set_viewport"; width: number; height: number; pwidth: number; pheight: number; ratio: number }
   | { type: "ack"; seq: number; decode_queue_size: number; displayed: true; draw_ms: number }
   | { type: "request_keyframe"; reason: string }
@@ -167,6 +177,10 @@ export function partsOf(header: ImageHeader | TilesHeader, payload: Uint8Array<A
 
 export function isConfig(message: HubMessage): message is Config {
   return message.type === "config";
+}
+
+export function isProof(message: HubMessage): message is Proof {
+  return message.type === "proof" && typeof (message as Proof).nonce === "string" && typeof (message as Proof).mac === "string";
 }
 
 export function isStats(message: HubMessage): message is Stats {

@@ -1,43 +1,48 @@
-// The hub's token: taken out of the model, which may be saved to a file, and asked for where another view has taken it.
+// The token and the hub's key come with the widget's first state, since a busy kernel answers no question, and don't stay
+// there: notebooks save their models. Who comes later finds them with the page, or asks the kernel.
 
 import type { AnyModel } from "@anywidget/types";
+import { type Secrets, store } from "./store";
+import type { Traits } from "./widget";
 
-interface Traits {
-  host: string;
-  port: number;
-  token: string;
+/** Move what *model* holds of them to the page, and blank it; whether it was new. */
+export function takeSecrets(model: AnyModel<Traits>): boolean {
+  const key = keyOf(model);
+  const old = store.secrets.get(key);
+  const fresh = { token: model.get("token") || old?.token || "", hubKey: model.get("hub_key") || old?.hubKey || "" };
+  // Not saved: in marimo that would run cells. The kernel blanks what else there is once it hears of the page.
+  if (model.get("token")) model.set("token", "");
+  if (model.get("hub_key")) model.set("hub_key", "");
+  if (fresh.token === (old?.token ?? "") && fresh.hubKey === (old?.hubKey ?? "")) return false;
+  store.secrets.set(key, fresh);
+  return true;
 }
 
-/** By hub, of this page: every view of a model is given another object for it. */
-const known = new Map<string, string>();
-
-/** Call *use* with the token, at once where it is known; what this returns stops waiting for the kernel's answer. */
-export function withToken(model: AnyModel<Traits>, use: (token: string) => void): () => void {
-  const hub = `${model.get("host")}:${model.get("port")}`;
-  const given = model.get("token");
-  if (given) {
-    known.set(hub, given);
-    // Without `save_changes`: the kernel makes blank by itself what else there is, and in marimo that would run cells.
-    model.set("token", "");
-  }
-  const token = known.get(hub);
-  if (token) {
-    use(token);
-    return () => {};
-  }
-  const told = (message: { type?: string; token?: string }) => {
-    if (message?.type !== "where") return;
-    model.off("msg:custom", told);
-    known.set(hub, message.token ?? "");
-    use(message.token ?? "");
-  };
-  model.on("msg:custom", told);
-  send(model, { type: "where" });
-  return () => model.off("msg:custom", told);
+/** Those of the model's hub. Waits for the kernel where the page doesn't have them; only our own hubs have any for sure. */
+export async function secretsOf(model: AnyModel<Traits>): Promise<Secrets> {
+  const key = keyOf(model);
+  const known = store.secrets.get(key);
+  if (known || !model.get("hub_id")) return known ?? { token: "", hubKey: "" };
+  return await new Promise((resolve) => {
+    const take = (message: unknown) => {
+      const { type, token, hub_key } = message as { type?: string; token?: string; hub_key?: string };
+      if (type !== "where") return;
+      model.off("msg:custom", take);
+      const secrets = { token: token ?? "", hubKey: hub_key ?? "" };
+      store.secrets.set(key, secrets);
+      resolve(secrets);
+    };
+    model.on("msg:custom", take);
+    send(model, { type: "where" });
+  });
 }
 
 /** A message to the kernel, which may be gone: in marimo that is a promise broken. */
-export function send<T extends object>(model: AnyModel<T>, message: object): void {
+export function send(model: AnyModel<Traits>, message: object): void {
   const sent: unknown = model.send(message);
   if (sent instanceof Promise) sent.catch(() => {});
+}
+
+function keyOf(model: AnyModel<Traits>): string {
+  return model.get("hub_id") || model.get("url") || `${model.get("host")}:${model.get("port")}`;
 }

@@ -3,17 +3,21 @@
 import styles from "inline:./style.css";
 import { Chrome } from "./chrome";
 import type { State } from "./connection";
+import { KERNEL_SILENT, type Try, WORKER_FORBIDDEN } from "./diagnosis";
 import { element } from "./element";
 import { type Engine, startEngine } from "./engine";
 import { Input } from "./events";
 import type { InputEvent } from "./protocol";
+import { store } from "./store";
 import { type Fit, Viewport } from "./viewport";
+import type { Target } from "./ways";
 import type { Figures, Report } from "./worker/messages";
 
 export interface ViewOptions {
-  /** The stream's WebSocket address. */
-  url: string;
+  /** The stream's WebSocket address; where it isn't known, `target` says how to find it. */
+  url?: string;
   token?: string;
+  target?: Promise<Target>;
   fit?: Fit;
   /** CSS color beside the picture; empty is the theme's. */
   background?: string;
@@ -23,7 +27,11 @@ export interface ViewOptions {
   showStats?: boolean;
   /** Decode and draw on the page's own thread, without a worker. */
   mainThreadPresent?: boolean;
+  /** Take no video. */
+  imageOnly?: boolean;
   onState?: (state: State, message: string) => void;
+  /** What was tried to reach the hub, oldest first. */
+  onTried?: (tries: Try[]) => void;
   onFigures?: (figures: Figures) => void;
   /** There is a picture, of this view or of this connection, for the first time. */
   onPicture?: () => void;
@@ -37,6 +45,8 @@ const FITS: Fit[] = ["contain", "cover", "fill"];
 /** Device pixels a frame's pixel must cover before its edges are shown hard. */
 const CRISP_FROM = 3;
 const MIN_HEIGHT = 48;
+/** A kernel that is at rest says where the hub is in less. */
+const TARGET_TIMEOUT_MS = 3000;
 /** Device pixels by which a box may measure less than it has: lengths of the page come in 64ths, ratios as floats. */
 const MEASURED_SHORT = 0.1;
 
@@ -53,6 +63,8 @@ export class RemoteFramebufferView {
   #end = new AbortController();
   #state: State = "connecting";
   #message = "";
+  #tries: Try[] = [];
+  #workerTry: Try[] = [];
   #pixelRatio = 1;
   /** The picture is of the hub that is connected now. */
   #fresh = false;
@@ -77,8 +89,13 @@ export class RemoteFramebufferView {
     this.setBackground(options.background ?? "");
     if (options.height) this.setHeight(options.height);
     this.#engine = startEngine(this.#canvas, options.mainThreadPresent ?? false, (report) => this.#take(report));
-    this.#engine.post({ type: "open", url: options.url, token: options.token ?? "", ratio: devicePixelRatio });
+    void this.#open();
     this.#listen();
+  }
+
+  /** What was tried to reach the hub, oldest first. */
+  get tries(): Try[] {
+    return [...this.#workerTry, ...this.#tries];
   }
 
   /** The picture's canvas: as many pixels as the frame has. */
@@ -136,6 +153,17 @@ export class RemoteFramebufferView {
     this.#root.remove();
   }
 
+  async #open(): Promise<void> {
+    const { url = "", token = "", imageOnly = false } = this.#options;
+    const given: Target = { ways: [{ name: "url", url, proof: false }], stream: "", hubId: "", hubKey: "", token };
+    const late = () => this.#take({ type: "state", state: "connecting", message: KERNEL_SILENT });
+    const timer = setTimeout(late, TARGET_TIMEOUT_MS);
+    this.#end.signal.addEventListener("abort", () => clearTimeout(timer));
+    const target = (await this.#options.target) ?? given;
+    clearTimeout(timer);
+    if (!this.#end.signal.aborted) this.#engine.post({ type: "open", target, ratio: devicePixelRatio, imageOnly });
+  }
+
   #build(parent: HTMLElement): void {
     this.#style.textContent = styles;
     this.#root.dataset.state = this.#state;
@@ -173,6 +201,12 @@ export class RemoteFramebufferView {
     });
     seen.observe(this.#root);
     document.addEventListener("visibilitychange", () => this.#showOrHide(), { signal });
+    const wake = () => this.#engine.post({ type: "wake" });
+    addEventListener("online", wake, { signal });
+    addEventListener("pageshow", ({ persisted }) => persisted && wake(), { signal });
+    for (const name of ["visibilitychange", "resume"]) {
+      document.addEventListener(name, () => document.visibilityState === "visible" && wake(), { signal });
+    }
     this.#watchRatio();
     this.#showOrHide();
     signal.addEventListener("abort", () => {
@@ -192,6 +226,18 @@ export class RemoteFramebufferView {
         this.#message = report.message;
         this.#showState();
         this.#options.onState?.(report.state, report.message);
+        break;
+      case "tried":
+        this.#tries = report.tries;
+        if (report.way) store.way = report.way;
+        this.#showTries();
+        break;
+      case "onThisThread":
+        this.#workerTry = [workerForbidden()];
+        this.#showTries();
+        break;
+      case "remark":
+        this.#chrome.showRemark(report.text);
         break;
       case "frame":
         this.#resizeFrame(report.width, report.height, report.pixelRatio);
@@ -214,6 +260,11 @@ export class RemoteFramebufferView {
     this.#viewport.setFrame(width, height);
     this.#canvas.classList.add("rfb-has-picture");
     this.#layOut();
+  }
+
+  #showTries(): void {
+    this.#chrome.showTries(this.tries);
+    this.#options.onTried?.(this.tries);
   }
 
   #showState(): void {
@@ -334,6 +385,11 @@ export class RemoteFramebufferView {
     };
     return handle;
   }
+}
+
+function workerForbidden(): Try {
+  const now = Date.now();
+  return { way: "worker", url: "", started: now, ended: now, outcome: WORKER_FORBIDDEN };
 }
 
 /** In CSS pixels, whatever the page does to show it larger or smaller; 0 while it isn't laid out. */

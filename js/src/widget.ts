@@ -1,22 +1,29 @@
 // The anywidget: a view for every render of a model, and the traits that it follows.
 
 import type { AnyModel, AnyWidget } from "@anywidget/types";
-import { addressOf } from "./connection";
+import type { Try } from "./diagnosis";
 import { hidePoster, standIn } from "./poster";
 import type { InputEvent } from "./protocol";
-import { send, withToken } from "./secrets";
+import { secretsOf, send, takeSecrets } from "./secrets";
+import { surroundings } from "./surroundings";
 import { RemoteFramebufferView } from "./view";
 import type { Fit } from "./viewport";
+import { type Target, waysTo } from "./ways";
 import type { Figures } from "./worker/messages";
 
 export { RemoteFramebufferView };
 
-interface Traits {
+export interface Traits {
   url: string;
   host: string;
   port: number;
   stream: string;
+  hub_id: string;
+  hub_key: string;
   token: string;
+  base_path: string;
+  kernel_base: string;
+  image_only: boolean;
   main_thread_present: boolean;
   fit: Fit;
   background: string;
@@ -25,6 +32,7 @@ interface Traits {
   show_stats: boolean;
   state: string;
   last_error: string;
+  diagnosis: Try[];
   sync_events: string[];
   last_event: InputEvent;
   sync_stats: boolean;
@@ -33,63 +41,64 @@ interface Traits {
   last_picture: string;
 }
 
-const NEW_CONNECTION: (keyof Traits)[] = ["url", "host", "port", "stream", "token", "main_thread_present"];
+const PLACE = ["url", "host", "port", "stream", "hub_id", "base_path", "kernel_base", "main_thread_present", "image_only"] as const;
+const SECRETS = ["token", "hub_key"] as const;
 
 const widget: AnyWidget<Traits> = {
+  initialize({ model }) {
+    takeSecrets(model);
+  },
   render({ model, el, signal }) {
-    let view: RemoteFramebufferView | null = null;
-    let stopWaiting = () => {};
-    let showPoster = () => {};
+    takeSecrets(model);
     const removeStandIn = standIn(el, model.get("last_picture"), model.get("height"));
+    let showPoster = () => {};
+    const open = () =>
+      makeView(model, el, () => {
+        showPoster();
+        showPoster = hidePoster(model.get("poster"));
+        removeStandIn();
+      });
+    let view = open();
     let ended = false;
     const listeners: [string, () => void][] = [];
-    const follow = (names: (keyof Traits)[], heed: () => void) => {
+    const follow = (names: readonly (keyof Traits)[], heed: () => void) => {
       for (const name of names) {
         model.on(`change:${name}`, heed);
         listeners.push([`change:${name}`, heed]);
       }
     };
-    const close = () => {
-      stopWaiting();
-      view?.dispose();
-      showPoster();
-      view = null;
-    };
-    const open = () => {
-      close();
-      stopWaiting = withToken(model, (token) => {
-        view = makeView(model, el, token, () => {
-          showPoster();
-          showPoster = hidePoster(model.get("poster"));
-          removeStandIn();
-        });
+    let [pending, moved] = [false, false];
+    // Traits that change together come one after the other.
+    const soon = () => {
+      if (pending) return;
+      pending = true;
+      queueMicrotask(() => {
+        [pending, moved] = [false, takeSecrets(model) || moved];
+        if (ended || !moved) return;
+        moved = false;
+        view.dispose();
+        showPoster();
+        view = open();
       });
     };
-    open();
-    let pending = false;
-    for (const name of NEW_CONNECTION) {
-      follow([name], () => {
-        // A token that is taken away is no other one.
-        if (pending || (name === "token" && !model.get("token"))) return;
-        pending = true;
-        // Traits that change together come one after the other.
-        queueMicrotask(() => {
-          pending = false;
-          if (!ended) open();
-        });
-      });
-    }
-    follow(["fit"], () => view?.setFit(model.get("fit")));
-    follow(["background"], () => view?.setBackground(model.get("background")));
-    follow(["height"], () => view?.setHeight(model.get("height")));
-    follow(["show_toolbar"], () => view?.setToolbar(model.get("show_toolbar")));
-    follow(["show_stats"], () => view?.setStats(model.get("show_stats")));
+    follow(PLACE, () => {
+      moved = true;
+      soon();
+    });
+    // They change too when they are blanked.
+    follow(SECRETS, soon);
+    follow(["fit"], () => view.setFit(model.get("fit")));
+    follow(["background"], () => view.setBackground(model.get("background")));
+    follow(["height"], () => view.setHeight(model.get("height")));
+    follow(["show_toolbar"], () => view.setToolbar(model.get("show_toolbar")));
+    follow(["show_stats"], () => view.setStats(model.get("show_stats")));
 
     const end = () => {
       if (ended) return;
       ended = true;
       for (const [name, heed] of listeners) model.off(name as `change:${keyof Traits}`, heed);
-      close();
+      view.dispose();
+      showPoster();
       removeStandIn();
     };
     signal?.addEventListener("abort", end);
@@ -97,7 +106,7 @@ const widget: AnyWidget<Traits> = {
   },
 };
 
-function makeView(model: AnyModel<Traits>, el: HTMLElement, token: string, onPicture: () => void): RemoteFramebufferView {
+function makeView(model: AnyModel<Traits>, el: HTMLElement, onPicture: () => void): RemoteFramebufferView {
   // Status goes as messages: in marimo whatever a page saves of its traits runs the cells that depend on the widget.
   const tell = (status: Partial<Traits>) => send(model, { type: "status", ...status });
   const save = <K extends keyof Traits>(name: K, value: Traits[K]) => {
@@ -105,15 +114,16 @@ function makeView(model: AnyModel<Traits>, el: HTMLElement, token: string, onPic
     model.save_changes();
   };
   return new RemoteFramebufferView(el, {
-    url: addressOf({ url: model.get("url"), host: model.get("host"), port: model.get("port"), stream: model.get("stream") }),
-    token,
+    target: targetOf(model),
     fit: model.get("fit"),
     background: model.get("background"),
     height: model.get("height"),
     showToolbar: model.get("show_toolbar"),
     showStats: model.get("show_stats"),
+    imageOnly: model.get("image_only"),
     mainThreadPresent: model.get("main_thread_present"),
     onState: (state, message) => tell({ state, last_error: message }),
+    onTried: (diagnosis) => tell({ diagnosis }),
     onHeight: (height) => tell({ height }),
     onPicture,
     onEvent: (event) => {
@@ -123,6 +133,14 @@ function makeView(model: AnyModel<Traits>, el: HTMLElement, token: string, onPic
       if (model.get("sync_stats")) save("stats", figures);
     },
   });
+}
+
+async function targetOf(model: AnyModel<Traits>): Promise<Target> {
+  const [url, host, port, stream] = [model.get("url"), model.get("host"), model.get("port"), model.get("stream")];
+  const [hubId, basePath, kernelBase] = [model.get("hub_id"), model.get("base_path"), model.get("kernel_base")];
+  const [page, secrets] = await Promise.all([surroundings(port), secretsOf(model)]);
+  const ways = waysTo({ url, host, port, stream, hubId, basePath, kernelBase }, page);
+  return { ways, stream, hubId, ...secrets };
 }
 
 export default widget;

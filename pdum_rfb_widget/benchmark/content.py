@@ -110,6 +110,25 @@ def _gradient(width: int, height: int, count: int) -> list[Pixels]:
     return frames
 
 
+def _surface(width: int, height: int, count: int) -> list[Pixels]:
+    """Smooth hills on a square, lit from the left, turned to and fro by up to a degree a frame: of numpy alone."""
+    w, h = max(2, width // 2), max(2, height // 2)
+    across, down = _axis(w, height / width * w / 2), _axis(h, h / 2)[:, None]
+    low, up = math.sin(math.radians(50)), math.cos(math.radians(50))
+    away = np.broadcast_to(-down / np.float32(low), (h, w))
+    frames = []
+    for turn in _SWING * count / (2 * math.pi) * np.sin(2 * math.pi * np.arange(count) / count):
+        cos, sin = math.cos(turn), math.sin(turn)
+        for _ in range(4):  # where the line of sight meets the hills, which never hide each other
+            x, y = across * cos - away * sin, across * sin + away * cos
+            heights, slope_x, slope_y = _hills(x, y)
+            away = (-down - up * heights) / low
+        shaded = _lit(heights, slope_x * cos + slope_y * sin, slope_y * cos - slope_x * sin)
+        shaded[(abs(x) > 1.2) | (abs(y) > 1.2)] = 20
+        frames.append(np.array(Image.fromarray(shaded).resize((width, height), Image.Resampling.BICUBIC)))
+    return frames
+
+
 def _terrain(width: int, height: int, count: int) -> list[Pixels]:
     """Elevations shaded by a light that goes once around."""
     heights = _crop(_elevations(), width, height)
@@ -156,13 +175,49 @@ def _points(width: int, height: int, count: int) -> list[Pixels]:
 
 _PATTERNS: dict[str, Callable[[int, int, int], list[Pixels]]] = {
     "gradient": _gradient,
+    "surface": _surface,
     "terrain": _terrain,
     "plot": _plot,
     "points": _points,
 }
 PATTERNS = tuple(_PATTERNS)
-CONTENTS = PATTERNS[1:]
+CONTENTS = PATTERNS[2:]
 """The patterns of real data."""
+
+
+# Hills ----------------------------------------------------------------------------------------------------------------
+
+_Singles: TypeAlias = npt.NDArray[np.float32]
+
+_SWING = math.radians(1)
+"""Radians a frame, where it turns fastest."""
+_WAVES = ((5.1, 3.4, 0.3), (2.9, -4.6, 1.1), (-3.7, 2.2, 2.0), (8.3, -1.9, 0.5), (1.2, 7.4, 4.1), (-6.1, -6.6, 3.2))
+"""Of which the hills are the sum: radians a unit to the right and away, and phase."""
+_STEEPNESS = 0.3
+
+
+def _axis(count: int, half: float) -> _Singles:
+    return ((np.arange(count) - (count - 1) / 2) / half).astype(np.float32)
+
+
+def _hills(x: _Singles, y: _Singles) -> tuple[_Singles, _Singles, _Singles]:
+    """Heights, up to 0.3, and their slopes along *x* and *y*."""
+    heights, slope_x, slope_y = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
+    for p, q, phase in _WAVES:
+        angle, steepness = p * x + q * y + phase, _STEEPNESS / math.hypot(p, q)
+        heights += steepness * np.sin(angle)
+        along = steepness * np.cos(angle)
+        slope_x, slope_y = slope_x + p * along, slope_y + q * along
+    return heights, slope_x, slope_y
+
+
+def _lit(heights: _Singles, slope_right: _Singles, slope_away: _Singles) -> Pixels:
+    """Blue valleys and red hilltops, with highlights; (h, w, 3)."""
+    facing = (0.4 * slope_right - 0.5 * slope_away + 0.77) / np.sqrt(slope_right**2 + slope_away**2 + 1)
+    light, share = np.clip(facing, 0, 1), np.clip(heights / 0.4 + 0.5, 0, 1)
+    colors = np.stack([0.25 + 0.6 * share, 0.35 + 0.4 * np.sin(3 * share), 0.75 - 0.5 * share], axis=-1)
+    shaded = colors * (0.25 + 0.8 * light[..., None]) + 0.35 * light[..., None] ** 24
+    return (255 * np.clip(shaded, 0, 1)).astype(np.uint8)
 
 
 # Elevations and points ------------------------------------------------------------------------------------------------

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar
+
+import numpy as np
 
 from ..types import Chroma
 from .bitstream import av1_codec_string
 from .video import VideoEncoder
 
+_SAME_PSNR = ((0, 9.5, 14.5, 18, 20.5, 24.5, 28, 33.5, 42), (1, 4, 10, 17, 25, 33, 41, 51, 63))
+"""H.264's QP, and the rate factor, 1 to 63, that comes to its PSNR: measured on renders, terrain, plots and points."""
+
+_PARAMETERS = {
+    "pred-struct": "1",  # low delay: with these two each frame gives its payload at once
+    "lookahead": "0",
+    "rtc": "1",
+    "scd": "0",
+    "keyint": "-1",  # nobody gains from keyframes that were not asked for
+    "force-key-frames": "1",
+}
+
 
 class Av1Encoder(VideoEncoder):
-    """AV1 main profile, 4:2:0, low delay. See `VideoEncoder`."""
+    """AV1 of the main profile, 4:2:0, without delay: every frame gives one payload, and is shown. See `VideoEncoder`.
+
+    Preset 10: at 40 dB it takes 0.6 (renders), 0.3 (terrain), 0.2 (plots) and 0.9 (points) of H.264's bytes and six
+    times its time; preset 12, in two thirds of that, takes more bytes than H.264 on renders.
+    """
 
     LIBRARIES: ClassVar[dict[Chroma, str]] = {"420": "libsvtav1"}
-    SMALLEST: ClassVar[int] = 4
+    SMALLEST: ClassVar[int] = 64
+    """With two threads SVT-AV1 stands still for ever on pictures of which a side is shorter than 32."""
 
     def _options(self) -> dict[str, str]:
-        params = {"pred-struct": "1", "lookahead": "0", "rtc": "1", "lp": "1", "force-key-frames": "1", "scd": "0"}
+        # SVT-AV1 tells stderr, which may be a cell's output, about every encoder that it opens.
+        os.environ.setdefault("SVT_LOG", "1")
+        params = _PARAMETERS | {"lp": str(self._threads)}
         return {
-            "preset": "12",
-            "crf": str(min(max(self.quality, 1), 63)),
-            "g": "-1",
+            "preset": "10",
+            "crf": str(round(np.interp(self.quality, *_SAME_PSNR))),
             "svtav1-params": ":".join(f"{name}={value}" for name, value in params.items()),
         }
 

@@ -7,6 +7,7 @@ AV1 bitstream specification (5.3 to 5.5).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 NON_IDR, IDR, SEI, SPS, PPS = 1, 5, 6, 7, 8
 """Types of NAL units."""
@@ -23,9 +24,8 @@ def split_nal_units(annexb: bytes) -> list[bytes]:
     while at >= 0:
         starts.append(at + 3)
         at = annexb.find(b"\0\0\1", at + 3)
-    ends = [start - 3 for start in starts[1:]] + [len(annexb)]
     # A unit ends with a bit that is set, so zeros at its end belong to the next start code.
-    return [annexb[start:end].rstrip(b"\0") for start, end in zip(starts, ends, strict=True)]
+    return [annexb[start : after - 3].rstrip(b"\0") for start, after in pairwise([*starts, len(annexb) + 3])]
 
 
 def nal_types(annexb: bytes) -> list[int]:

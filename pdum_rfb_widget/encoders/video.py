@@ -6,6 +6,7 @@ PyAV is imported when the first encoder is made: the package works without it.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import import_module
@@ -33,7 +34,7 @@ _SOURCES: dict[PixelFormat, tuple[str, int]] = {
 _PIXEL_FORMATS: dict[Chroma, str] = {"420": "yuv420p", "444": "yuv444p", "rgb": "rgb24"}
 
 _PRIMARIES = {"bt709": 1, "bt470bg": 5, "smpte170m": 6, "bt2020": 9, "smpte432": 12}
-_TRANSFERS = {"bt709": 1, "smpte170m": 6, "linear": 8, "srgb": 13, "iec61966-2-1": 13, "pq": 16, "hlg": 18}
+_TRANSFERS = {"bt709": 1, "smpte170m": 6, "linear": 8, "srgb": 13, "pq": 16, "hlg": 18}
 _RGB_MATRIX, _BT601_MATRIX = 0, 6
 _LIMITED, _FULL = 1, 2
 """Code points of ITU-T H.273; the ranges are FFmpeg's."""
@@ -49,12 +50,9 @@ def color_tags(color: ColorSpace | None, chroma: Chroma = "420") -> tuple[int, i
 
     The matrix is BT.601 of limited range for ``420`` and ``444``: tagged so, with primaries and transfer, Chromium 156
     and Firefox 153 show flat patches within 2 of 255; untagged they are up to 39 off, and Firefox takes full range for
-    limited. ``rgb`` is RGB of full range. Raises `ValueError` for primaries or a transfer that have no code point.
+    limited. ``rgb`` is RGB of full range.
     """
     color = color or SRGB
-    for name, value, known in (("primaries", color.primaries, _PRIMARIES), ("transfer", color.transfer, _TRANSFERS)):
-        if value not in known:
-            raise ValueError(f"the {name} of video are one of {', '.join(known)}, not {value!r}")
     matrix, span = (_RGB_MATRIX, _FULL) if chroma == "rgb" else (_BT601_MATRIX, _LIMITED)
     return _PRIMARIES[color.primaries], _TRANSFERS[color.transfer], matrix, span
 
@@ -158,7 +156,7 @@ class VideoEncoder:
         """The access units that *frame* completes; their timestamps are the frames', or a microsecond after the last.
 
         Raises `ValueError` for a frame of another size than the encoder's, or whose pixels are not what it says, and
-        `RuntimeError` after `close`.
+        `RuntimeError` after `close`. After an error of FFmpeg the next frame begins anew.
         """
         if self._closed:
             raise RuntimeError("the encoder is closed")
@@ -167,11 +165,16 @@ class VideoEncoder:
         picture.time_base = _MICROSECOND
         kind = self._av.video.frame.PictureType
         picture.pict_type = kind.I if force_keyframe else kind.NONE
-        held = self._reopen() if self._rate and self._rate.qp != self._quality else []
+        held = self._follow_rate()
         self._codec = self._codec or self._open(picture)
         self._given[pts] = _Given(frame.seq, frame.pixel_ratio)
         self._last_us = pts
-        return held + self._payloads(self._codec.encode(picture))
+        try:
+            packets = self._codec.encode(picture)
+        except self._av.FFmpegError:
+            self._abandon()
+            raise
+        return held + self._payloads(packets)
 
     def encode_still(self, frame: RawFrame) -> list[EncodedPayload]:
         """*frame* as a keyframe, which a viewer can begin with."""
@@ -185,15 +188,23 @@ class VideoEncoder:
     def close(self) -> None:
         """Safe in any state. Frames are refused from then on."""
         self._closed = True
-        self._codec = self._padded = None
-        self._given.clear()
+        self._abandon()
+        self._padded = None
 
-    def _reopen(self) -> list[EncodedPayload]:
+    def _abandon(self) -> None:
+        codec, self._codec = self._codec, None
+        self._given.clear()
+        if codec and codec.is_open:
+            # SVT-AV1 complains of an encoder that goes without having been told that no frame follows.
+            with suppress(self._av.FFmpegError):
+                codec.encode(None)
+
+    def _follow_rate(self) -> list[EncodedPayload]:
+        if self._rate is None or self._rate.qp == self._quality:
+            return []
         # An open encoder keeps its quality whatever it is told.
-        held = self.flush()
-        if self._rate:
-            self._quality = self._rate.qp
-        return held
+        self._quality = self._rate.qp
+        return self.flush()
 
     def _open(self, picture: VideoFrame) -> VideoCodecContext:
         codec: VideoCodecContext = self._av.CodecContext.create(self.LIBRARIES[self._chroma], "w")

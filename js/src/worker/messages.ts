@@ -1,15 +1,20 @@
 // What the page and the player tell each other; the player may live in a worker or on the page's own thread.
 
 import type { State } from "../connection";
+import type { Try } from "../diagnosis";
 import type { ViewerMessage } from "../protocol";
+import type { Target, WayName } from "../ways";
 import type { Probe } from "./probes";
 
 export type Command =
-  | { type: "open"; url: string; token: string; ratio: number }
+  /** *ratio* is of the page's screen. */
+  | { type: "open"; target: Target; ratio: number; imageOnly: boolean }
   | { type: "probe"; probes: Probe[] }
   | { type: "offer"; video: string[] }
   | { type: "say"; message: ViewerMessage }
   | { type: "retry" }
+  /** The page is back: from sleep, from being offline, or from the background. */
+  | { type: "wake" }
   | { type: "close" };
 
 /** Of the last second. What the hub aims at is 0 where it doesn't say. */
@@ -28,6 +33,11 @@ export interface Figures {
 
 export type Report =
   | { type: "state"; state: State; message: string }
+  /** What was tried, oldest first, and the way that works now. */
+  | { type: "tried"; tries: Try[]; way: WayName | null }
+  /** It works, but the user should know. */
+  | { type: "remark"; text: string }
+  | { type: "onThisThread" }
   | { type: "frame"; width: number; height: number; pixelRatio: number }
   | { type: "probed"; video: string[] }
   | { type: "figures"; figures: Figures };

@@ -1,5 +1,6 @@
 // One viewer: what the hub sends is decoded at once, drawn in order, and acknowledged when it is drawn.
 
+import { versionNote } from "../diagnosis";
 import {
   asVideo,
   type Config,
@@ -25,8 +26,12 @@ import { probe } from "./probe";
 import { Queue } from "./queue";
 import { type AnyCanvas, Screen, spaceOf } from "./screen";
 import { HubSocket } from "./socket";
+import { VIEWER_VERSION } from "../version";
 import { Video } from "./video";
 
+const TICK_MS = 1000;
+/** A tick so late tells of a machine that slept, not of a busy or a hidden page. */
+const SLEPT_MS = 90_000;
 const RESET_PAUSE_MS = 1000;
 /** Pictures in a row that don't decode before the user is told. */
 const FAILURES_TO_TELL = 3;
@@ -46,28 +51,31 @@ export class Player {
   #offer: Promise<string[]>;
   #offered!: (video: string[]) => void;
   #gaveUp = false;
+  #imageOnly = false;
   #config: Config | null = null;
   #drawnAt = 0;
   #failures = 0;
   #resetting: ReturnType<typeof setTimeout> | undefined;
   #meter = new Meter();
   #beat: ReturnType<typeof setInterval>;
+  #tickedAt = Date.now();
 
   constructor(canvas: AnyCanvas, report: (report: Report) => void) {
     this.#report = report;
     this.#offer = new Promise((resolve) => (this.#offered = resolve));
     this.#screen = new Screen(canvas, (width, height, pixelRatio) => report({ type: "frame", width, height, pixelRatio }));
     this.#hub = new HubSocket({
-      supported: async () => [...SUPPORTED, ...(await this.#offer)],
+      supported: async () => [...SUPPORTED, ...(await this.#videoOffer)],
       heard: (data) => this.#receive(data),
       left: () => this.#forgetConnection(),
       state: (state, message) => report({ type: "state", state, message }),
+      tried: (tries, way) => report({ type: "tried", tries, way }),
     });
     this.#video = new Video({
       keyframeWanted: (reason) => this.#hub.say({ type: "request_keyframe", reason }),
       lost: (error, failures) => this.#replaceDecoder(error, failures),
     });
-    this.#beat = setInterval(() => this.#reportFigures(), 1000);
+    this.#beat = setInterval(() => this.#tick(), TICK_MS);
     canvas.addEventListener("contextrestored", () =>
       this.#hub.say({ type: "request_keyframe", reason: "the canvas was lost" }),
     );
@@ -76,7 +84,8 @@ export class Player {
   handle(command: Command): void {
     switch (command.type) {
       case "open":
-        return this.#hub.open(command);
+        this.#imageOnly = command.imageOnly;
+        return this.#hub.open(command.target, command.ratio);
       case "probe":
         void probe(command.probes).then((video) => {
           this.#offered(video);
@@ -87,6 +96,8 @@ export class Player {
         return this.#offered(command.video);
       case "retry":
         return this.#hub.retry();
+      case "wake":
+        return this.#hub.wake();
       case "say":
         return this.#hub.say(command.message);
       case "close":
@@ -129,9 +140,14 @@ export class Player {
       const why = transport === "webcodecs" ? this.#noVideo : "This viewer is older than its hub";
       return this.#hub.refuse(`The hub sends ${transport}. ${why}.`);
     }
+    if (!this.#config) this.#report({ type: "remark", text: versionNote(VIEWER_VERSION, config.version) });
     this.#config = config;
     this.#screen.prepare(config);
     this.#hub.live();
+  }
+
+  get #videoOffer(): Promise<string[]> {
+    return this.#imageOnly ? Promise.resolve([]) : this.#offer;
   }
 
   /** Why no video is decoded here; empty where it is. */
@@ -162,6 +178,7 @@ export class Player {
     const show = (picture: Decoded) => {
       this.#screen.show(picture, width, height, pixelRatio);
       this.#recover();
+      this.#hub.shown();
       // Without the time that it waited for the picture before.
       const now = performance.now();
       const draw_ms = now - Math.max(started, this.#drawnAt);
@@ -211,12 +228,20 @@ export class Player {
     }, pause);
   }
 
+  #tick(): void {
+    const now = Date.now();
+    if (now - this.#tickedAt > SLEPT_MS) this.#hub.wake();
+    this.#tickedAt = now;
+    this.#reportFigures();
+  }
+
   #reportFigures(): void {
     const figures = this.#meter.take();
     if (figures) this.#report({ type: "figures", figures: { ...figures, note: this.#note } });
   }
 
   get #note(): string {
+    if (this.#imageOnly) return "image_only is set: no video";
     if (this.#gaveUp) return "video can't be decoded here: images only";
     if ("VideoDecoder" in globalThis) return "";
     return `no WebCodecs ${isSecureContext ? "in this browser" : "on this insecure page"}: images only`;

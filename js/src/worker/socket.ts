@@ -1,14 +1,11 @@
-// The way to the hub: opened, greeted, and opened again when it was lost.
+// The connection to the hub: found, greeted, and found again when it was lost.
 
 import { afterClose, type State } from "../connection";
+import { explain, type Failure, type Try } from "../diagnosis";
 import type { ViewerMessage } from "../protocol";
-
-export interface Hub {
-  url: string;
-  token: string;
-  /** Of the page's screen. */
-  ratio: number;
-}
+import type { Target, WayName } from "../ways";
+import type { Attempt } from "./attempt";
+import { Race } from "./race";
 
 export interface Listener {
   /** What to say in hello; the hub waits ten seconds for it. */
@@ -17,19 +14,36 @@ export interface Listener {
   /** Nothing of this connection is valid any more. */
   left(): void;
   state(state: State, message: string): void;
+  /** All that was tried lately, oldest first, and the way that works now. */
+  tried(tries: Try[], way: WayName | null): void;
 }
 
 /** A connection that lasted this long was a good one: the next loss begins with a quick attempt. */
 const STABLE_AFTER_MS = 5000;
+/** After sleep, a hub that has said nothing for so long is asked for a picture, and has as long again to send it. */
+const SILENT_MS = 3000;
+const MAX_TRIES = 24;
 
 export class HubSocket {
   #listener: Listener;
-  #hub: Hub | null = null;
-  #socket: WebSocket | null = null;
-  #greeted = false;
+  #target: Target | null = null;
+  #ratio = 1;
+  #race: Race | null = null;
+  #hub: Attempt | null = null;
+  #greeted = new Set<Attempt>();
   #liveSince: number | null = null;
+  /** This connection has shown a picture; any connection has. */
+  #shown = false;
+  #seen = false;
   #attempt = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #waiting = false;
+  #heardAt = 0;
+  #probe: ReturnType<typeof setTimeout> | undefined;
+  /** The page slept, and it is not known yet whether the connection has outlived that. */
+  #doubted = false;
+  /** Of the races before this one. */
+  #tries: Try[] = [];
   // Said again after a reconnection: the hub knows nothing of the viewer before.
   #size: ViewerMessage[] = [];
   #hidden = false;
@@ -38,8 +52,9 @@ export class HubSocket {
     this.#listener = listener;
   }
 
-  open(hub: Hub): void {
-    this.#hub = hub;
+  open(target: Target, ratio: number): void {
+    this.#target = target;
+    this.#ratio = ratio;
     this.retry();
   }
 
@@ -49,10 +64,19 @@ export class HubSocket {
     this.#connect();
   }
 
+  /** The page is back from somewhere: don't wait any longer, and don't believe in a connection that may have died meanwhile. */
+  wake(): void {
+    if (this.#waiting) return this.#connect();
+    this.#doubted = true;
+    this.#examine();
+  }
+
   /** What says where and how large the view is, is kept while there is no connection; all else is lost then. */
   say(message: ViewerMessage): void {
-    this.#remember(message);
-    if (this.#greeted) this.#send(message);
+    const lasting = this.#remember(message);
+    const hearers = this.#hub ? [this.#hub] : lasting ? this.#greeted : [];
+    for (const attempt of hearers) if (this.#greeted.has(attempt)) attempt.say(message);
+    if (message.type === "event" && message.event.type === "show") this.#examine();
   }
 
   /** The hub has answered. */
@@ -62,80 +86,126 @@ export class HubSocket {
     this.#listener.state("live", "");
   }
 
+  /** Its picture is drawn. */
+  shown(): void {
+    if (this.#shown || !this.#hub) return;
+    this.#shown = this.#seen = true;
+    const { log } = this.#hub;
+    log.outcome += `, first picture after ${Date.now() - log.started} ms`;
+    this.#report();
+  }
+
   /** Leave for good, for the reason in *message*, until `retry`. */
   refuse(message: string): void {
-    this.#drop();
+    this.#drop(message);
+    this.#report();
     this.#listener.state("failed", message);
   }
 
   end(): void {
     this.say({ type: "event", event: { type: "close", timestamp: Date.now() / 1000 } });
-    this.#hub = null;
-    this.#drop();
+    this.#target = null;
+    this.#drop("");
   }
 
   #connect(): void {
-    this.#drop();
-    if (!this.#hub) return;
-    const { url } = this.#hub;
+    this.#drop("tried anew");
+    const target = this.#target;
+    if (!target) return;
     if (this.#attempt === 0) this.#listener.state("connecting", "");
-    let socket: WebSocket;
-    try {
-      socket = new WebSocket(url);
-    } catch (error) {
-      this.#listener.state("failed", `This page can't open ${url}: ${(error as Error).message}`);
-      return;
-    }
-    this.#socket = socket;
-    socket.binaryType = "arraybuffer";
-    socket.onopen = () => void this.#greet(socket);
-    socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => {
-      if (socket === this.#socket) this.#listener.heard(data);
-    };
-    socket.onclose = ({ code, reason }) => {
-      if (socket === this.#socket) this.#lost(code, reason, url);
-    };
+    if (!target.ways.length) return this.#fail([]);
+    this.#race = new Race(target.ways, target, {
+      greet: (attempt) => void this.#greet(attempt),
+      won: (attempt) => this.#keep(attempt),
+      heard: (data) => {
+        this.#heardAt = Date.now();
+        this.#listener.heard(data);
+      },
+      lost: (end) => this.#lose(end.code, end.reason),
+      failed: (failures) => this.#fail(failures),
+    });
   }
 
-  async #greet(socket: WebSocket): Promise<void> {
+  async #greet(attempt: Attempt): Promise<void> {
+    const race = this.#race;
     const supported = await this.#listener.supported();
-    if (socket !== this.#socket || !this.#hub) return;
-    this.#greeted = true;
-    const { token, ratio } = this.#hub;
+    if (!this.#target || race !== this.#race) return;
+    const { token } = this.#target;
     const [viewport] = this.#size;
-    const device_pixel_ratio = viewport?.type === "set_viewport" ? viewport.ratio : ratio;
-    this.#send({ type: "hello", supported, device_pixel_ratio, token });
-    for (const message of this.#size) this.#send(message);
-    if (this.#hidden) this.#send({ type: "event", event: { type: "hide", timestamp: Date.now() / 1000 } });
+    const device_pixel_ratio = viewport?.type === "set_viewport" ? viewport.ratio : this.#ratio;
+    attempt.say({ type: "hello", supported, device_pixel_ratio, token });
+    for (const message of this.#size) attempt.say(message);
+    if (this.#hidden) attempt.say({ type: "event", event: { type: "hide", timestamp: Date.now() / 1000 } });
+    this.#greeted.add(attempt);
   }
 
-  #lost(code: number, reason: string, url: string): void {
+  #keep(attempt: Attempt): void {
+    this.#hub = attempt;
+    const { ways } = this.#target!;
+    this.#target = { ...this.#target!, ways: [attempt.way, ...ways.filter((way) => way !== attempt.way)] };
+    this.#report();
+  }
+
+  #lose(code: number, reason: string): void {
     if (this.#liveSince !== null && performance.now() - this.#liveSince > STABLE_AFTER_MS) this.#attempt = 0;
-    this.#drop();
-    const verdict = afterClose(code, reason, this.#attempt++, url, Math.random());
-    this.#listener.state(verdict.state, verdict.message);
-    if (verdict.retryIn !== null) this.#timer = setTimeout(() => this.#connect(), verdict.retryIn);
+    this.#drop("");
+    this.#settle(afterClose(code, reason, this.#attempt++, Math.random()));
   }
 
-  #drop(): void {
+  #fail(failures: Failure[]): void {
+    this.#drop("");
+    this.#settle(explain(failures, this.#seen, this.#attempt++, Math.random()));
+  }
+
+  #settle(verdict: ReturnType<typeof explain>): void {
+    this.#report();
+    this.#listener.state(verdict.state, verdict.message);
+    if (verdict.retryIn === null) return;
+    this.#waiting = true;
+    this.#timer = setTimeout(() => this.#connect(), verdict.retryIn);
+  }
+
+  /** A dead connection looks like one at rest, and browsers can't ping: a picture is asked for. */
+  #examine(): void {
+    if (!this.#doubted || this.#hidden || !this.#shown) return;
+    this.#doubted = false;
+    if (this.#probe !== undefined || Date.now() - this.#heardAt < SILENT_MS) return;
+    const asked = Date.now();
+    this.say({ type: "request_keyframe", reason: "the page has slept" });
+    this.#probe = setTimeout(() => {
+      this.#probe = undefined;
+      if (this.#heardAt >= asked) return;
+      this.#attempt = 0;
+      this.#connect();
+    }, SILENT_MS);
+  }
+
+  #drop(outcome: string): void {
     clearTimeout(this.#timer);
-    this.#liveSince = null;
-    this.#greeted = false;
-    const socket = this.#socket;
-    this.#socket = null;
-    socket?.close(1000);
+    clearTimeout(this.#probe);
+    this.#probe = undefined;
+    this.#waiting = this.#shown = this.#doubted = false;
+    this.#greeted.clear();
+    this.#liveSince = this.#hub = null;
+    const race = this.#race;
+    this.#race = null;
+    race?.close(outcome);
+    this.#tries = [...this.#tries, ...(race?.tries ?? [])].slice(-MAX_TRIES);
     this.#listener.left();
   }
 
-  #send(message: ViewerMessage): void {
-    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+  #report(): void {
+    const tries = [...this.#tries, ...(this.#race?.tries ?? [])];
+    this.#listener.tried(tries.map((one) => ({ ...one })), this.#hub?.way.name ?? null);
   }
 
-  #remember(message: ViewerMessage): void {
-    if (message.type === "set_viewport") this.#size = [message];
-    if (message.type !== "event") return;
-    if (message.event.type === "resize") this.#size = [...this.#size.slice(0, 1), message];
-    if (message.event.type === "hide") this.#hidden = true;
-    if (message.event.type === "show") this.#hidden = false;
+  /** Whether it says something that lasts. */
+  #remember(message: ViewerMessage): boolean {
+    const kind = message.type === "event" ? message.event.type : message.type;
+    if (kind === "set_viewport") this.#size = [message];
+    else if (kind === "resize") this.#size = [...this.#size.slice(0, 1), message];
+    else if (kind === "hide" || kind === "show") this.#hidden = kind === "hide";
+    else return false;
+    return true;
   }
 }

@@ -1,0 +1,54 @@
+// What the page knows of itself, of which the ways to the hub are made.
+
+import { store } from "./store";
+import { isLoopback, type Page } from "./ways";
+
+interface Colab {
+  colab?: { kernel?: { proxyPort?(port: number, options: { cache: boolean }): Promise<string> } };
+}
+
+/** The page's facts; of Colab's proxy where the hub's *port* is, which only its own page can ask. */
+export async function surroundings(port: number): Promise<Page> {
+  const config = jupyterConfig();
+  const { dataset } = document.body;
+  const web = /^https?:/.test(location.origin);
+  return {
+    origin: web ? location.origin : "",
+    href: location.href,
+    local: isLoopback(location.hostname) || location.protocol === "vscode-webview:",
+    bases: [
+      text(config.baseUrl),
+      // Voila adds a part of its own to the base of its server.
+      (dataset.baseUrl ?? "").replace(/voila\/$/, ""),
+      ...("__marimo__WIDGET_REGISTRY" in window ? marimoBases() : []),
+    ].filter(Boolean),
+    token: new URLSearchParams(location.search).get("token") || text(config.token) || (dataset.jupyterApiToken ?? ""),
+    colab: await colabProxy(port),
+    last: store.way,
+  };
+}
+
+/** Of JupyterLab, Notebook 7 and Voila. */
+function jupyterConfig(): Record<string, unknown> {
+  try {
+    return JSON.parse(document.getElementById("jupyter-config-data")?.textContent || "{}") as Record<string, unknown>;
+  } catch {
+    return {};
+  }
+}
+
+/** marimo's own base, and the one above, which is that of Jupyter where marimo runs inside. */
+function marimoBases(): string[] {
+  const base = new URL(".", document.baseURI);
+  return [base.pathname, new URL("..", base).pathname];
+}
+
+async function colabProxy(port: number): Promise<string> {
+  const proxyPort = (globalThis as { google?: Colab }).google?.colab?.kernel?.proxyPort;
+  if (!port || !proxyPort) return "";
+  return await proxyPort(port, { cache: true }).catch(() => "");
+}
+
+function text(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}

@@ -1,0 +1,114 @@
+// The ways by which a page may reach a hub, in the order in which they are tried. Pure functions.
+
+/**
+ * `url`: the address that the user gave. `direct`: the hub's own port. `route`: our extension of the page's server; `token`: the
+ * same, let in by the page's token. `path`: where the user has mounted the hub. `proxy`: jupyter-server-proxy. `colab`: its proxy.
+ */
+export type WayName = "url" | "direct" | "route" | "token" | "path" | "proxy" | "colab";
+
+export interface Way {
+  name: WayName;
+  /** ws or wss, absolute: a worker made of a Blob has no address that others could be relative to. */
+  url: string;
+  /** Who answers there must prove that it is the hub before it is told the token. */
+  proof: boolean;
+}
+
+/** What the kernel says of the hub. */
+export interface Place {
+  url: string;
+  host: string;
+  /** 0 where the hub has no TCP listener. */
+  port: number;
+  stream: string;
+  hubId: string;
+  /** Where the user says that the page's server has its base, or the hub is mounted. */
+  basePath: string;
+  /** The base that the kernel knows. */
+  kernelBase: string;
+}
+
+/** What the page knows of itself; see surroundings.ts. */
+export interface Page {
+  /** `https://host:port`; empty where the page has none that serves WebSockets. */
+  origin: string;
+  /** Its address, for those relative to it. */
+  href: string;
+  /** It comes from the machine that the browser runs on. */
+  local: boolean;
+  /** Paths or addresses where its notebook server may have its base, the likeliest first. */
+  bases: string[];
+  /** The notebook server's own token, which the page may know. */
+  token: string;
+  /** Where Colab's proxy has the hub's port. */
+  colab: string;
+  /** The way that worked last. */
+  last: WayName | "";
+}
+
+/** How a viewer gets to a stream; what the worker needs to try. */
+export interface Target {
+  ways: Way[];
+  stream: string;
+  hubId: string;
+  hubKey: string;
+  token: string;
+}
+
+const LOOPBACK = ["localhost", "127.0.0.1", "[::1]", "::1"];
+
+/** Whether *host* surely means the machine that asks. */
+export function isLoopback(host: string): boolean {
+  return LOOPBACK.includes(host);
+}
+
+/**
+ * The ways to *place*, the likeliest first, but the one that worked last before all others. Hubs without an id know only the
+ * base protocol, and can prove nothing: they are believed where the user has named them.
+ */
+export function waysTo(place: Place, page: Page): Way[] {
+  if (place.url) return [{ name: "url", url: socketUrl(place.url, page.href), proof: false }];
+  const stream = encodeURIComponent(place.stream);
+  const ways: Way[] = [];
+  const add = (name: WayName, url: string, proof: boolean) => {
+    if (!ways.some((way) => way.url === url)) ways.push({ name, url, proof });
+  };
+  const proof = !!place.hubId;
+  const direct = place.port && directHost(place.host, page);
+  if (direct) add("direct", `${direct}:${place.port}/${stream}`, proof);
+  const bases = page.origin ? basesOf(place, page) : [];
+  const routes = place.hubId ? bases.map((base) => `${base}pdum-rfb/${place.hubId}/${stream}`) : [];
+  for (const url of routes) add("route", url, false);
+  if (page.token) for (const url of routes) add("token", `${url}?token=${encodeURIComponent(page.token)}`, false);
+  if (page.origin && place.basePath) add("path", `${asBase(place.basePath, page)}${stream}`, proof);
+  if (place.port && proof) for (const base of bases) add("proxy", `${base}proxy/${place.port}/${stream}`, true);
+  if (page.colab && proof) add("colab", `${asBase(page.colab, page)}${stream}`, true);
+  return ways.sort((a, b) => Number(b.name === page.last) - Number(a.name === page.last));
+}
+
+/** *url* without what it may hold of secrets. */
+export function withoutSecrets(url: string): string {
+  return url.replace(/[?#].*$/, "").replace(/\/\/[^/]*@/, "//");
+}
+
+/** Loopback is tried from this machine's own pages only: elsewhere it would be the viewer's machine, not the kernel's. */
+function directHost(host: string, page: Page): string | null {
+  const bare = !host || host === "auto" ? "127.0.0.1" : host;
+  const bracketed = bare.includes(":") ? `[${bare}]` : bare;
+  if (isLoopback(bare)) return page.local ? `ws://${bracketed}` : null;
+  return `${page.origin.startsWith("https:") ? "wss" : "ws"}://${bracketed}`;
+}
+
+function basesOf(place: Place, page: Page): string[] {
+  const paths = [...page.bases, place.basePath, place.kernelBase].filter(Boolean);
+  return [...new Set(paths.map((path) => asBase(path, page)))];
+}
+
+/** A path or address as one of WebSockets that ends with a slash. */
+function asBase(path: string, page: Page): string {
+  return socketUrl(path.endsWith("/") ? path : `${path}/`, page.origin || page.href);
+}
+
+function socketUrl(url: string, base: string): string {
+  return new URL(url, base).href.replace(/^http/, "ws");
+}

@@ -1,0 +1,145 @@
+// One attempt on one way: a WebSocket that counts only once the hub has said who it is, since proxies open it before they
+// have looked whether there is a hub.
+
+import type { End, Try } from "../diagnosis";
+import { macOf, newNonce, PROOF } from "../proof";
+import { type Config, isConfig, isProof, parse, type ViewerMessage } from "../protocol";
+import { type Target, type Way, withoutSecrets } from "../ways";
+
+export interface AttemptListener {
+  /** Say the whole hello, with the token. */
+  greet(attempt: Attempt): void;
+  /** It is the hub. Before `greet` where it has proved so, else after. */
+  won(attempt: Attempt): void;
+  heard(data: string | ArrayBuffer): void;
+  /** It is over, whether it had won or not; not said after `leave`. */
+  ended(attempt: Attempt, end: End): void;
+}
+
+/** Browsers open one WebSocket at a time to a server, so a handshake that isn't answered holds up all other ways there. */
+const HANDSHAKE_MS = 5000;
+/** For a kernel that holds the GIL; the hub gives up after as long. */
+const ANSWER_MS = 10_000;
+
+export class Attempt {
+  readonly way: Way;
+  readonly log: Try;
+  #target: Target;
+  #listener: AttemptListener;
+  #socket: WebSocket | null = null;
+  #opened = false;
+  #won = false;
+  #over = false;
+  #nonce = "";
+  #timer: ReturnType<typeof setTimeout>;
+
+  constructor(way: Way, target: Target, listener: AttemptListener) {
+    this.way = way;
+    this.#target = target;
+    this.#listener = listener;
+    this.log = { way: way.name, url: withoutSecrets(way.url), started: Date.now(), ended: null, outcome: "" };
+    this.#timer = this.#wait(HANDSHAKE_MS);
+    this.#open();
+  }
+
+  get won(): boolean {
+    return this.#won;
+  }
+
+  say(message: ViewerMessage): void {
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+  }
+
+  /** Close it for the reason in *outcome*. */
+  leave(outcome: string): void {
+    this.#finish();
+    this.log.ended ??= Date.now();
+    this.log.outcome ||= outcome;
+  }
+
+  #wait(ms: number): ReturnType<typeof setTimeout> {
+    return setTimeout(() => this.#end("silent", 0, `no answer in ${ms / 1000} s`), ms);
+  }
+
+  #open(): void {
+    let socket: WebSocket;
+    try {
+      socket = new WebSocket(this.way.url);
+    } catch (error) {
+      queueMicrotask(() => this.#end("blocked", 0, (error as Error).message));
+      return;
+    }
+    this.#socket = socket;
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => {
+      this.#opened = true;
+      clearTimeout(this.#timer);
+      this.#timer = this.#wait(ANSWER_MS);
+      if (this.way.proof) this.#askForProof();
+      else this.#listener.greet(this);
+    };
+    socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => this.#take(data);
+    socket.onclose = ({ code, reason }) => this.#end(this.#opened ? "closed" : "unreachable", code, reason);
+  }
+
+  #askForProof(): void {
+    this.#nonce = newNonce();
+    this.say({ type: "hello", supported: [PROOF], device_pixel_ratio: 1, nonce: this.#nonce });
+  }
+
+  #take(data: string | ArrayBuffer): void {
+    if (this.#won) return this.#listener.heard(data);
+    if (typeof data !== "string") return;
+    const message = tryParse(data);
+    if (this.way.proof) {
+      const { hubKey, hubId, stream } = this.#target;
+      const proof = message && isProof(message) ? message : null;
+      const proved = !!hubKey && proof?.mac === macOf(hubKey, this.#nonce, proof?.nonce ?? "", hubId, stream);
+      if (!proved) return this.#end("stranger", 0, "another hub answered, or one that can't prove itself");
+      this.#win("proved");
+      this.#listener.greet(this);
+    } else if (message && isConfig(message)) {
+      if (this.#isStranger(message)) return this.#end("stranger", 0, "another hub answered");
+      this.#win("answered");
+      this.#listener.heard(data);
+    }
+  }
+
+  #isStranger({ hub }: Config): boolean {
+    return !!hub && !!this.#target.hubId && hub !== this.#target.hubId;
+  }
+
+  #win(outcome: string): void {
+    clearTimeout(this.#timer);
+    this.#won = true;
+    this.log.outcome = outcome;
+    this.#listener.won(this);
+  }
+
+  #end(fault: End["fault"], code: number, reason: string): void {
+    if (this.#over) return;
+    this.#finish();
+    this.log.ended = Date.now();
+    // Asked for a proof, hubs that know none miss the token.
+    const unproven = this.way.proof && !this.#won && code >= 4400;
+    this.#listener.ended(this, unproven ? { fault: "stranger", code: 0, reason: "another hub answered" } : { fault, code, reason });
+  }
+
+  #finish(): void {
+    this.#over = true;
+    clearTimeout(this.#timer);
+    const socket = this.#socket;
+    this.#socket = null;
+    if (!socket) return;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close(1000);
+  }
+}
+
+function tryParse(text: string): ReturnType<typeof parse> | null {
+  try {
+    return parse(text);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,90 @@
+import { beforeAll, describe, expect, it, vi } from "vitest";
+import { type Answer, type End, explain, type Failure, meaningOf, outcomeOf, versionNote } from "../src/diagnosis";
+import type { WayName } from "../src/ways";
+
+beforeAll(() => vi.stubGlobal("location", { origin: "http://localhost:8888" }));
+
+const NO_HUB = "this user has no such hub: its kernel was restarted";
+const URLS: Partial<Record<WayName, string>> = { direct: "ws://127.0.0.1:5000/s", route: "ws://localhost:8888/pdum-rfb/h/s?token=x" };
+
+function failure(name: WayName, answer: Answer | null = null, more: Partial<Failure> = {}): Failure {
+  const end: End = { fault: "unreachable", code: 1006, reason: "" };
+  return { way: { name, url: URLS[name] ?? "ws://localhost:8888/x", proof: false }, end, answer, status: 0, said: "", ...more };
+}
+
+const told = (failures: Failure[], seen = false, attempt = 0) => explain(failures, seen, attempt, 0.5).message;
+
+describe("meaningOf", () => {
+  it.each([
+    [404, NO_HUB, "unknown"],
+    [404, "", "nothing"],
+    [502, "the kernel runs on a, this server on b", "elsewhere"],
+    [502, "the process of this hub has ended", "gone"],
+    [503, "", "gone"],
+    [403, "log in to this server first", "login"],
+    [0, "", "login"],
+    [401, "the token is missing or not this hub's", "stripped"],
+    [426, "", "stripped"],
+    [400, "", "stripped"],
+    [200, "", "stripped"],
+  ])("tells what %i with %j means", (status, said, meaning) => expect(meaningOf(status, said)).toBe(meaning));
+});
+
+describe("explain", () => {
+  it.each([
+    ["login", false, 0, "Log in again"],
+    ["stripped", false, 0, "forward the headers Upgrade"],
+    ["unknown", false, 0, "another machine"],
+    ["nothing", false, 0, "pip install pdum-rfb-widget"],
+    ["unknown", true, 2, "was restarted or has ended: run the cell again"],
+    ["gone", true, 2, "was restarted or has ended: run the cell again"],
+  ] as const)("says what to do when the server answers as %s, seen %s", (answer, seen, attempt, words) => {
+    expect(told([failure("direct"), failure("route", answer, { status: 404 })], seen, attempt)).toContain(words);
+  });
+
+  it("gives the machine's names when the kernel is on another one", () => {
+    const words = told([failure("route", "elsewhere", { status: 502, said: "the kernel runs on a, this server on b" })]);
+    expect(words).toMatch(/^The kernel runs on a, this server on b\. Forward the hub's port/);
+  });
+
+  it("says nothing of what is often a blink, and then says it without a token", () => {
+    expect(told([failure("route")], true, 1)).toBe("");
+    expect(told([failure("route")], true, 2)).toContain("Nothing answers at ws://localhost:8888/pdum-rfb/h/s.");
+    expect(told([failure("direct")], false, 2)).toContain("Is the kernel running?");
+  });
+
+  it("gives the hub's own reason where one spoke", () => {
+    const end: End = { fault: "closed", code: 4401, reason: "the token is not this hub's" };
+    expect(explain([failure("route", null, { end })], false, 0, 0.5)).toMatchObject({ state: "failed", retryIn: null });
+  });
+
+  it("tells of a hub that has taken the place of ours", () => {
+    const end: End = { fault: "stranger", code: 0, reason: "another hub answered" };
+    expect(told([failure("direct", null, { end }), failure("route", "gone")], false, 2)).toContain("Another hub answers");
+  });
+
+  it("leaves a page without any way to the user", () => {
+    expect(explain([], false, 0, 0.5)).toMatchObject({ state: "failed", retryIn: null });
+  });
+
+  it("knows that a local address means the viewer's own computer when the page comes from elsewhere", () => {
+    vi.stubGlobal("location", { origin: "https://hub.example" });
+    expect(told([failure("direct")], false, 3)).toContain("forward the port");
+    vi.stubGlobal("location", { origin: "http://localhost:8888" });
+  });
+});
+
+it("says how an attempt ended in a few words", () => {
+  const end = (fault: End["fault"], code = 0, reason = "") => outcomeOf(failure("direct", null, { end: { fault, code, reason } }));
+  expect(end("unreachable", 1006)).toBe("no connection");
+  expect(end("closed", 1006)).toBe("closed with 1006");
+  expect(end("closed", 4404, "no stream")).toBe("closed with 4404: no stream");
+  expect(outcomeOf(failure("route", "unknown", { status: 404, said: NO_HUB }))).toBe(`refused with 404: ${NO_HUB}`);
+  expect(outcomeOf(failure("route", "stripped", { status: 426 }))).toBe("answers 426, but opens no WebSocket");
+});
+
+it("notes another version of the hub, and none that says nothing", () => {
+  expect(versionNote("1.0", "2.0")).toContain("reload the page");
+  expect(versionNote("1.0", "1.0")).toBe("");
+  expect(versionNote("1.0", undefined)).toBe("");
+});

@@ -1,0 +1,186 @@
+"""The files by which hubs are found: whose they are, when they count, and when they go."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import pdum_rfb_widget as rfb
+from pdum_rfb_widget import runtime
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes and sockets of POSIX")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only folder that there is for runtime files."""
+    monkeypatch.setenv("PDUM_RFB_RUNTIME_DIR", str(tmp_path / "rfb"))
+    monkeypatch.setattr(runtime, "_bases", lambda: iter([]))
+    monkeypatch.setattr(runtime.tempfile, "gettempdir", lambda: str(tmp_path))
+    return tmp_path / "rfb"
+
+
+def some_file(**known: object) -> runtime.HubFile:
+    pid = os.getpid()
+    fields = dict(hub="0123456789abcdef", pid=pid, started=runtime.started(pid), machine=runtime.machine())
+    return runtime.HubFile(**fields | dict(socket="", host="127.0.0.1", port=1, version="1") | known)  # type: ignore[arg-type]
+
+
+def test_a_hub_leaves_a_file_for_this_user_alone_and_takes_it_away(folder: Path) -> None:
+    server = rfb.serve(8, 8, port=0).server
+    path = folder / f"{server.hub_id}.json"
+    said = json.loads(path.read_text())
+    assert said["pid"] == os.getpid()
+    assert (said["host"], said["port"]) == ("127.0.0.1", server.port)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert not {server.token, server.hub_key} & {str(value) for value in said.values()}
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.connect(said["socket"])
+    server.close()
+    assert not list(folder.iterdir())
+
+
+def test_a_process_that_ends_takes_its_file_away(folder: Path) -> None:
+    code = "import pdum_rfb_widget as rfb; rfb.serve(8, 8, tcp=False)"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=True, timeout=60)
+    assert not list(folder.iterdir())
+
+
+def test_a_forked_child_leaves_its_parents_file_alone(folder: Path) -> None:
+    code = """
+import os, warnings
+import pdum_rfb_widget as rfb
+warnings.simplefilter("ignore")
+parents = rfb.serve(8, 8, tcp=False).server
+if (child := os.fork()) == 0:
+    own = rfb.serve(8, 8, tcp=False).server
+    print(own.hub_id != parents.hub_id, flush=True)
+    parents.close()
+    own.close()
+    os._exit(0)
+os.waitpid(child, 0)
+from pdum_rfb_widget import runtime
+print(runtime.find(parents.hub_id) is not None, len(list(runtime.own_folder().glob("*.json"))))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent.parent,
+        check=True,
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["True", "True", "1"]
+
+
+def test_what_a_dead_hub_left_goes_when_the_next_starts(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    sock = folder / "dead.sock"
+    sock.touch()
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    runtime.write(folder, some_file(pid=process.pid, started="then", socket=str(sock)))
+    runtime.write(folder, some_file(hub="f" * 16, machine="another", pid=process.pid))
+    server = rfb.serve(8, 8, tcp=False).server
+    names = {path.name for path in folder.iterdir()}
+    assert names == {f"{server.hub_id}.json", f"{server.hub_id}.sock", "ffffffffffffffff.json"}
+
+
+def test_a_number_that_another_process_has_now_counts_as_dead() -> None:
+    assert some_file().alive
+    assert not replace(some_file(), started="long ago").alive
+    assert not replace(some_file(), pid=2**22 + 1, started="").alive
+
+
+@pytest.mark.parametrize("fault", ["link", "mode", "kind"])
+def test_a_folder_that_others_could_reach_is_refused_in_words_and_not_used(
+    folder: Path, fault: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if fault == "link":
+        (tmp_path / "real").mkdir(mode=0o700)
+        folder.symlink_to(tmp_path / "real")
+    elif fault == "mode":
+        folder.mkdir()
+        folder.chmod(0o755)
+    else:
+        folder.touch()
+    found = runtime.own_folder()
+    assert found == tmp_path / f"pdum-rfb-{os.getuid()}"
+    assert "PDUM_RFB_RUNTIME_DIR can't be used" in caplog.text
+
+
+def test_a_hub_starts_without_any_folder_and_says_that_only_tcp_leads_to_it(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for blocked in (folder, tmp_path / f"pdum-rfb-{os.getuid()}"):
+        blocked.touch()
+    display = rfb.serve(8, 8, port=0)
+    assert display.port
+    assert "only its TCP port can" in caplog.text
+    with pytest.raises(RuntimeError, match="it has no unix socket"):
+        rfb.serve(8, 8, tcp=False)
+
+
+def test_a_long_path_moves_the_socket_to_a_short_private_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PDUM_RFB_RUNTIME_DIR", str(folder / ("long" * 25)))
+    server = rfb.serve(8, 8, tcp=False).server
+    found = runtime.find(server.hub_id)
+    assert found
+    path = Path(found.socket)
+    assert len(os.fsencode(path)) <= runtime.MAX_SOCKET_PATH
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    server.close()
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"hub": 1}', "{", "x" * 5000])
+def test_a_file_that_holds_something_else_is_no_hub(folder: Path, text: str) -> None:
+    folder.mkdir(mode=0o700)
+    path = folder / "0123456789abcdef.json"
+    path.write_text(text)
+    path.chmod(0o600)
+    assert runtime.find("0123456789abcdef") is None
+    runtime.sweep()
+
+
+@pytest.mark.parametrize("hub", ["", "../../etc/passwd", "0123456789ABCDEF", "0123456789abcdef0", "0123456789abcdef\n"])
+def test_only_ids_name_files(folder: Path, hub: str) -> None:
+    assert runtime.find(hub) is None
+
+
+def test_no_port_is_opened_where_none_is_wanted(folder: Path) -> None:
+    display = rfb.serve(8, 8, tcp=False)
+    assert display.server.port == 0
+    assert display.widget().port == 0
+    for address in ("port", "ws_url", "url"):
+        with pytest.raises(RuntimeError, match="tcp=False"):
+            getattr(display, address)
+    with pytest.raises(ValueError, match="asks for one"):
+        rfb.serve(8, 8, tcp=False, port=8765)
+    assert rfb.serve(8, 8, port=0).port == display.port != 0
+
+
+def test_what_servers_import_to_lead_pages_here_is_light() -> None:
+    heavy = ("numpy", "PIL", "websockets", "anywidget", "av", "pdum_rfb_widget.server")
+    code = (
+        f"import sys, pdum_rfb_widget.jupyter, pdum_rfb_widget.marimo; print([m for m in {heavy} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_main_path_imports_no_notebook_server() -> None:
+    code = (
+        "import sys, pdum_rfb_widget as rfb; rfb.serve(8, 8, port=0).widget();"
+        "print([m for m in ('tornado', 'jupyter_server', 'marimo', 'starlette') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
