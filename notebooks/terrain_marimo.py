@@ -10,7 +10,7 @@ def _():
     import time
 
     import marimo as mo
-    from terrain import AZIMUTH, EXAGGERATION, EXAGGERATIONS, Terrain
+    from terrain import AZIMUTH, EXAGGERATION, EXAGGERATIONS, Terrain, light_at
 
     import pdum_rfb_widget as rfb
 
@@ -20,6 +20,7 @@ def _():
         EXAGGERATIONS,
         Terrain,
         asyncio,
+        light_at,
         mo,
         rfb,
         time,
@@ -71,7 +72,20 @@ def _(EXAGGERATION, EXAGGERATIONS, mo):
 
 @app.cell
 def _(display, mo):
-    mo.ui.anywidget(display.widget())
+    picture = mo.ui.anywidget(display.widget(sync_events=("pointer_down",)))
+    picture
+    return (picture,)
+
+
+@app.cell
+def _(display, light_at, mo, picture):
+    click = picture.last_event  # set by the page, once a click: marimo then runs the cells that ask for `picture`
+    if click:
+        _azimuth, _altitude = light_at(click["x"], click["y"], display.width, display.height)
+        _text = f"The last click asked for light from {_azimuth:.0f}°, {_altitude:.0f}° above the horizon."
+    else:
+        _text = "Click the picture."
+    mo.md(_text)
     return
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .notebook import RfbCanvas, RfbViewer, publish_loop
     from .recording import Recording
     from .server import Server, serve, serve_server
+    from .snapshot import Snapshot
     from .types import (
         DISPLAY_P3,
         SRGB,
@@ -42,6 +43,7 @@ __all__ = [
     "RfbCanvas",
     "RfbViewer",
     "Server",
+    "Snapshot",
     "StreamOptions",
     "available_video_encoders",
     "build_encoder",
@@ -68,6 +70,7 @@ _HOMES = {
     "RfbCanvas": "notebook",
     "RfbViewer": "notebook",
     "Server": "server",
+    "Snapshot": "snapshot",
     "StreamOptions": "types",
     "available_video_encoders": "encoders.base",
     "build_encoder": "encoders.base",

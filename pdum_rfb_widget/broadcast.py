@@ -13,7 +13,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -192,6 +192,16 @@ class Broadcast:
             self._frames.release(frame)
             return None
         return frame
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Frame | None]:
+        """The newest frame, which stays as it is meanwhile."""
+        frame = self._frames.hold()
+        try:
+            yield frame
+        finally:
+            if frame:
+                self._frames.release(frame)
 
     def _call_hub(self, callback: Callable[[], None]) -> None:
         try:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .notebook import RfbCanvas
     from .recording import Recording
     from .server import Server
+    from .snapshot import Snapshot
 
 
 class Display:
@@ -128,6 +129,21 @@ class Display:
         """The file of *recording* is closed."""
         with self._lock:
             self._recordings.discard(recording)
+
+    def snapshot(self) -> Snapshot:
+        """The newest frame as a picture: ``snapshot().png`` are the bytes of a PNG, exact and at full size. As the last
+        line of a cell it is shown, and stays in the saved notebook; more than 4 MB are kept there as a smaller JPEG.
+
+        Raises `RuntimeError` before the first frame, and once another display has taken the stream over.
+        """
+        from .snapshot import take
+
+        if (frame := self._stream.hold_from(self)) is None:
+            raise RuntimeError(f"the display {self.name!r} has no picture: nothing was published yet")
+        try:
+            return take(frame, alpha=self._stream.options.alpha)
+        finally:
+            self._stream.release(frame)
 
     # Input ------------------------------------------------------------------------------------------------------------
 
@@ -239,14 +255,23 @@ class Display:
         server, proxy or log sees: give it to nobody who may not look and touch."""
         return f"http://{self._netloc()}/?stream={quote(self.name)}#token={quote(self.server.token)}"
 
-    def widget(self, *, batteries: bool = True, **traits: Any) -> RfbCanvas:
+    def widget(self, *, batteries: bool = True, poster: bool = True, **traits: Any) -> RfbCanvas:
         """The stream as a notebook widget: `RfbViewer` with toolbar, status and figures, or the bare `RfbCanvas`.
 
         *traits* are those of the widget: ``height=480``, ``fit="contain"``, ``background=""`` and so on. Any number of
         widgets may show one stream. The page finds the hub by itself; where it can't, ``url=`` is the stream's address
         as the browser reaches it, and ``base_path=`` the path of the page's server that the hub is mounted at.
+
+        The cell keeps a *poster* too, for who opens the notebook without a kernel or as HTML: the last picture, at most
+        100 KB, hidden while the view is live. It is written when the picture has stood for a second, at most every
+        30 s, and only while somebody looks.
+
+        ``sync_events=("pointer_down",)`` puts the newest event of these types into the trait ``last_event``, and
+        ``sync_stats=True`` the figures into ``stats`` once a second: in marimo each change runs the cells again that
+        depend on the widget. Nothing else does.
         """
         from .notebook import RfbCanvas, RfbViewer, kernel_base
+        from .poster import poster_of
 
         make = RfbViewer if batteries else RfbCanvas
         # Without TCP the page goes through its own server; a hub that was closed raises here.
@@ -254,7 +279,10 @@ class Display:
         host, port = ("auto", 0) if through_route else self._reached_at()
         place = {"host": host, "port": port, "stream": self.name, "kernel_base": kernel_base()}
         secrets = {"hub_id": self.server.hub_id, "hub_key": self.server.hub_key, "token": self.server.token}
-        return make(**place | secrets | {name: value for name, value in traits.items() if value is not None})
+        widget = make(**place | secrets | {name: value for name, value in traits.items() if value is not None})
+        if poster:
+            widget.keep_poster(poster_of(self._stream))
+        return widget
 
     def reach(self, listener: tuple[str, int]) -> None:
         """Name *listener* in the addresses from now on."""

@@ -10,16 +10,25 @@ import importlib.util
 import inspect
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
 
 from . import page
 from .display import Display
+from .events import EVENT_FIELDS
+
+if TYPE_CHECKING:
+    from .poster import Poster
+
+_SECRETS = {"token", "hub_key"}
+_STATUS = {"state", "last_error", "height", "diagnosis"}
+"""What a page may tell of itself."""
 
 
 class RfbCanvas(anywidget.AnyWidget):
@@ -52,13 +61,22 @@ class RfbCanvas(anywidget.AnyWidget):
     last_error = traitlets.Unicode("", help="what is wrong, in words").tag(sync=True)
     diagnosis: traitlets.List[dict[str, Any]] = traitlets.List(help="what `diagnose` returns").tag(sync=True)
 
+    sync_events = traitlets.List(traitlets.Enum(list(EVENT_FIELDS)), help="types of `last_event`").tag(sync=True)
+    last_event = traitlets.Dict(help="the newest event of these types").tag(sync=True)
+    sync_stats = traitlets.Bool(False, help="keep `stats` up to date").tag(sync=True)
+    stats = traitlets.Dict(help="figures of the last second").tag(sync=True)
+
+    poster = traitlets.Unicode("", help="class name of the picture to hide; empty for none").tag(sync=True)
+    last_picture = traitlets.Unicode("", help="in marimo's exports: a data URL").tag(sync=True)
+
     def __init__(self, **traits: Any) -> None:
         if unknown := sorted(set(traits) - set(self.trait_names())):
             known = ", ".join(RfbCanvas.class_own_traits())
             raise TypeError(f"a widget has no trait {', '.join(unknown)}; it has {known}")
-        self._secrets: dict[str, str] = {}
+        self._poster: Poster | None = None
+        self._told_secrets = False
         super().__init__(**traits)
-        self.on_msg(self._answer)
+        self.on_msg(lambda _widget, content, _buffers: self._heed(content))
 
     def diagnose(self) -> list[dict[str, Any]]:
         """What the page that shows the widget has tried to reach the hub, oldest first, as it said last.
@@ -69,15 +87,53 @@ class RfbCanvas(anywidget.AnyWidget):
         """
         return [dict(tried) for tried in self.diagnosis]
 
-    @traitlets.observe("token", "hub_key")
-    def _keep(self, change: Any) -> None:
-        if change["new"]:
-            self._secrets[change["name"]] = change["new"]
+    # In the saved notebook --------------------------------------------------------------------------------------------
 
-    def _answer(self, _: object, message: Any, buffers: object) -> None:
-        """A page that was reloaded asks for what the page before has blanked, lest notebooks save it."""
-        if isinstance(message, dict) and message.get("type") == "where":
-            self.send({"type": "where"} | self._secrets)
+    def keep_poster(self, poster: Poster) -> None:
+        """Put *poster* beside the widget in every cell that shows it, by a name that is the widget's own."""
+        self._poster = poster
+        self.poster = f"rfb-poster-{secrets.token_hex(8)}"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        if self._poster:
+            self._poster.show(self)
+        return super()._repr_mimebundle_(**kwargs)
+
+    # What opens the stream is told, and never stored ------------------------------------------------------------------
+    #
+    # It is in the first message about the widget, so that a view needs no answer of a kernel that is busy. That is the
+    # only state it is in: once a page has spoken, the copies of it along the way are made blank, and later views ask.
+
+    def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
+        """The synced traits, as they are sent and saved: without token, unless *key* names it or no page knows yet."""
+        state: dict[str, Any] = super().get_state(key, drop_defaults)
+        told = _SECRETS if self.comm is None else {key} if isinstance(key, str) else set(key or ())
+        if told & _SECRETS:
+            self._told_secrets = True
+        return {name: "" if name in _SECRETS - told else value for name, value in state.items()}
+
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Take what a page has set; that it has made its copies blank says nothing of the token itself."""
+        super().set_state({name: value for name, value in sync_data.items() if name not in _SECRETS})
+        if blank := dict.fromkeys(_SECRETS & sync_data.keys(), ""):
+            self._send({"method": "echo_update", "state": blank, "buffer_paths": []})
+        self._blank_secrets()
+
+    def _heed(self, content: Any) -> None:
+        kind = content.get("type") if isinstance(content, dict) else None
+        if kind == "where":
+            self.send({"type": "where", **{name: getattr(self, name) for name in _SECRETS}})
+        elif kind == "status":
+            # Not as traits of the page's own: in marimo each of those runs the cells that depend on the widget.
+            for name in _STATUS & content.keys():
+                self.set_trait(name, content[name])
+        self._blank_secrets()
+
+    def _blank_secrets(self) -> None:
+        if self._told_secrets:
+            self._told_secrets = False
+            blank = dict.fromkeys(_SECRETS, "")
+            self._send({"method": "update", "state": blank, "buffer_paths": []})
 
 
 class RfbViewer(RfbCanvas):

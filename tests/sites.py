@@ -51,7 +51,11 @@ _PAGE = """<!doctype html><style>body {{ margin: 0 }} .cell {{ width: 600px; hei
       if (changed) heard(`change:${{name}}`);
     }},
     save_changes: () => {{ kernel.told.push(kernel.dirty); kernel.dirty = {{}}; }},
-    send: (message) => kernel.sent.push(message),
+    send: ({{ type, ...content }}) => {{
+      // As the kernel does, which then tells the page of it.
+      if (type === "status") Object.assign(traits, content);
+      else kernel.sent.push({{ type, ...content }});
+    }},
     on: (name, heed) => (listeners[name] ??= new Set()).add(heed),
     off: (name, heed) => listeners[name]?.delete(heed),
   }};

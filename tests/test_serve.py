@@ -388,7 +388,7 @@ def test_widgets_carry_where_the_hub_is_and_no_pixels() -> None:
     assert not isinstance(canvas, rfb.RfbViewer)
     state = viewer.get_state()
     assert (state["host"], state["port"], state["stream"]) == ("127.0.0.1", display.port, "default")
-    assert state["token"] == display.server.token
+    assert (viewer.token, state["token"]) == (display.server.token, "")
     assert (state["height"], state["show_toolbar"], canvas.show_toolbar) == (300, True, False)
     before = {key: value for key, value in viewer.get_state().items() if key != "layout"}
     display.publish(FRAME + 1)

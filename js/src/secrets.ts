@@ -10,7 +10,7 @@ export function takeSecrets(model: AnyModel<Traits>): boolean {
   const key = keyOf(model);
   const old = store.secrets.get(key);
   const fresh = { token: model.get("token") || old?.token || "", hubKey: model.get("hub_key") || old?.hubKey || "" };
-  // The kernel learns of it with the next change that it is told of: a change of its own would have marimo run cells.
+  // Not saved: in marimo that would run cells. The kernel blanks what else there is once it hears of the page.
   if (model.get("token")) model.set("token", "");
   if (model.get("hub_key")) model.set("hub_key", "");
   if (fresh.token === (old?.token ?? "") && fresh.hubKey === (old?.hubKey ?? "")) return false;
@@ -33,8 +33,14 @@ export async function secretsOf(model: AnyModel<Traits>): Promise<Secrets> {
       resolve(secrets);
     };
     model.on("msg:custom", take);
-    model.send({ type: "where" });
+    send(model, { type: "where" });
   });
+}
+
+/** A message to the kernel, which may be gone: in marimo that is a promise broken. */
+export function send(model: AnyModel<Traits>, message: object): void {
+  const sent: unknown = model.send(message);
+  if (sent instanceof Promise) sent.catch(() => {});
 }
 
 function keyOf(model: AnyModel<Traits>): string {

@@ -33,6 +33,10 @@ export interface ViewOptions {
   /** What was tried to reach the hub, oldest first. */
   onTried?: (tries: Try[]) => void;
   onFigures?: (figures: Figures) => void;
+  /** There is a picture, of this view or of this connection, for the first time. */
+  onPicture?: () => void;
+  /** What the viewer is told of the user's doings, too. */
+  onEvent?: (event: InputEvent) => void;
   /** The user dragged the handle. */
   onHeight?: (height: number) => void;
 }
@@ -250,6 +254,7 @@ export class RemoteFramebufferView {
     if (!this.#fresh) {
       this.#fresh = true;
       this.#showState();
+      this.#options.onPicture?.();
     }
     if (frame.width === width && frame.height === height) return;
     this.#viewport.setFrame(width, height);
@@ -318,6 +323,7 @@ export class RemoteFramebufferView {
 
   #emit(event: InputEvent): void {
     this.#engine.post({ type: "say", message: { type: "event", event } });
+    this.#options.onEvent?.(event);
   }
 
   // What the user asks of the view itself ----------------------------------------------------------------------------

@@ -2,11 +2,14 @@
 
 import type { AnyModel, AnyWidget } from "@anywidget/types";
 import type { Try } from "./diagnosis";
-import { secretsOf, takeSecrets } from "./secrets";
+import { hidePoster, standIn } from "./poster";
+import type { InputEvent } from "./protocol";
+import { secretsOf, send, takeSecrets } from "./secrets";
 import { surroundings } from "./surroundings";
 import { RemoteFramebufferView } from "./view";
 import type { Fit } from "./viewport";
 import { type Target, waysTo } from "./ways";
+import type { Figures } from "./worker/messages";
 
 export { RemoteFramebufferView };
 
@@ -30,6 +33,12 @@ export interface Traits {
   state: string;
   last_error: string;
   diagnosis: Try[];
+  sync_events: string[];
+  last_event: InputEvent;
+  sync_stats: boolean;
+  stats: Figures;
+  poster: string;
+  last_picture: string;
 }
 
 const PLACE = ["url", "host", "port", "stream", "hub_id", "base_path", "kernel_base", "main_thread_present", "image_only"] as const;
@@ -41,7 +50,15 @@ const widget: AnyWidget<Traits> = {
   },
   render({ model, el, signal }) {
     takeSecrets(model);
-    let view = makeView(model, el);
+    const removeStandIn = standIn(el, model.get("last_picture"), model.get("height"));
+    let showPoster = () => {};
+    const open = () =>
+      makeView(model, el, () => {
+        showPoster();
+        showPoster = hidePoster(model.get("poster"));
+        removeStandIn();
+      });
+    let view = open();
     let ended = false;
     const listeners: [string, () => void][] = [];
     const follow = (names: readonly (keyof Traits)[], heed: () => void) => {
@@ -60,7 +77,8 @@ const widget: AnyWidget<Traits> = {
         if (ended || !moved) return;
         moved = false;
         view.dispose();
-        view = makeView(model, el);
+        showPoster();
+        view = open();
       });
     };
     follow(PLACE, () => {
@@ -80,13 +98,21 @@ const widget: AnyWidget<Traits> = {
       ended = true;
       for (const [name, heed] of listeners) model.off(name as `change:${keyof Traits}`, heed);
       view.dispose();
+      showPoster();
+      removeStandIn();
     };
     signal?.addEventListener("abort", end);
     return end;
   },
 };
 
-function makeView(model: AnyModel<Traits>, el: HTMLElement): RemoteFramebufferView {
+function makeView(model: AnyModel<Traits>, el: HTMLElement, onPicture: () => void): RemoteFramebufferView {
+  // Status goes as messages: in marimo whatever a page saves of its traits runs the cells that depend on the widget.
+  const tell = (status: Partial<Traits>) => send(model, { type: "status", ...status });
+  const save = <K extends keyof Traits>(name: K, value: Traits[K]) => {
+    model.set(name, value);
+    model.save_changes();
+  };
   return new RemoteFramebufferView(el, {
     target: targetOf(model),
     fit: model.get("fit"),
@@ -96,18 +122,15 @@ function makeView(model: AnyModel<Traits>, el: HTMLElement): RemoteFramebufferVi
     showStats: model.get("show_stats"),
     imageOnly: model.get("image_only"),
     mainThreadPresent: model.get("main_thread_present"),
-    onState: (state, message) => {
-      model.set("state", state);
-      model.set("last_error", message);
-      model.save_changes();
+    onState: (state, message) => tell({ state, last_error: message }),
+    onTried: (diagnosis) => tell({ diagnosis }),
+    onHeight: (height) => tell({ height }),
+    onPicture,
+    onEvent: (event) => {
+      if (model.get("sync_events").includes(event.type)) save("last_event", event);
     },
-    onTried: (tries) => {
-      model.set("diagnosis", tries);
-      model.save_changes();
-    },
-    onHeight: (height) => {
-      model.set("height", height);
-      model.save_changes();
+    onFigures: (figures) => {
+      if (model.get("sync_stats")) save("stats", figures);
     },
   });
 }
