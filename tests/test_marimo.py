@@ -16,7 +16,8 @@ from playwright.sync_api import Browser, Page, Request
 def test_the_demo_shows_the_terrain_and_follows_a_drag(tmp_path: Path, browser: Browser, mode: str) -> None:
     shutil.copytree(NOTEBOOKS, tmp_path / "notebooks")
     # Not the fixture, which minds every error on a page: marimo's own fetches fail when it is reloaded.
-    context = browser.new_context(viewport={"width": 1280, "height": 1600})
+    # High enough for all cells with their code: a picture that can't be seen is not fed.
+    context = browser.new_context(viewport={"width": 1280, "height": 2600})
     page = context.new_page()
     with Marimo(tmp_path, mode, "terrain_marimo.py") as marimo:
         page.goto(marimo.page_url())
