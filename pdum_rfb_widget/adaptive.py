@@ -79,8 +79,7 @@ class Costs:
         return self._bytes[rung] * pixels
 
     def seconds(self, rung: int, pixels: float) -> float:
-        """To encode; of video 0: hardly any of it depends on the rung."""
-        return 0.0 if self._video else self._seconds[rung] * pixels
+        return self._seconds[rung] * pixels
 
 
 class Pace:
@@ -267,8 +266,12 @@ class Ladder:
 
 def fits(rung: int, pixels: float, costs: Costs, link: Link, fps: float, margin: float) -> bool:
     """Frames of so many *pixels* at *rung* keep up with *fps*, on the link, in the viewer and in the encoder."""
+    if not link.allows(margin * fps * costs.nbytes(rung, pixels)):
+        return False
+    if costs.kind(rung) == "video":
+        return True  # a coarser rung is hardly quicker to encode or to draw
     drawing = link.draw_seconds.get(costs.kind(rung), 0.0) * pixels
     encoding = costs.seconds(rung, pixels)
     # On one machine the two share its processor.
     busy = drawing + encoding if link.local else max(drawing, encoding)
-    return busy <= _BUSY / (fps * margin) and link.allows(margin * fps * costs.nbytes(rung, pixels))
+    return busy <= _BUSY / (fps * margin)

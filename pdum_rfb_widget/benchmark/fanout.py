@@ -15,7 +15,8 @@ from .publishing import Published, ThreadClocks, publish_numbers
 from .rows import Figures, Progress, Row, at_most, extra, less, ratio
 
 FPS = 30
-_WARM_UP = 1.0
+_WARM_UP = 2.5
+"""Seconds: who comes a moment after the first is in its lane after one."""
 _AFTERGLOW = 0.3
 _JUDGED = "what one more viewer costs, and a bad one"
 
