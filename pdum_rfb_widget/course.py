@@ -92,6 +92,8 @@ class Course:
         setback = self._setback.judge(turnaround, fps, now)
         if options.quality == "lossless" and selection.pictures:
             return None if setback else LaneKey(selection.video, EXACT)
+        if self._video.rung is None and self.link.local:
+            self._video.rung = EXACT + 1  # most such links are fast, and to climb there would cost keyframes
         # More than the window lets through in a second need not fit.
         fps = min(fps, max(_SLOWEST_FPS, 1 / turnaround)) if turnaround else fps
         rung = max(EXACT + 1, self._video.judge(area, self.scene.video_costs, self.link, fps, now))
