@@ -52,6 +52,10 @@ class Member(Protocol):
     def only_video_serves(self) -> bool:
         """Nothing but a keyframe can feed it now."""
 
+    @property
+    def dawdles(self) -> bool:
+        """It takes frames too slowly to follow them beside others."""
+
     def video_room_at(self, now: float) -> float:
         """When its window and its budget have room for a chunk; infinity until it says something."""
 
@@ -116,6 +120,7 @@ class Lane:
         """What to encode now; if nothing, when to ask again though nothing came."""
         if self._taken or not self._is_due(newest):
             return None, math.inf
+        self._refuse(now)
         rooms = {member: member.video_room_at(now) for member in self.followers | self.waiting}
         able = frozenset(member for member in self.waiting if rooms[member] <= now)
         late = {member for member in self.followers if rooms[member] > now}
@@ -154,6 +159,14 @@ class Lane:
         if latest is None or not self.followers or (latest.size, latest.color) != (newest.size, newest.color):
             return True
         return newest.timestamp_us - latest.timestamp_us > LONG_IDLE * 1e6
+
+    def _refuse(self, now: float) -> None:
+        """Send away who waits and would hold up quicker followers: to try it would cost those a keyframe."""
+        slow = {member for member in self.waiting if member.dawdles and not member.only_video_serves}
+        if slow and any(not member.dawdles for member in self.followers):
+            for member in slow:
+                self.leave(member)
+                member.held_up(self.key, now)
 
     def _blame(self, late: set[Member], now: float) -> float:
         """Measure how long each of *late* holds up the others, and send away who did so for too long; when the next

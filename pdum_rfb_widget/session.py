@@ -22,7 +22,7 @@ from typing import Any
 from .adaptive import EXACT, Kind, Link
 from .course import Course
 from .damage import TileMap
-from .lanes import Chunk
+from .lanes import HELD_SHARE, Chunk
 from .picture import Picture, Region, whole
 from .protocol import (
     Ack,
@@ -253,6 +253,11 @@ class Session:
         """Nothing but a keyframe of video can feed it: it takes no pictures, or knows no way back from them."""
         selection = self.selection
         return bool(selection and (not selection.pictures or (self._in_lane and self._codec and not selection.tiles)))
+
+    @property
+    def dawdles(self) -> bool:
+        """It takes frames too slowly to follow them beside others."""
+        return self._rtt / self._window * self.scene.pace.fps * (1 - HELD_SHARE) > 1
 
     @property
     def scale(self) -> float:

@@ -19,6 +19,7 @@ class Member:
     def __init__(self) -> None:
         self.stale = True
         self.only_video_serves = False
+        self.dawdles = False
         self.room_at = 0.0
         self.got: list[Chunk] = []
         self.sent_away: list[int] = []
@@ -101,6 +102,31 @@ def test_a_lane_waits_until_each_follower_has_room() -> None:
     assert stream.publish() == []
     stream.now = slow.room_at
     assert len(stream.step()) == 1
+
+
+def test_who_would_hold_up_the_others_is_sent_away_without_a_keyframe_for_them() -> None:
+    follower, slow = Member(), Member()
+    stream = Stream(follower)
+    stream.publish()
+    slow.dawdles = True
+    stream.join(slow)
+    stream.publish(after=JOIN_INTERVAL)
+    assert slow.sent_away == [1]
+    assert keyframes(follower) == [True, False]
+
+
+@pytest.mark.parametrize("case", ["nobody else", "others as slow", "nothing else serves"])
+def test_who_is_slow_joins_where_it_holds_up_nobody_or_has_to(case: str) -> None:
+    slow, other = Member(), Member()
+    stream = Stream(*([] if case == "nobody else" else [other]))
+    slow.dawdles, other.dawdles = True, case == "others as slow"
+    slow.only_video_serves = case == "nothing else serves"
+    if case != "nobody else":
+        stream.publish()
+    stream.join(slow)
+    stream.publish(after=JOIN_INTERVAL)
+    assert keyframes(slow) == [True]
+    assert slow.sent_away == []
 
 
 def test_who_joins_waits_for_a_keyframe_and_followers_get_one_a_second() -> None:
