@@ -9,7 +9,7 @@ from typing import Any
 
 from .clients import FORMATS, VIDEO_FORMATS, Clients, clients
 from .content import Film
-from .endtoend import FULL_HD, HD, counter, serve
+from .endtoend import BURST, FULL_HD, HD, counter, serve
 from .publishing import in_thread, publish_numbers
 from .rows import Figures, Progress, Row, at_most, ratio
 
@@ -25,20 +25,22 @@ CPU_SHARE = 0.25
 IDLE_PERCENT = 0.3
 
 
-def measure_still(progress: Progress, *, content: str, video_content: str) -> list[Row]:
-    """The same frame published again and again, after motion; in pictures, and as video."""
-    progress.add(2)
+def measure_still(progress: Progress, *, content: str, video_content: str | None) -> list[Row]:
+    """The same frame published again and again, after motion: as pictures, and as video unless its content is None."""
+    progress.add(2 if video_content else 1)
     progress.step("a frame that stands still")
     rows = [_still(f"(f) the same 720p frame, {content}", content, FORMATS, {})]
-    progress.step("a frame of video that stands still")
-    name = f"(m) the same 720p frame, H.264, {video_content}"
-    return [*rows, _still(name, video_content, VIDEO_FORMATS, {"codec": "h264"})]
+    if video_content:
+        progress.step("a frame of video that stands still")
+        name = f"(m) the same 720p frame, H.264, {video_content}"
+        rows.append(_still(name, video_content, VIDEO_FORMATS, {"codec": "h264"}))
+    return rows
 
 
 def _still(name: str, content: str, formats: Sequence[str], options: dict[str, Any]) -> Row:
     film = Film(content, "full", *HD)
     with serve(HD, **options) as display, clients(display, 1, formats=formats) as viewers:
-        moved = in_thread(lambda: publish_numbers(range(STILL_FRAMES), 60, film.frame, display.publish))()
+        moved = in_thread(lambda: publish_numbers(range(BURST), 60, film.frame, display.publish))()
         _wait_for_rest(viewers)
         still = film.frame(max(moved.at))
         before, cpu = counter(display, "bytes_sent"), time.process_time()

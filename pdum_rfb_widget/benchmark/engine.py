@@ -112,7 +112,7 @@ def _bare_png(pixels: Pixels) -> None:
 
 def _video(content: str, times: int) -> Row:
     """Frames of *content* by the lanes' encoder, and by the calls of PyAV that it can't do without."""
-    film, (width, height) = Film(content, "full", *FULL_HD), FULL_HD
+    film, (width, height) = Film(content, "full", *FULL_HD, 8), FULL_HD
     encoder = video_encoder_for(VideoFormat("h264", "420"), width=width, height=height, fps=60, quality=QP)
     bare, tape = BarePyAV(width, height), list[EncodedPayload]()
 

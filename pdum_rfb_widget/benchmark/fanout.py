@@ -59,13 +59,11 @@ class _Costs:
 
 
 def measure(
-    progress: Progress, *, viewers: Sequence[int], content: str, video_content: str, seconds: float
+    progress: Progress, *, viewers: Sequence[int], content: str, video_content: str | None, seconds: float
 ) -> list[Row]:
     """A row for each number of *viewers*, and for what the most of them cost; those with one bad viewer. Of pictures,
-    and for the fewest and the most of video."""
-    extra("av")
-    few_and_many = sorted({min(viewers), max(viewers)})
-    progress.add(len(viewers) + len(few_and_many) + 3)
+    and for the fewest and the most of video, unless its content is None."""
+    progress.add(len(viewers) + 2)
     rows = _grow(progress, _PICTURES, content, sorted(set(viewers)), seconds)
     film = Film(content, "full", *HD)
     progress.step("one viewer of eight stopped")
@@ -74,13 +72,19 @@ def measure(
     progress.step("one viewer of four at half the rate")
     costs = _run(_PICTURES, film, 4, seconds, most_per_s=FPS / 2)
     rows.append(_bad_row("the other three, one of four at half rate", costs))
-    rows += _grow(progress, _VIDEO, video_content, few_and_many, seconds)
-    progress.step("one viewer of video of four at half the rate")
-    costs = _run(_VIDEO, Film(video_content, "full", *HD), 4, seconds, most_per_s=FPS / 2)
-    rows.append(
-        _bad_row("H.264: the other three, one of four at half rate", costs, keyframes=max(costs.keyframes[:-1]))
-    )
+    if video_content:
+        rows += _measure_video(progress, sorted({min(viewers), max(viewers)}), video_content, seconds)
     return sorted(rows, key=lambda row: row.group == _JUDGED)
+
+
+def _measure_video(progress: Progress, counts: Sequence[int], content: str, seconds: float) -> list[Row]:
+    extra("av")
+    progress.add(len(counts) + 1)
+    rows = _grow(progress, _VIDEO, content, counts, seconds)
+    progress.step("one viewer of video of four at half the rate")
+    costs = _run(_VIDEO, Film(content, "full", *HD), 4, seconds, most_per_s=FPS / 2)
+    name = "H.264: the other three, one of four at half rate"
+    return [*rows, _bad_row(name, costs, keyframes=max(costs.keyframes[:-1]))]
 
 
 def _grow(progress: Progress, way: _Way, content: str, counts: Sequence[int], seconds: float) -> list[Row]:
