@@ -1,13 +1,69 @@
-"""Who may connect: the hub's token, and where the page that asks comes from."""
+"""Who may connect: tokens, the application's own authenticator, and where the page that asks comes from."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
+import inspect
 import ipaddress
+import logging
 import secrets
-from collections.abc import Collection
+import socket
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
+
+log = logging.getLogger(__name__)
+
+Principal: TypeAlias = Any
+"""Whoever an authenticator says that a viewer is: any object but None."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthContext:
+    """What an authenticator may look at. All but address and stream may hold secrets, and stay out of its repr."""
+
+    token: str | None = field(default=None, repr=False)
+    """Of the viewer's hello: browsers can't set headers of a WebSocket. `Display.widget` and `RemoteFramebufferView`
+    take one; without one of their own, widgets send the hub's."""
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
+    """Of the handshake, their names in lower case."""
+    cookies: Mapping[str, str] | None = field(default=None, repr=False)
+    path: str | None = field(default=None, repr=False)
+    """With its query."""
+    query: Mapping[str, str] | None = field(default=None, repr=False)
+    """The last value of each name."""
+    remote: tuple[str, int] | None = None
+    """The address that connected, None for the unix socket."""
+    hello: dict[str, Any] | None = field(default=None, repr=False)
+    """The whole first message; None where the handshake alone is asked about (`asgi`)."""
+    stream: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ViewOnly:
+    """What an authenticator returns for a principal who may look and not touch."""
+
+    principal: Principal = None
+
+
+Authenticator: TypeAlias = Callable[[AuthContext], Principal | Awaitable[Principal]]
+"""Returns a principal, or None to refuse. A coroutine function runs in the hub's loop; any other in a thread, so that
+it may wait. What it raises is logged, and refuses."""
+
+
+async def ask(authenticate: Authenticator, context: AuthContext) -> Principal | None:
+    """What *authenticate* says of *context*."""
+    try:
+        if inspect.iscoroutinefunction(authenticate):
+            return await authenticate(context)
+        answer = await asyncio.to_thread(authenticate, context)
+        return await answer if inspect.isawaitable(answer) else answer
+    except Exception:
+        log.exception("the authenticator failed, which refuses a viewer of %r", context.stream)
+        return None
 
 
 def new_token() -> str:
@@ -50,12 +106,13 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str]) -> bool:
+def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str], *, forwarded: bool = False) -> bool:
     """Whether a page from *origin* may open a stream at *host* (the handshake's ``Origin`` and ``Host`` headers).
 
     Allowed are: no origin at all (not a browser), pages of this machine, the hub's own page when it was reached by
     address, the webviews of VS Code, and *allowed*. A name in ``Host`` proves nothing, since a hostile page can have
-    its own name resolve to this machine; who serves under a name passes it in *allowed*.
+    its own name resolve to this machine; who serves under a name passes it in *allowed*. Only where a proxy has
+    *forwarded* the handshake was that name the proxy's: a page can't make its WebSocket say so.
     """
     if origin is None or origin in allowed:
         return True
@@ -68,7 +125,27 @@ def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str
         return True
     if parts.scheme not in ("http", "https"):
         return False
-    return is_loopback(name) or (parts.netloc == host and _is_address(name))
+    return is_loopback(name) or (parts.netloc == host and (forwarded or _is_address(name)))
+
+
+def host_allowed(host: str | None, allowed: Collection[str]) -> bool:
+    """Whether *host*, a ``Host`` header, is a name that this machine is known to have: an address, ``localhost``, its
+    own name, or that of an *allowed* origin. A hostile page may have a name of its own that leads here."""
+    if host is None:
+        return True
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    own = socket.gethostname().lower()
+    if is_loopback(name) or _is_address(name) or name in (own, f"{own}.local"):
+        return True
+    return any(name == urlsplit(origin).hostname for origin in allowed)
+
+
+def is_forwarded(names: Collection[str]) -> bool:
+    """Whether a proxy has put a header of its own among these, in lower case."""
+    return any(name in ("forwarded", "via") or name.startswith("x-forwarded-") for name in names)
 
 
 def is_local(origin: str | None, peer: str) -> bool:

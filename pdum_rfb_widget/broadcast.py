@@ -19,15 +19,29 @@ from dataclasses import asdict, dataclass
 from itertools import count
 from typing import Protocol
 
+from .auth import Principal
 from .damage import Mask, TileMap
 from .encoding import Encoding
 from .frames import Frame, FrameStore, Outcome
+from .limits import ACK_TIMEOUT, Allowance, Limits
 from .protocol import CloseCode, ProtocolError
+from .recorder import Recorder
 from .scene import Plan, Scene
-from .session import ACK_TIMEOUT, Message, Session
+from .session import Message, Session
 from .sizing import Sizing, Target
 from .transport import Transport, TransportClosed
-from .types import ColorSpace, DownscaleHint, Encoded, Fidelity, InputEvent, Pixels, Rect, StreamEvent, StreamOptions
+from .types import (
+    ColorSpace,
+    DownscaleHint,
+    Encoded,
+    EventDict,
+    Fidelity,
+    InputEvent,
+    Pixels,
+    Rect,
+    StreamEvent,
+    StreamOptions,
+)
 from .videocast import VideoCast, video_installed
 
 log = logging.getLogger(__name__)
@@ -76,6 +90,8 @@ class Broadcast:
         """Width and height of the newest frame, or what was asked for before the first."""
         self.scene = Scene(options, size, video_installed=video_installed())
         self.viewers: set[Viewer] = set()
+        self.controller: str | None = None
+        """The viewer whose input counts, None for all."""
         self._loop = loop
         self._pool = pool
         self._threads = threads
@@ -85,6 +101,7 @@ class Broadcast:
         self._settling: asyncio.TimerHandle | None = None
         self._encodings: dict[tuple[Fidelity, tuple[Rect, ...], int], _Shared] = {}
         self._publisher: Publisher | None = None
+        self._recorder: Recorder | None = None
         self._taps: tuple[Callable[[], object], ...] = ()
         # A plain lock, entered and left in C: an interrupt of the publisher's cell can't leave it locked.
         self._lock = threading.Lock()
@@ -113,6 +130,15 @@ class Broadcast:
     @property
     def options(self) -> StreamOptions:
         return self.scene.options
+
+    @property
+    def recorded_events(self) -> list[EventDict]:
+        """With ``record_events``: the input that came, oldest first."""
+        return self._recorder.kept if self._recorder else []
+
+    def forget_recorded_events(self) -> None:
+        if self._recorder:
+            self._recorder.forget()
 
     def publish(
         self,
@@ -214,6 +240,9 @@ class Broadcast:
     def take_over(self, publisher: Publisher, size: tuple[int, int], options: StreamOptions) -> None:
         """Only *publisher* publishes from now on; the viewers stay, and keep their picture until its first frame."""
         self._publisher = publisher
+        if self._recorder:
+            self._recorder.close()
+        self._recorder = Recorder.of(options)
         self._frames.clear()
         self._encodings.clear()
         self._advised = 1.0
@@ -230,6 +259,9 @@ class Broadcast:
 
     def dismiss(self, viewer: Viewer) -> None:
         self.viewers.discard(viewer)
+        if self.controller == viewer.id:
+            able = sorted((other for other in self.viewers if not other.view_only), key=lambda other: other.number)
+            self.controller = able[0].id if able else None
         viewer.session.gone()
         self._video.step()
         self.heed_sizes()
@@ -243,6 +275,8 @@ class Broadcast:
         """Close every viewer with 1001 and *reason*."""
         await asyncio.gather(*(viewer.close(CloseCode.GOING_AWAY, reason) for viewer in self.viewers))
         self._video.close()
+        if self._recorder:
+            self._recorder.close()
 
     def hold(self) -> Frame | None:
         """The newest frame, which the sessions know from now on. It must be given to `encode` or `release`."""
@@ -298,7 +332,8 @@ class Broadcast:
 
     def heed_sizes(self) -> None:
         """A viewer was resized, is seen or not seen any more, or went."""
-        self._sizing.heed({viewer.id: viewer.session for viewer in self.viewers}, self._loop.time())
+        heeded = {viewer.id: viewer.session for viewer in self.viewers if self.heeds(viewer)}
+        self._sizing.heed(heeded, self._loop.time())
         self._settle_size()
 
     def _settle_size(self) -> None:
@@ -311,11 +346,24 @@ class Broadcast:
             name, box = sizing.asker
             # For who renders only when something happens: the viewer's own event came before the target.
             event = {"type": "resize", **asdict(box), "timestamp": time.time()}
-            self.deliver(InputEvent(name, event, now_us()))
+            principal = next((viewer.principal for viewer in self.viewers if viewer.id == name), None)
+            self._put(InputEvent(name, principal, event, now_us()))
         elif math.isfinite(sizing.due):
             self._settling = self._loop.call_at(sizing.due, self._settle_size)
 
-    def deliver(self, event: InputEvent) -> None:
+    def heeds(self, viewer: Viewer) -> bool:
+        """What *viewer* says reaches the application."""
+        return not viewer.view_only and self.controller in (None, viewer.id)
+
+    def deliver(self, viewer: Viewer, event: EventDict) -> None:
+        if self.heeds(viewer):
+            self._put(InputEvent(viewer.id, viewer.principal, event, now_us()))
+        else:
+            viewer.refused_events += 1
+
+    def _put(self, event: InputEvent) -> None:
+        if self._recorder:
+            self._recorder.record(event)
         if self._publisher:
             self._publisher.put_event(event)
 
@@ -356,14 +404,23 @@ class Broadcast:
 class Viewer:
     """Joins one session to its transport: one task reads, one writes. Owned by the hub's loop."""
 
-    def __init__(self, session: Session, transport: Transport, stream: Broadcast | None) -> None:
+    def __init__(self, session: Session, transport: Transport, stream: Broadcast | None, limits: Limits) -> None:
         self.session = session
-        self.id = f"viewer-{next(_client_ids)}"
+        self.number = next(_client_ids)
+        """Grows with every viewer that comes."""
+        self.id = f"viewer-{self.number}"
+        self.principal: Principal = None
+        self.view_only = False
+        self.token: str | None = None
+        """That it came in with."""
+        self.refused_events = 0
+        """That the application was not told, since it may not send or does not control."""
         self._transport = transport
         self._stream = stream
         self._something_new = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
         self._clock = asyncio.get_running_loop().time
+        self._allowance = Allowance(limits.bytes_per_second, self._clock())
 
     def wake(self) -> None:
         """There may be something new to send."""
@@ -405,6 +462,8 @@ class Viewer:
     async def _read(self) -> None:
         while True:
             message = await self._transport.receive()
+            if not self._allowance.spend(len(message), self._clock()):
+                raise ProtocolError(CloseCode.OVER_LIMIT, "the viewer sends more than it may for long")
             was_open = self.session.selection is not None
             was_seen = self.session.visible, self.session.viewport
             if latency := self._transport.latency:
@@ -415,7 +474,7 @@ class Viewer:
             if self._stream and was_seen != (self.session.visible, self.session.viewport):
                 self._stream.heed_sizes()
             if self._stream and event:
-                self._stream.deliver(InputEvent(self.id, event, now_us()))
+                self._stream.deliver(self, event)
             self._something_new.set()
 
     async def _write(self) -> None:

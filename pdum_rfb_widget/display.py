@@ -8,19 +8,29 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from .broadcast import Broadcast
 from .damage import as_damage
 from .frames import as_pixels
-from .types import MAX_RATIO, MIN_RATIO, SRGB, ColorSpace, StreamEvent, check_number
+from .types import MAX_RATIO, MIN_RATIO, SRGB, ColorSpace, EventDict, StreamEvent, check_number
 
 if TYPE_CHECKING:
     from .notebook import RfbCanvas
     from .recording import Recording
     from .server import Server
     from .snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A viewer that is connected."""
+
+    client_id: str
+    principal: Any
+    view_only: bool
 
 
 class Display:
@@ -237,6 +247,33 @@ class Display:
     def client_count(self) -> int:
         """How many viewers are connected, hidden ones too."""
         return sum(viewer.session.selection is not None for viewer in tuple(self._stream.viewers))
+
+    @property
+    def clients(self) -> tuple[Client, ...]:
+        """The viewers that are connected, in the order that they came."""
+        viewers = sorted(self._stream.viewers.copy(), key=lambda viewer: viewer.number)
+        return tuple(Client(viewer.id, viewer.principal, viewer.view_only) for viewer in viewers)
+
+    @property
+    def controller(self) -> str | None:
+        """The ``client_id`` of the viewer whose input counts; None, as at first, for all that may send any.
+
+        Set it to hand control over. When that viewer goes, the one that came first of the others has it, and with the
+        last one it is everybody's again. Raises `ValueError` for who isn't connected or may only look.
+        """
+        return self._stream.controller
+
+    @controller.setter
+    def controller(self, client_id: str | None) -> None:
+        able = [client.client_id for client in self.clients if not client.view_only]
+        if client_id is not None and client_id not in able:
+            raise ValueError(f"who controls is one of {', '.join(able) or 'nobody yet'}, or None, not {client_id!r}")
+        self._stream.controller = client_id
+
+    @property
+    def recorded_events(self) -> list[EventDict]:
+        """With ``record_events=True``: the newest 10,000 input events, oldest first."""
+        return self._stream.recorded_events
 
     @property
     def port(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from http import HTTPStatus
 from pathlib import Path
 
 from websockets.datastructures import Headers
@@ -54,7 +55,7 @@ def asset(path: str) -> Response | None:
     return None
 
 
-def response(text: str, mime: str) -> Response:
+def response(text: str, mime: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
     body = text.encode()
     headers = Headers(
         {
@@ -66,7 +67,7 @@ def response(text: str, mime: str) -> Response:
             "Connection": "close",
         }
     )
-    return Response(200, "OK", headers, body)
+    return Response(status.value, status.phrase, headers, body)
 
 
 @cache

@@ -10,7 +10,7 @@ import json
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NoReturn, TypeAlias
 
@@ -74,6 +74,8 @@ class Hello:
     token: str | None
     nonce: str | None = None
     """32 hex digits of the viewer's choice."""
+    fields: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """The whole of it."""
 
     @property
     def wants_proof(self) -> bool:
@@ -147,7 +149,7 @@ def _hello(fields: dict[str, Any]) -> Hello:
     nonce = fields.get("nonce") if PROOF in supported else None
     if not (nonce is None or (isinstance(nonce, str) and _NONCE.fullmatch(nonce))):
         _malformed("hello.nonce is 32 hex digits")
-    return Hello(tuple(supported), _number(fields, "device_pixel_ratio", 1.0), token, nonce)
+    return Hello(tuple(supported), _number(fields, "device_pixel_ratio", 1.0), token, nonce, fields)
 
 
 def _set_viewport(fields: dict[str, Any]) -> SetViewport:

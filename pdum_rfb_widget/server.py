@@ -8,36 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import json
 import logging
 import os
-import re
-import secrets
 import threading
-from collections.abc import Coroutine, Generator, Iterable
+from collections.abc import Coroutine, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, unquote
 
 from websockets.asyncio.server import Server as Listener
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as listen
 from websockets.asyncio.server import unix_serve as listen_on_socket
-from websockets.http11 import Request, Response
 
-from . import page, runtime
-from .auth import check_origin, is_local, new_token, origin_allowed, prove, same_token
-from .broadcast import Broadcast, Viewer
+from . import runtime
+from .answers import Answers
+from .auth import Authenticator, check_origin
+from .broadcast import Broadcast
 from .cells import current_cell, current_session
 from .display import Display
+from .door import DEFAULT_STREAM, Door, Visit
 from .encoders.base import require_codec
-from .protocol import CloseCode, Hello, ProtocolError, proof_message
-from .scene import Scene
-from .session import HELLO_TIMEOUT, Session
-from .transport import MAX_MESSAGE, LimitedConnection, ProvingTransport, WebSocketTransport
+from .limits import HELLO_TIMEOUT, Limits
+from .transport import LimitedConnection, Transport, WebSocketTransport
 from .types import MAX_SIDE, StreamOptions, check_int
 
 log = logging.getLogger(__name__)
@@ -45,14 +39,10 @@ log = logging.getLogger(__name__)
 _websocket_log = logging.getLogger(f"{__package__}.websocket")
 _websocket_log.setLevel(logging.WARNING)
 
-DEFAULT_STREAM = "default"
 SCRIPT_PORT = 8765
 """The port in scripts, so that an address can be remembered; notebooks take any free one."""
 
 _LAST_WORDS = 0.5
-_MAX_STRANGERS = 64
-"""Connections that have not said hello yet; a page opens one, and says it at once."""
-
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _T = TypeVar("_T")
 
@@ -61,14 +51,9 @@ class Server:
     """The hub. Get it from `serve_server` or `Display.server`; it closes with `close`, or with the process."""
 
     def __init__(self) -> None:
-        self.token = new_token()
-        """What every viewer must present. It dies with the hub."""
         self.hub_id = runtime.new_hub_id()
         """Its name among the hubs of this user: 16 hex digits. No secret."""
-        self.hub_key = secrets.token_hex(32)
-        """What it proves itself with to a viewer that knows it (`rfb/proof`). It opens nothing."""
         self.closed = False
-        self._origins: set[str] = set()
         self._pid = os.getpid()
         self._started = runtime.started(self._pid)
         self._streams: dict[str, Broadcast] = {}
@@ -78,10 +63,11 @@ class Server:
         self._socket = ""
         self._private: Listener | None = None
         self._listening = asyncio.Lock()
-        self._strangers: set[Viewer] = set()
+        self._door = Door(self.hub_id, self._streams)
         self._threads = max(2, os.cpu_count() or 2)
         self._pool = ThreadPoolExecutor(self._threads, "rfb-encoder")
         self._loop = asyncio.new_event_loop()
+        self._answers = Answers(self._door, self._streams, self._loop.time)
         self._thread = threading.Thread(target=self._loop.run_forever, name="rfb-hub", daemon=True)
         self._thread.start()
         atexit.register(self.close)
@@ -186,11 +172,20 @@ class Server:
             check_int("port", port, 0, 65535)
         return self._on_loop(self._listen(host, port))
 
+    def configure(self, authenticate: Authenticator | None = None, limits: Limits | None = None) -> None:
+        """Let *authenticate* decide about viewers, and keep to *limits*; None leaves what there is."""
+        if not (limits is None or isinstance(limits, Limits)):
+            raise TypeError(f"limits are a Limits(...), not {limits!r}")
+        if not (authenticate is None or callable(authenticate)):
+            raise TypeError(f"authenticate is a function of an AuthContext, not {authenticate!r}")
+        self._door.limits = limits or self._door.limits
+        self._door.authenticate = authenticate or self._door.authenticate
+
     def allow_origins(self, origins: Iterable[str]) -> None:
         """Let pages from these origins (``https://host:port``) open streams, besides those of this machine."""
         if isinstance(origins, str) or not isinstance(origins, Iterable):
             raise TypeError(f"origins is a list of strings like 'https://host:port', not {origins!r}")
-        self._origins.update([check_origin(origin) for origin in origins])
+        self._door.origins.update([check_origin(origin) for origin in origins])
 
     def address(self, wanted: tuple[str, int] | None = None) -> tuple[str, int]:
         """Host and port at which a browser on this machine reaches the listener *wanted*, or else the first."""
@@ -212,7 +207,7 @@ class Server:
 
     async def _bind(self, host: str, port: int | None) -> tuple[str, int]:
         try:
-            listener = await listen(self._welcome, host, port or 0, **self._settings)
+            listener = await listen(self._welcome, host, port or 0, **self._settings())
         except OSError as error:
             raise OSError(error.errno, f"can't listen on {host}:{port}: {error.strerror or error}") from None
         bound = (host, int(next(iter(listener.sockets)).getsockname()[1]))
@@ -228,7 +223,7 @@ class Server:
             if os.name == "posix":
                 path = runtime.new_socket_path(self._folder, self.hub_id)
                 welcome = partial(self._welcome, by_route=True)
-                self._private = await listen_on_socket(welcome, str(path), **self._settings)
+                self._private = await listen_on_socket(welcome, str(path), **self._settings(by_route=True))
                 self._socket = str(path)
         except OSError as error:
             log.warning("notebook servers can't lead pages to this hub, only its TCP port can: %s", error)
@@ -251,14 +246,14 @@ class Server:
         """It listens on a unix socket that only this user's processes reach."""
         return bool(self._socket)
 
-    @property
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self, *, by_route: bool = False) -> dict[str, Any]:
+        limits = self.limits
         return dict(
-            process_request=self._answer_http,
-            create_connection=LimitedConnection,
+            process_request=lambda _, request: self._answers(request, by_route=by_route),
+            create_connection=partial(LimitedConnection, most=limits.message_bytes),
             compression=None,  # pixels are compressed already: 5 ms for 200 KB, and nothing gained
-            max_size=MAX_MESSAGE,
-            max_queue=16,
+            max_size=limits.message_bytes,
+            max_queue=limits.queued_messages,
             open_timeout=HELLO_TIMEOUT,
             ping_interval=20,
             ping_timeout=60,  # a kernel that holds the GIL for long must not lose its viewers
@@ -269,72 +264,44 @@ class Server:
 
     # Viewers ----------------------------------------------------------------------------------------------------------
 
+    @property
+    def token(self) -> str:
+        """What viewers present, unless an authenticator decides. It dies with the hub."""
+        return self._door.token
+
+    @property
+    def view_token(self) -> str:
+        """Another, for viewers who may look and whose input is dropped."""
+        return self._door.view_token
+
+    @property
+    def hub_key(self) -> str:
+        """What the hub proves itself with to a viewer that knows it (`rfb/proof`). It opens nothing."""
+        return self._door.hub_key
+
+    @property
+    def limits(self) -> Limits:
+        """How much viewers may ask of it."""
+        return self._door.limits
+
+    def rotate_token(self, *, view: bool = False) -> str:
+        """Make a new `token`, or with *view* a new `view_token`, and close the viewers that came in with the old one.
+
+        Widgets that are shown are among them: run their cells again.
+        """
+        return self._on_loop(self._door.change_token(view=view))
+
+    async def receive(self, transport: Transport, visit: Visit) -> None:
+        """Serve a connection of another listener, such as an ASGI server's, until it ends. On the hub's loop."""
+        await self._door.receive(transport, visit)
+
     async def _welcome(self, socket: ServerConnection, by_route: bool = False) -> None:
         """*by_route*: by the unix socket, where the server that leads pages here has checked where they come from."""
-        transport = WebSocketTransport(socket)
         request = socket.request
         assert request is not None
-        origin, host = (", ".join(request.headers.get_all(name)) or None for name in ("Origin", "Host"))
-        if not by_route and not origin_allowed(origin, host, self._origins):
-            log.warning("a page from %s was refused; pass origins=[...] to allow it", origin)
-            await transport.close(CloseCode.BAD_ORIGIN, f"pages from {origin} may not open this stream")
-            return
-        name = unquote(request.path.partition("?")[0].strip("/")) or DEFAULT_STREAM
-        stream = self._streams.get(name)
-
-        def authorize(hello: Hello) -> None:
-            if not same_token(hello.token, self.token):
-                raise ProtocolError(CloseCode.BAD_CREDENTIAL, "the token is not this hub's")
-            if stream is None or self._streams.get(name) is not stream:  # closed since it connected
-                raise ProtocolError(CloseCode.NO_STREAM, f"there is no stream {name[:64]!r}")
-            self._strangers.discard(viewer)
-
-        def answer(hello: Hello) -> str:
-            nonce = secrets.token_hex(16)
-            return proof_message(nonce, prove(self.hub_key, hello.nonce or "", nonce, self.hub_id, name))
-
-        if len(self._strangers) >= _MAX_STRANGERS:
-            await transport.close(CloseCode.OVER_LIMIT, f"{_MAX_STRANGERS} connections have not said hello yet")
-            return
-        scene = stream.scene if stream else Scene(StreamOptions())
-        peer = ", ".join(request.headers.get_all(runtime.PEER)) if by_route else socket.remote_address[0]
-        hub = {"hub": self.hub_id, "version": runtime.package_version()}
-        session = Session(scene, authorize, self._loop.time(), is_local(origin, peer), hub)
-        viewer = Viewer(session, ProvingTransport(transport, answer), stream)
-        self._strangers.add(viewer)
-        try:
-            await viewer.run()
-        finally:
-            self._strangers.discard(viewer)
-
-    def _answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
-        if "Upgrade" in request.headers:
-            return None
-        path, _, query = request.path.partition("?")
-        if path == "/health":
-            return connection.respond(HTTPStatus.OK, "ok\n")
-        if asset := page.asset(path):
-            return asset
-        given = [
-            *(value.removeprefix("Bearer ") for value in request.headers.get_all("Authorization")),
-            *parse_qs(query).get("token", []),
-        ]
-        if not any(same_token(token, self.token) for token in given):
-            return connection.respond(HTTPStatus.UNAUTHORIZED, "the token is missing or not this hub's\n")
-        if (found := self._look_up(unquote(path))) is None:
-            return connection.respond(HTTPStatus.NOT_FOUND, "there is nothing here\n")
-        return page.response(json.dumps(found), "application/json")
-
-    def _look_up(self, path: str) -> list[dict[str, Any]] | None:
-        if path == "/streams":
-            return [
-                dict(name=s.name, width=s.size[0], height=s.size[1], fps=s.options.fps, clients=len(s.viewers))
-                for s in self._streams.values()
-            ]
-        match = re.fullmatch(r"/streams/([^/]+)/metrics", path)
-        if match and (stream := self._streams.get(match[1])):
-            return [{"client_id": viewer.id} | viewer.session.metrics() for viewer in stream.viewers]
-        return None
+        headers = {name.lower(): ", ".join(request.headers.get_all(name)) for name in request.headers}
+        remote = None if by_route else socket.remote_address[:2]
+        await self.receive(WebSocketTransport(socket), Visit(request.path, headers, remote, by_route))
 
     # Life -------------------------------------------------------------------------------------------------------------
 
@@ -438,7 +405,14 @@ def hub() -> Server:
 
 
 def serve_server(
-    *, host: str = "127.0.0.1", port: int | None = None, origins: Iterable[str] = (), tcp: bool = True
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    origins: Iterable[str] = (),
+    tcp: bool = True,
+    authenticate: Authenticator | None = None,
+    limits: Limits | None = None,
+    streams: Iterable[Mapping[str, Any]] = (),
 ) -> Server:
     """The process's hub, listening on *host*:*port*, for several streams: ``server.add_stream(name, width, height)``.
 
@@ -446,8 +420,16 @@ def serve_server(
     *origins* are pages of other machines that may connect; those of this one may always. With ``tcp=False`` no port is
     opened: pages come through Jupyter's or marimo's own server, by a unix socket that is this user's alone. Raises
     `RuntimeError` where there is no such socket, as on Windows.
+
+    *authenticate* decides about viewers of all streams that have no authenticator of their own, in place of the tokens.
+    *limits* bound what viewers may ask; messages' sizes count for ports that are opened from now on. *streams* are
+    what `Server.add_stream` takes, a mapping each.
     """
-    return _listening_hub(host, port, origins, tcp)[0]
+    hub().configure(authenticate, limits)
+    server = _listening_hub(host, port, origins, tcp)[0]
+    for stream in streams:
+        server.add_stream(**stream)
+    return server
 
 
 def serve(

@@ -16,13 +16,15 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from .adaptive import EXACT, Kind, Link
 from .course import Course
 from .damage import TileMap
 from .lanes import HELD_SHARE, Chunk
+from .limits import ACK_TIMEOUT, HELLO_TIMEOUT, PROBE_AFTER
+from .metrics import SessionMetrics
 from .picture import Picture, Region, whole
 from .protocol import (
     Ack,
@@ -47,29 +49,10 @@ from .scene import Plan, Scene
 from .stills import Stills
 from .types import Encoded, EventDict, LaneKey, Selection, StreamOptions
 
-HELLO_TIMEOUT = 10.0
-"""Seconds for the first message: ten round trips of a bad satellite link."""
-PROBE_AFTER = 2.0
-"""Seconds without an acknowledgement after which one payload may go beyond the window (or four round trips)."""
-ACK_TIMEOUT = 30.0
-"""Seconds without an acknowledgement after which the viewer is closed."""
 EXACT_WASTE = 4
 """Unchanged tiles that are sent to save a rectangle, whose own cost is about theirs."""
 Message = str | tuple[bytes, bytes]
 """Something to send: a text, or a binary message as its header and its payload."""
-
-
-@dataclass(slots=True)
-class Counters:
-    """One viewer's figures since it connected; rates are of the last stats interval."""
-
-    frames_sent: int = 0
-    frames_acked: int = 0
-    bytes_sent: int = 0
-    dropped: int = 0
-    encode_ms: float = 0.0
-    rtt_ms: float = 0.0
-    decode_queue_size: int = 0
 
 
 @dataclass(slots=True)
@@ -80,16 +63,6 @@ class _Sent:
     pixels: int
     kind: Kind
     still: bool
-
-
-@dataclass(slots=True)
-class _Mark:
-    """The counters at the last stats message."""
-
-    at: float
-    sent: int = 0
-    acked: int = 0
-    bytes: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -111,7 +84,7 @@ class Session:
     resized_at: float = -math.inf
     """When the viewport became what it is."""
     visible: bool = True
-    counters: Counters = field(default_factory=Counters)
+    metrics: SessionMetrics = field(init=False)
     link: Link = field(init=False)
     _supported: tuple[str, ...] = ()
     _picture: Picture = field(default_factory=Picture)
@@ -134,11 +107,12 @@ class Session:
     _look: float = math.inf
     _frame_at: float = -math.inf
     _last_ack: float = 0.0
-    _rtt: float = 0.0
-    _mark: _Mark = field(init=False)
+    _told: tuple[float, int] = field(init=False)
+    """When figures were last sent, and how many frames had been."""
 
     def __post_init__(self) -> None:
-        self._mark = _Mark(self.started)
+        self.metrics = SessionMetrics(self.started, self.started)
+        self._told = self.started, 0
         self.link = Link(self.local, self.options.bitrate)
         self._course = Course(self.scene, self.link)
         self._stills = Stills(self.scene, self._picture, self.link)
@@ -220,20 +194,15 @@ class Session:
     def _acknowledge(self, ack: Ack, now: float) -> None:
         if ack.seq > self._seq:
             raise ProtocolError(CloseCode.MALFORMED, f"seq {ack.seq} was acknowledged and never sent")
-        self.counters.decode_queue_size = ack.decode_queue_size
+        queued = ack.decode_queue_size
         while self._in_flight and self._in_flight[0].seq <= ack.seq:
             self._last_ack = now
             sent = self._in_flight.popleft()
-            self.counters.frames_acked += not sent.still
-            if sent.seq == ack.seq:
-                self._measure(sent, ack, now)
-
-    def _measure(self, sent: _Sent, ack: Ack, now: float) -> None:
-        rtt = now - sent.at
-        self._rtt = rtt if self._rtt == 0 else 0.8 * self._rtt + 0.2 * rtt
-        self.counters.rtt_ms = self._rtt * 1000
-        drawing = None if ack.draw_ms is None else ack.draw_ms / 1000
-        self.link.acknowledged(sent.nbytes, sent.pixels, sent.kind, rtt, drawing, now)
+            rtt = now - sent.at if sent.seq == ack.seq else None
+            self.metrics.record_ack(rtt_ms=rtt and 1000 * rtt, decode_queue_size=queued, now=now, still=sent.still)
+            if rtt is not None:
+                drawing = None if ack.draw_ms is None else ack.draw_ms / 1000
+                self.link.acknowledged(sent.nbytes, sent.pixels, sent.kind, rtt, drawing, now)
 
     # What it answers --------------------------------------------------------------------------------------------------
 
@@ -257,7 +226,7 @@ class Session:
     @property
     def dawdles(self) -> bool:
         """It takes frames too slowly to follow them beside others."""
-        return self._rtt / self._window * self.scene.pace.fps * (1 - HELD_SHARE) > 1
+        return self._turnaround * self.scene.pace.fps * (1 - HELD_SHARE) > 1
 
     @property
     def scale(self) -> float:
@@ -284,7 +253,7 @@ class Session:
             self._look = look
             return None
         if still_has_place and not self._send_again:
-            still = self._stills.over_motion(newest, selection, self.counters.frames_sent, now)
+            still = self._stills.over_motion(newest, selection, self.metrics.frames_sent, now)
             if still:
                 return still
         if self.scene.lanes.feeds(self) or self.only_video_serves:
@@ -326,7 +295,7 @@ class Session:
         kind: Kind = "exact" if all(part.exact for part in encoded.parts) else "lossy"
         messages.append(self._account(header, encoded.payload, plan.region.pixels, kind, plan.still, now))
         if plan.still:
-            self._stills.sent(self.counters.frames_sent)
+            self._stills.sent(self.metrics.frames_sent)
         else:
             self._account_frame(plan.region, encoded.encode_ms, now)
         return messages
@@ -357,14 +326,15 @@ class Session:
         nbytes = len(packed) + len(payload)
         self.link.sent(nbytes, now)
         self._in_flight.append(_Sent(self._seq, now, nbytes, pixels, kind, still))
-        self.counters.bytes_sent += nbytes
+        keyframe = header.get("keyframe", True)
+        self.metrics.record_sent(payload_bytes=nbytes, keyframe=keyframe, now=now, still=still)
         return packed, payload
 
     def _account_frame(self, region: Region, encode_ms: float, now: float) -> None:
         version, shown = region.tiles.version, self._picture.version
-        self.counters.dropped += max(0, version - shown - 1) if shown else 0
-        self.counters.frames_sent += 1
-        self.counters.encode_ms = encode_ms
+        if shown and version > shown + 1:
+            self.metrics.record_dropped(now=now, frames=version - shown - 1)
+        self.metrics.record_encode(encode_ms, now=now)
         self._frame_at = now
         # A keyframe may be older than the pictures that a viewer was fed while it waited.
         self._picture.version = max(version, shown)
@@ -390,8 +360,7 @@ class Session:
         self._steered = asked
         if not (self.scene.video_works or selection.pictures):
             raise ProtocolError(CloseCode.NO_FORMAT, "the hub can't encode video, and the viewer takes nothing else")
-        turnaround = self._rtt / self._window
-        lane = self._course.lane(newest.width * newest.height, selection, turnaround, now)
+        lane = self._course.lane(newest.width * newest.height, selection, self._turnaround, now)
         if selection.video:
             self._in_lane = self.scene.lanes.place(self, lane, must=not selection.pictures)
 
@@ -411,23 +380,21 @@ class Session:
 
     def stats(self, now: float) -> list[Message]:
         """A stats message when one is due and something was sent since the last; a viewer at rest costs nothing."""
-        interval, mark, counters = self.options.stats_interval, self._mark, self.counters
-        if interval is None or now < mark.at + interval or counters.frames_sent == mark.sent:
+        interval, metrics = self.options.stats_interval, self.metrics
+        at, frames = self._told
+        if interval is None or now < at + interval or metrics.frames_sent == frames:
             return []
-        seconds = now - mark.at
+        self._told = now, metrics.frames_sent
         budget = {"target_bitrate": 8 * self.link.budget} if math.isfinite(self.link.budget) else {}
-        self._mark = _Mark(now, counters.frames_sent, counters.frames_acked, counters.bytes_sent)
         return [
             *self._set_quality(),
             stats_message(
-                rtt_ms=counters.rtt_ms,
-                fps_sent=(counters.frames_sent - mark.sent) / seconds,
-                fps_acked=(counters.frames_acked - mark.acked) / seconds,
-                bitrate_bps=8 * (counters.bytes_sent - mark.bytes) / seconds,
+                rtt_ms=metrics.rtt_ms,
                 target_fps=self._target_fps,
-                encode_ms=counters.encode_ms,
-                decode_queue_size=counters.decode_queue_size,
-                dropped=counters.dropped,
+                encode_ms=metrics.encode_ms,
+                decode_queue_size=metrics.decode_queue_size,
+                dropped=metrics.frames_dropped,
+                **metrics.rates(now=now),
                 **budget,
             ),
         ]
@@ -445,14 +412,16 @@ class Session:
     def _target_fps(self) -> float:
         return self.options.fps * self._course.step.fps
 
-    def metrics(self) -> dict[str, float]:
-        """The counters, with what is in flight."""
-        return asdict(self.counters) | {
-            "inflight": self._unacknowledged,
+    def snapshot(self, now: float) -> dict[str, float]:
+        """The figures, as JSON can say them."""
+        budget = 8 * self.link.budget
+        self.metrics.inflight = self._unacknowledged
+        self.metrics.target_fps = self._target_fps
+        self.metrics.target_bitrate = round(budget) if math.isfinite(budget) else 0
+        return self.metrics.snapshot(now=now) | {
             "visible": self.visible,
             "lossy_tiles": self._picture.lossy_tiles,
             "link_bps": 8 * self.link.rate,
-            "target_fps": self._target_fps,
         }
 
     def check(self, now: float) -> None:
@@ -467,8 +436,9 @@ class Session:
     def next_look(self) -> float:
         """When to ask `plan` and `stats` again though nothing came; infinity when nothing is pending."""
         look = self._look
-        if self.options.stats_interval and self.counters.frames_sent > self._mark.sent:
-            look = min(look, self._mark.at + self.options.stats_interval)
+        at, frames = self._told
+        if self.options.stats_interval and self.metrics.frames_sent > frames:
+            look = min(look, at + self.options.stats_interval)
         return look
 
     @property
@@ -486,6 +456,15 @@ class Session:
     @property
     def _unacknowledged(self) -> int:
         return len(self._in_flight) + len(self._chunks)
+
+    @property
+    def _rtt(self) -> float:
+        return self.metrics.rtt_ms / 1000
+
+    @property
+    def _turnaround(self) -> float:
+        """Seconds a frame, as the viewer takes them."""
+        return self._rtt / self._window
 
     @property
     def _probe_at(self) -> float:

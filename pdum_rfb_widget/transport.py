@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Protocol
 from weakref import WeakSet
 
@@ -13,14 +13,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode as WebSocketCode
 from websockets.server import ServerProtocol
 
+from .limits import CLOSE_TIMEOUT
 from .protocol import CloseCode, Hello, parse
 from .session import Message
-
-MAX_MESSAGE = 64 * 1024
-"""Bytes a viewer may say at once: its longest message is a hello of about 1 KiB."""
-
-CLOSE_TIMEOUT = 2.0
-"""Seconds for a viewer to take its close before the connection is cut."""
 
 _PING_INTERVAL = 1.0
 _JOIN_BELOW = 100 * 1024
@@ -49,18 +44,18 @@ class Transport(Protocol):
 
 
 class LimitedConnection(ServerConnection):
-    """A connection that answers a message over `MAX_MESSAGE` with 4429 in place of WebSocket's own 1009."""
+    """A connection that answers a message over its limit with 4429 in place of WebSocket's own 1009."""
 
     _alive: ClassVar[WeakSet[LimitedConnection]] = WeakSet()
 
-    def __init__(self, protocol: ServerProtocol, server: Server, **settings: Any) -> None:
+    def __init__(self, protocol: ServerProtocol, server: Server, *, most: int, **settings: Any) -> None:
         super().__init__(protocol, server, **settings)
         self._alive.add(self)
         fail = protocol.fail
 
         def fail_in_our_words(code: int, reason: str = "") -> None:
             if code == WebSocketCode.MESSAGE_TOO_BIG:
-                code, reason = CloseCode.OVER_LIMIT, f"a message of a viewer holds at most {MAX_MESSAGE} bytes"
+                code, reason = CloseCode.OVER_LIMIT, f"a message of a viewer holds at most {most} bytes"
             fail(code, reason)
 
         protocol.fail = fail_in_our_words  # type: ignore[method-assign]  # websockets has no hook for it
@@ -122,16 +117,20 @@ class WebSocketTransport:
             self._socket.transport.abort()
 
 
-class ProvingTransport:
-    """A `Transport` on which the hub proves itself first, once, to a viewer that asks for it (`rfb/proof`).
+class OpeningTransport:
+    """A `Transport` on which both sides first learn who the other is.
 
-    *prove* makes the answer to such a hello. It is answered here, before the session hears anything: nothing else is
-    sent until a hello came that counts.
+    *prove* makes the answer to a hello that wants the hub to prove itself (`rfb/proof`); that is answered here, once,
+    before the session hears anything. *meet* is given the hello that counts and may take its time: nothing else is
+    looked at, or sent, until then.
     """
 
-    def __init__(self, transport: Transport, prove: Callable[[Hello], str]) -> None:
+    def __init__(
+        self, transport: Transport, prove: Callable[[Hello], str], meet: Callable[[Hello], Awaitable[None]]
+    ) -> None:
         self._transport = transport
-        self._prove: Callable[[Hello], str] | None = prove
+        self._prove, self._meet = prove, meet
+        self._met = False
         self.send = transport.send
         self.close = transport.close
 
@@ -141,8 +140,14 @@ class ProvingTransport:
 
     async def receive(self) -> str | bytes:
         message = await self._transport.receive()
-        prove, self._prove = self._prove, None
-        if prove and isinstance(hello := parse(message), Hello) and hello.wants_proof:
-            await self._transport.send(prove(hello))
-            return await self._transport.receive()
+        if self._met:
+            return message
+        hello = parse(message)
+        if isinstance(hello, Hello) and hello.wants_proof:
+            await self._transport.send(self._prove(hello))
+            message = await self._transport.receive()
+            hello = parse(message)
+        if isinstance(hello, Hello):
+            await self._meet(hello)
+        self._met = True
         return message

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
 from numbers import Real
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from .auth import Authenticator
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 """One picture: uint8, ``(H, W)`` grey, ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGBA."""
@@ -75,6 +79,8 @@ class InputEvent:
 
     client_id: str
     """Opaque name of the viewer's connection, new for every connection."""
+    principal: Any
+    """Who the application's authenticator says it is; None where there is no authenticator."""
     event: EventDict
     """The event: ``type`` and the fields that renderview gives that type; ``x`` and ``y`` in pixels of the frame."""
     received_us: int
@@ -283,6 +289,12 @@ class StreamOptions:
     max_render_dimension: int | None = 4096
     """Pixels a side, 2 to 16384, that `Display.target_size` stays within, so that no viewer can ask for gigabytes. The
     default is as wide as the H.264 of common hardware goes, and a 4K screen. None for 16384, what a frame may have."""
+    authenticate: Authenticator | None = None
+    """Who decides about viewers of this stream, in place of the hub's tokens: see `auth.Authenticator`."""
+    record_events: bool = False
+    """Keep the newest 10,000 input events for ``/recorded-events`` of the hub's port: for tests."""
+    event_log: str | os.PathLike[str] | None = None
+    """A file that every input event is appended to, as a line of JSON."""
     resize_debounce: float = 0.12
     """Seconds, 0 to 60, for which a viewer's size must stay the same before `Display.target_size` follows. The default
     renders nothing between the steps of a drag, and is felt as at once."""
@@ -310,7 +322,11 @@ class StreamOptions:
             object.__setattr__(self, "quality", check_int("quality", self.quality, 1, 100))
         if self.codec not in get_args(Codec):
             raise ValueError(f"codec is one of {', '.join(get_args(Codec))}, not {self.codec!r}")
-        for name in ("own_frames", "alpha", "adaptive"):
+        if not (self.authenticate is None or callable(self.authenticate)):
+            raise TypeError(f"authenticate is a function of an AuthContext, or None, not {self.authenticate!r}")
+        if not (self.event_log is None or isinstance(self.event_log, (str, os.PathLike))):
+            raise TypeError(f"event_log is the path of a file, or None, not {self.event_log!r}")
+        for name in ("own_frames", "alpha", "adaptive", "record_events"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is True or False, not {getattr(self, name)!r}")
         for name in ("still_after", "stats_interval"):

@@ -70,7 +70,7 @@ class Flow:
 
     def ack_all(self) -> Flow:
         """Acknowledge what is sent until nothing more comes."""
-        while self.session.metrics()["inflight"]:
+        while self.session.snapshot(self.now)["inflight"]:
             self.ack(self.sent[-1][0])
         return self
 
@@ -133,7 +133,7 @@ def test_frames_are_skipped_before_encoding_and_the_newest_is_sent_when_there_is
     assert flow.sent == [(1, 10)]
     flow.publish(5).ack(1)
     assert flow.sent == [(1, 10), (2, 15)]
-    assert flow.session.counters.dropped == 4
+    assert flow.session.metrics.frames_dropped == 4
     assert not flow.session.stale
 
 
@@ -148,7 +148,7 @@ def test_last_frame_of_a_burst_arrives_however_late_the_acks() -> None:
 def test_an_ack_covers_all_that_was_sent_before() -> None:
     flow = Flow(max_inflight=2).open().publish().publish().publish()
     flow.ack(2)
-    assert flow.session.metrics()["inflight"] == 1
+    assert flow.session.snapshot(flow.now)["inflight"] == 1
     assert flow.sent[-1] == (3, 3)
 
 
@@ -159,8 +159,8 @@ def test_ack_of_what_was_never_sent_is_malformed() -> None:
 
 def test_late_and_repeated_acks_are_harmless() -> None:
     flow = Flow().open().publish().ack(1).ack(1).ack(0)
-    assert flow.session.metrics()["inflight"] == 0
-    assert flow.session.counters.frames_acked == 1
+    assert flow.session.snapshot(flow.now)["inflight"] == 0
+    assert flow.session.metrics.frames_acked == 1
 
 
 def test_request_keyframe_sends_the_newest_again() -> None:
@@ -361,7 +361,7 @@ def test_what_rests_is_made_exact_once_and_then_nothing_is_sent() -> None:
     assert (covered(stills(flow)) == 1).all()
     assert all(plan.fidelity.mime == "image/png" for plan in stills(flow))
     assert flow.session.next_look == math.inf
-    assert flow.at(99).session.metrics()["lossy_tiles"] == 0
+    assert flow.at(99).session.snapshot(99)["lossy_tiles"] == 0
 
 
 def test_motion_cancels_what_is_not_sent_yet() -> None:
@@ -370,7 +370,7 @@ def test_motion_cancels_what_is_not_sent_yet() -> None:
     flow.publish().ack_all().at(1.49)
     assert len(stills(flow)) == begun
     flow.at(1.5).ack_all()
-    assert flow.session.metrics()["lossy_tiles"] == 0
+    assert flow.session.snapshot(flow.now)["lossy_tiles"] == 0
 
 
 def test_a_region_that_rests_is_made_exact_while_another_moves() -> None:
@@ -412,7 +412,7 @@ def test_a_still_never_takes_the_last_place_in_the_window() -> None:
     flow = moving(max_inflight=2).ack_all()
     flow.session.link.draw_seconds["exact"] = 1e-6
     flow.at(1.25)
-    assert flow.session.metrics()["inflight"] == 1
+    assert flow.session.snapshot(flow.now)["inflight"] == 1
     assert len(flow.publish().plans) == 3, "the new frame is sent at once"
 
 
@@ -449,8 +449,8 @@ def test_a_remote_viewer_is_sent_no_more_than_the_bitrate_stills_included() -> N
             flow.publish()
         flow.ack_all()
     # 0.1 MB a second for 10 s, what may be saved up, and the last message.
-    assert flow.session.counters.bytes_sent <= 1_000_000 + 25_000 + 20_100
-    assert flow.session.counters.frames_sent >= 25
+    assert flow.session.metrics.bytes_sent <= 1_000_000 + 25_000 + 20_100
+    assert flow.session.metrics.frames_sent >= 25
     assert flow.session._picture.version == 300
 
 

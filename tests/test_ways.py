@@ -388,11 +388,11 @@ def test_a_connection_that_outlived_the_pages_sleep_is_kept(page: Page, display:
         site.show(page)
         wait_for_picture(page)
         (viewer,) = display._stream.viewers
-        sent = viewer.session.counters.frames_sent
+        sent = viewer.session.metrics.frames_sent
 
         def asked() -> bool:
             page.evaluate("dispatchEvent(new Event('online'))")
-            return viewer.session.counters.frames_sent > sent
+            return viewer.session.metrics.frames_sent > sent
 
         wait_for(asked, "the picture that was asked for")
         assert len(site.paths) == 1

@@ -64,8 +64,8 @@ def _tell(rows: Sequence[Row], machine: dict[str, Any], options: argparse.Namesp
     to_stdout = options.json == "-"
     file = sys.stderr if to_stdout else sys.stdout
     print(", ".join(f"{name} {value}" for name, value in machine.items() if value is not None), file=file)
-    if options.end_to_end:
-        print(f"end to end: medians of {options.runs} run(s) of {options.seconds:g} s", file=file)
+    if options.end_to_end or options.viewers:
+        print(f"end to end, viewers: medians of {options.runs} run(s) of {options.seconds:g} s", file=file)
     print(file=file)
     if options.markdown:
         print(as_markdown(rows), file=file)
@@ -119,7 +119,12 @@ def _fan_out(progress: Progress, options: argparse.Namespace) -> list[Row]:
 
     content, video_content = _moving(options)[0], _further_video(options)
     return fanout.measure(
-        progress, viewers=options.viewers, content=content, video_content=video_content, seconds=options.seconds
+        progress,
+        viewers=options.viewers,
+        content=content,
+        video_content=video_content,
+        seconds=options.seconds,
+        runs=options.runs,
     )
 
 

@@ -22,6 +22,7 @@ from ..broadcast import Viewer
 from ..damage import stripes_that_differ
 from ..display import Display
 from ..encoders.base import video_encoder_for
+from ..limits import Limits
 from ..protocol import unpack_binary_message
 from ..session import Message, Session
 from ..types import EncodedPayload, Pixels, RawFrame, VideoFormat
@@ -209,7 +210,7 @@ def _meter(display: Display, formats: list[str]) -> Iterator[_Meter]:
     session = Session(stream.scene, lambda hello: None, time.monotonic(), local=True)
 
     async def view() -> None:
-        await Viewer(session, meter, stream).run()
+        await Viewer(session, meter, stream, Limits()).run()
 
     viewing = asyncio.run_coroutine_threadsafe(view(), loop)
     try:

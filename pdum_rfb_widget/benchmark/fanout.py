@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from .clients import FORMATS, VIDEO_FORMATS, Clients, Count, clients
 from .content import Film
 from .endtoend import HD, serve
 from .publishing import Published, ThreadClocks, publish_numbers
-from .rows import Figures, Progress, Row, at_most, extra, less, ratio
+from .rows import Figures, Progress, Row, at_most, extra, less, medians, ratio
 
 FPS = 30
 _WARM_UP = 2.5
@@ -53,18 +53,21 @@ class _Costs:
     keyframes: list[int]
 
     @property
-    def figures(self) -> Figures:
+    def figures(self) -> dict[str, float | None]:
         costs = {"encode_ms_per_frame": self.encode_ms, "hub_ms_per_frame": self.hub_ms}
         return {**costs, "publish_ms_per_frame": self.publish_ms, "worst_lost_percent": max(self.lost_percent)}
 
 
 def measure(
-    progress: Progress, *, viewers: Sequence[int], content: str, video_content: str | None, seconds: float
+    progress: Progress, *, viewers: Sequence[int], content: str, video_content: str | None, seconds: float, runs: int
 ) -> list[Row]:
-    """A row for each number of *viewers*, and for what the most of them cost; those with one bad viewer. Of pictures,
-    and for the fewest and the most of video, unless its content is None."""
+    """A row for each number of *viewers*, and for what the most of them cost; those with one bad viewer.
+
+    Of pictures, and for the fewest and the most of video, unless its content is None. What viewers cost is the median
+    of *runs*, each of *seconds*.
+    """
     progress.add(len(viewers) + 2)
-    rows = _grow(progress, _PICTURES, content, sorted(set(viewers)), seconds)
+    rows = _grow(progress, _PICTURES, content, sorted(set(viewers)), seconds, runs)
     film = Film(content, "full", *HD)
     progress.step("one viewer of eight stopped")
     costs = _run(_PICTURES, film, 8, seconds, stopped=True)
@@ -73,38 +76,39 @@ def measure(
     costs = _run(_PICTURES, film, 4, seconds, most_per_s=FPS / 2)
     rows.append(_bad_row("the other three, one of four at half rate", costs))
     if video_content:
-        rows += _measure_video(progress, sorted({min(viewers), max(viewers)}), video_content, seconds)
+        rows += _measure_video(progress, sorted({min(viewers), max(viewers)}), video_content, seconds, runs)
     return sorted(rows, key=lambda row: row.group == _JUDGED)
 
 
-def _measure_video(progress: Progress, counts: Sequence[int], content: str, seconds: float) -> list[Row]:
+def _measure_video(progress: Progress, counts: Sequence[int], content: str, seconds: float, runs: int) -> list[Row]:
     extra("av")
     progress.add(len(counts) + 1)
-    rows = _grow(progress, _VIDEO, content, counts, seconds)
+    rows = _grow(progress, _VIDEO, content, counts, seconds, runs)
     progress.step("one viewer of video of four at half the rate")
     costs = _run(_VIDEO, Film(content, "full", *HD), 4, seconds, most_per_s=FPS / 2)
     name = "H.264: the other three, one of four at half rate"
     return [*rows, _bad_row(name, costs, keyframes=max(costs.keyframes[:-1]))]
 
 
-def _grow(progress: Progress, way: _Way, content: str, counts: Sequence[int], seconds: float) -> list[Row]:
-    film, costs, rows = Film(content, "full", *HD), {}, []
+def _grow(progress: Progress, way: _Way, content: str, counts: Sequence[int], seconds: float, runs: int) -> list[Row]:
+    film, rows = Film(content, "full", *HD), []
+    figures: dict[int, Mapping[str, float | None]] = {}
     for count in counts:
         progress.step(f"{way.name}, {_viewers(count)}")
-        costs[count] = _run(way, film, count, seconds)
+        figures[count] = medians([_run(way, film, count, seconds).figures for _ in range(runs)])
         rows.append(
-            Row(f"viewers of 720p in motion at {FPS} fps", f"{way.name}, {_viewers(count)}", costs[count].figures)
+            Row(f"viewers of 720p in motion at {FPS} fps", f"{way.name}, {_viewers(count)}", {**figures[count]})
         )
-    return rows + _growth(way, min(counts), max(counts), costs) if len(counts) > 1 else rows
+    return rows + _growth(way, min(counts), max(counts), figures) if len(counts) > 1 else rows
 
 
 def _viewers(count: int) -> str:
     return f"{count} viewer{'s' * (count > 1)}"
 
 
-def _growth(way: _Way, few: int, many: int, costs: dict[int, _Costs]) -> list[Row]:
-    grown = ratio(costs[many].encode_ms, costs[few].encode_ms)
-    hub_ms = less(costs[many].hub_ms, costs[few].hub_ms)
+def _growth(way: _Way, few: int, many: int, costs: Mapping[int, Mapping[str, float | None]]) -> list[Row]:
+    grown = ratio(costs[many]["encode_ms_per_frame"], costs[few]["encode_ms_per_frame"])
+    hub_ms = less(costs[many]["hub_ms_per_frame"], costs[few]["hub_ms_per_frame"])
     each = None if hub_ms is None else hub_ms / (many - few)
     steps = f"from {few} to {_viewers(many)}"
     times, cost = f"≤ {ENCODE_RATIO:g} times", f"≤ {HUB_MS:g} ms a viewer more"

@@ -1,0 +1,185 @@
+"""The hub's door: every way in leads through it, from a handshake to a viewer or to a close with a reason."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qsl, unquote
+
+from . import runtime
+from .auth import (
+    AuthContext,
+    Authenticator,
+    Principal,
+    ViewOnly,
+    ask,
+    is_forwarded,
+    is_local,
+    new_token,
+    origin_allowed,
+    prove,
+    same_token,
+)
+from .broadcast import Broadcast, Viewer
+from .limits import Limits
+from .protocol import CloseCode, Hello, ProtocolError, proof_message
+from .scene import Scene
+from .session import Session
+from .transport import OpeningTransport, Transport
+from .types import StreamOptions
+
+log = logging.getLogger(__name__)
+
+DEFAULT_STREAM = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A connection that wants to come in: what its handshake says."""
+
+    path: str
+    """With its query."""
+    headers: Mapping[str, str]
+    """Their names in lower case; several of one name are joined by commas."""
+    remote: tuple[str, int] | None
+    """None for the unix socket."""
+    by_route: bool = False
+    """A server that leads pages here has checked where they come from."""
+    stream: str | None = None
+    """Its name; None for the path's."""
+    principal: Principal = None
+    """Of who was let in by the handshake alone."""
+
+    @property
+    def name(self) -> str:
+        return self.stream or unquote(self.path.partition("?")[0].strip("/")) or DEFAULT_STREAM
+
+    @property
+    def peer(self) -> str:
+        """The address of who connects, as far as it is known."""
+        return self.remote[0] if self.remote else self.headers.get(runtime.PEER.lower(), "")
+
+    def context(self, hello: Hello | None) -> AuthContext:
+        """What an authenticator may know of it."""
+        cookies = SimpleCookie()
+        try:
+            cookies.load(self.headers.get("cookie", ""))
+        except CookieError:
+            log.warning("a handshake with cookies that can't be read")
+        return AuthContext(
+            token=hello.token if hello else None,
+            headers=self.headers,
+            cookies={name: morsel.value for name, morsel in cookies.items()},
+            path=self.path,
+            query=dict(parse_qsl(self.path.partition("?")[2])),
+            remote=self.remote,
+            hello=hello.fields if hello else None,
+            stream=self.name,
+        )
+
+
+class Door:
+    """Lets viewers in to the streams of one hub. Owned by the hub's loop; any thread may read the tokens."""
+
+    def __init__(self, hub_id: str, streams: Mapping[str, Broadcast]) -> None:
+        self.token = new_token()
+        self.view_token = new_token()
+        self.hub_key = secrets.token_hex(32)
+        self.limits = Limits()
+        self.origins: set[str] = set()
+        self.authenticate: Authenticator | None = None
+        self._hub_id = hub_id
+        self._streams = streams
+        self._strangers: set[Viewer] = set()
+
+    def authenticator(self, stream: Broadcast | None) -> Authenticator | None:
+        """Who decides about viewers of *stream* in place of the tokens."""
+        return (stream.options.authenticate if stream else None) or self.authenticate
+
+    async def receive(self, transport: Transport, visit: Visit) -> None:
+        """Serve the connection until it ends."""
+        try:
+            self._look_at(visit)
+        except ProtocolError as refused:
+            log.warning("a connection to %r was refused: %s", visit.name[:64], refused)
+            await transport.close(refused.code, refused.reason)
+            return
+        stream = self._streams.get(visit.name)
+        authenticate = self.authenticator(stream)
+
+        async def meet(hello: Hello) -> None:
+            if authenticate and visit.principal is None:
+                viewer.principal = await ask(authenticate, visit.context(hello))
+
+        def authorize(hello: Hello) -> None:
+            self._identify(viewer, hello, trusted=authenticate is not None)
+            self._admit(viewer, stream, visit.name)
+
+        def answer(hello: Hello) -> str:
+            nonce = secrets.token_hex(16)
+            return proof_message(nonce, prove(self.hub_key, hello.nonce or "", nonce, self._hub_id, visit.name))
+
+        scene = stream.scene if stream else Scene(StreamOptions())
+        local = is_local(visit.headers.get("origin"), visit.peer)
+        hub = {"hub": self._hub_id, "version": runtime.package_version()}
+        session = Session(scene, authorize, asyncio.get_running_loop().time(), local, hub)
+        viewer = Viewer(session, OpeningTransport(transport, answer, meet), stream, self.limits)
+        viewer.principal = visit.principal
+        self._strangers.add(viewer)
+        try:
+            await viewer.run()
+        finally:
+            self._strangers.discard(viewer)
+
+    def _look_at(self, visit: Visit) -> None:
+        origin, host = visit.headers.get("origin"), visit.headers.get("host")
+        forwarded = is_forwarded(visit.headers.keys())
+        if not visit.by_route and not origin_allowed(origin, host, self.origins, forwarded=forwarded):
+            log.warning("a page from %s was refused; pass origins=[...] to allow it", origin)
+            raise ProtocolError(CloseCode.BAD_ORIGIN, f"pages from {origin} may not open this stream")
+        if len(self._strangers) >= self.limits.handshakes:
+            raise _over_limit(f"{self.limits.handshakes} connections have not said hello yet")
+
+    def _identify(self, viewer: Viewer, hello: Hello, *, trusted: bool) -> None:
+        """Refuse, or know who it is. Who is *trusted* was decided by the application."""
+        if trusted:
+            if viewer.principal is None:
+                raise ProtocolError(CloseCode.BAD_CREDENTIAL, "the application's authenticator refused the viewer")
+            if isinstance(viewer.principal, ViewOnly):
+                viewer.principal, viewer.view_only = viewer.principal.principal, True
+            return
+        viewer.view_only = same_token(hello.token, self.view_token)
+        if not (viewer.view_only or same_token(hello.token, self.token)):
+            raise ProtocolError(CloseCode.BAD_CREDENTIAL, "the token is not this hub's")
+        viewer.token = hello.token
+
+    def _admit(self, viewer: Viewer, stream: Broadcast | None, name: str) -> None:
+        if stream is None or self._streams.get(name) is not stream:  # closed since it connected
+            raise ProtocolError(CloseCode.NO_STREAM, f"there is no stream {name[:64]!r}")
+        limits = self.limits
+        if len(stream.viewers) >= limits.viewers_per_stream:
+            raise _over_limit(f"{limits.viewers_per_stream} viewers look at {name!r} already")
+        if sum(len(other.viewers) for other in self._streams.values()) >= limits.viewers_per_hub:
+            raise _over_limit(f"the hub has {limits.viewers_per_hub} viewers already")
+        self._strangers.discard(viewer)
+
+    async def change_token(self, *, view: bool) -> str:
+        """A new token in place of the old, whose viewers are closed with 4401."""
+        token = new_token()
+        old = self.view_token if view else self.token
+        if view:
+            self.view_token = token
+        else:
+            self.token = token
+        known = (viewer for stream in self._streams.values() for viewer in stream.viewers if viewer.token == old)
+        closing = (viewer.close(CloseCode.BAD_CREDENTIAL, "the token was changed") for viewer in tuple(known))
+        await asyncio.gather(*closing)
+        return token
+
+
+def _over_limit(reason: str) -> ProtocolError:
+    return ProtocolError(CloseCode.OVER_LIMIT, reason)
