@@ -13,6 +13,7 @@ import logging
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
@@ -57,6 +58,7 @@ _client_ids = count(1)
 
 _MAX_ENCODINGS = 32
 """Encodings that are kept for viewers to share."""
+_KEPT_TROUBLES = 20
 _KEPT_FRAMES = 2
 """An encoding that was not asked for while so many frames came is dropped."""
 
@@ -90,13 +92,15 @@ class Broadcast:
         """Width and height of the newest frame, or what was asked for before the first."""
         self.scene = Scene(options, size, video_installed=video_installed())
         self.viewers: set[Viewer] = set()
+        self.troubles: deque[str] = deque(maxlen=_KEPT_TROUBLES)
+        """What went wrong last, each with its time of day; the log has all of it."""
         self.controller: str | None = None
         """The viewer whose input counts, None for all."""
         self._loop = loop
         self._pool = pool
         self._threads = threads
         self._frames = FrameStore()
-        self._video = VideoCast(self.scene, self.hold, self.release, self._changed)
+        self._video = VideoCast(self.scene, self.hold, self.release, self._changed, self.note_trouble)
         self._sizing = Sizing(options)
         self._settling: asyncio.TimerHandle | None = None
         self._encodings: dict[tuple[Fidelity, tuple[Rect, ...], int], _Shared] = {}
@@ -198,6 +202,10 @@ class Broadcast:
         with self._lock:
             self._readiness.notify_all()
 
+    def note_trouble(self, what: str) -> None:
+        """Keep *what* went wrong, in words, for `Display.status`."""
+        self.troubles.append(f"{time.strftime('%H:%M:%S')} {what}")
+
     def add_tap(self, tap: Callable[[], object]) -> None:
         """Call *tap* when there is a newer frame; it must not wait.
 
@@ -240,9 +248,7 @@ class Broadcast:
     def take_over(self, publisher: Publisher, size: tuple[int, int], options: StreamOptions) -> None:
         """Only *publisher* publishes from now on; the viewers stay, and keep their picture until its first frame."""
         self._publisher = publisher
-        if self._recorder:
-            self._recorder.close()
-        self._recorder = Recorder.of(options)
+        self._record(options)
         self._frames.clear()
         self._encodings.clear()
         self._advised = 1.0
@@ -252,6 +258,24 @@ class Broadcast:
             viewer.session.restarted()
         self._sizing = Sizing(options)
         self.heed_sizes()
+
+    def reconfigure(self, options: StreamOptions) -> None:
+        """Go on with other *options*."""
+        before, self.scene.options = self.options, options
+        self.scene.pace.still_after = options.still_after
+        if (options.record_events, options.event_log) != (before.record_events, before.event_log):
+            self._record(options)
+        for viewer in self.viewers:
+            viewer.session.reconfigured(redraw=options.alpha != before.alpha)
+        self._video.step()
+        self._sizing = Sizing(options)
+        self.heed_sizes()
+        self._changed()
+
+    def _record(self, options: StreamOptions) -> None:
+        if self._recorder:
+            self._recorder.close()
+        self._recorder = Recorder.of(options)
 
     def admit(self, viewer: Viewer) -> None:
         """Feed *viewer* from now on."""
@@ -454,10 +478,16 @@ class Viewer:
                 return
             case ProtocolError():
                 log.warning("%s closed: %s", self.id, result)
+                self._note(f"{self.id} was closed: {result}")
                 await self.close(result.code, result.reason)
             case _:
                 log.error("%s closed: the hub failed it", self.id, exc_info=result)
+                self._note(f"{self.id} was closed: {type(result).__name__}: {result}")
                 await self.close(CloseCode.INTERNAL_ERROR, "the hub failed; its log says why")
+
+    def _note(self, what: str) -> None:
+        if self._stream:
+            self._stream.note_trouble(what)
 
     async def _read(self) -> None:
         while True:

@@ -5,17 +5,31 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import webbrowser
 from collections import deque
-from collections.abc import AsyncIterator, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from .broadcast import Broadcast
+from .callbacks import Callbacks, Function
 from .damage import as_damage
+from .encoders.base import require_codec
+from .events import EVENT_FIELDS
 from .frames import as_pixels
-from .types import MAX_RATIO, MIN_RATIO, SRGB, ColorSpace, EventDict, StreamEvent, check_number
+from .status import as_html, status_of
+from .types import (
+    MAX_RATIO,
+    MIN_RATIO,
+    SRGB,
+    ColorSpace,
+    EventDict,
+    InputEvent,
+    StreamEvent,
+    check_number,
+)
 
 if TYPE_CHECKING:
     from .notebook import RfbCanvas
@@ -39,12 +53,16 @@ class Display:
     Every method may be called from any thread. It can be awaited, and as a context manager, sync or async, it closes.
     """
 
-    def __init__(self, server: Server, stream: Broadcast, event_queue_size: int) -> None:
+    def __init__(
+        self, server: Server, stream: Broadcast, event_queue_size: int, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
         self.server = server
         """The hub that this stream belongs to."""
         self.session: str | None = None
         """The session of a marimo app that it closes with."""
         self.closed = False
+        self.callbacks = Callbacks(loop, event_queue_size, stream.note_trouble)
+        """What `on` has asked for."""
         self._stream = stream
         self._address: tuple[str, int] | None = None
         self._lock = threading.Lock()  # guards what follows: the hub's thread puts events, any thread takes them
@@ -190,6 +208,39 @@ class Display:
         with self._lock:
             self._events.append(event)
             self._wake_sleepers()
+        if isinstance(event, InputEvent):
+            self.callbacks.call(event.event["type"], event)
+            self.callbacks.call("*", event)
+
+    def on(self, *kinds: str, thread: bool = False) -> Callable[[Function], Function]:
+        """Call a function with every `InputEvent` of these *kinds*, ``"*"`` for all::
+
+            @display.on("pointer_down")
+            def pressed(ev):
+                print(ev.event["x"], ev.event["y"])
+
+        Calls come one after the other, in the event loop in which `serve` was called, in a notebook the kernel's: they
+        wait while a cell computes. With *thread*, or where there is no loop, they come at once, on a thread of the
+        display's own. In a loop the function may be a coroutine function; the next call waits for it. What a function
+        raises is logged and counted in `status`. At most ``event_queue_size`` calls wait; then the oldest go.
+
+        `poll_events` and `events` get these events too. Raises `ValueError` for a kind that there isn't, `TypeError`
+        for a coroutine function that has no loop to run in.
+        """
+        known = (*EVENT_FIELDS, "*")
+        if unknown := [kind for kind in kinds if kind not in known] or ([] if kinds else ["nothing"]):
+            raise ValueError(f"an event is one of {', '.join(known)}, not {', '.join(map(str, unknown))}")
+
+        def register(function: Function) -> Function:
+            for kind in kinds:
+                self.callbacks.add(kind, function, thread=thread)
+            return function
+
+        return register
+
+    def off(self, function: Function) -> None:
+        """Call *function* no more; harmless when it wasn't."""
+        self.callbacks.remove(function)
 
     # Where and who ----------------------------------------------------------------------------------------------------
 
@@ -292,6 +343,14 @@ class Display:
         server, proxy or log sees: give it to nobody who may not look and touch."""
         return f"http://{self._netloc()}/?stream={quote(self.name)}#token={quote(self.server.token)}"
 
+    def open(self) -> bool:
+        """Open `url` in this machine's browser; False where there is none.
+
+        The browser is given a file that only this user can read, and that leads there: command lines are everybody's
+        to see, and the address holds the token. The file goes with the hub.
+        """
+        return webbrowser.open(self.server.redirect(self.url, f"open-{self.name}").as_uri())
+
     def widget(self, *, batteries: bool = True, poster: bool = True, **traits: Any) -> RfbCanvas:
         """The stream as a notebook widget: `RfbViewer` with toolbar, status and figures, or the bare `RfbCanvas`.
 
@@ -332,6 +391,35 @@ class Display:
         host, port = self._reached_at()
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
+    def status(self) -> dict[str, Any]:
+        """What runs, as plain values: the size, how many frames were published, each viewer with its figures, the
+        video encoders, and what went wrong last (``troubles``). Holds no token."""
+        return self.server.on_hub(lambda now: status_of(self, self._stream, now))
+
+    @property
+    def recordings(self) -> int:
+        """How many films are being made."""
+        return len(self._recordings)
+
+    def configure(self, **options: Any) -> None:
+        """Change options of the running stream: ``display.configure(quality="lossless", codec="none")``.
+
+        Any of `types.StreamOptions`, checked as `serve` does; the others stay. Viewers keep their picture, and get the
+        next frame by the new options; what an authenticator decided holds. Raises `RuntimeError` once the display is
+        closed.
+        """
+        changed = self._stream.options.but(options)
+        if changed.codec != "auto" and changed.codec != "none":
+            require_codec(changed.codec)
+        if self.closed:
+            raise RuntimeError(f"the display {self.name!r} was closed, or its cell has run again")
+        self.server.on_hub(lambda now: self._stream.reconfigure(changed))
+        with self._lock:
+            self._events = deque(self._events, changed.event_queue_size)
+
+    def _repr_html_(self) -> str:
+        return as_html(self.status())
+
     # Life -------------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -357,6 +445,7 @@ class Display:
             self.closed = True
             self._wake_sleepers()
             recordings = tuple(self._recordings)
+        self.callbacks.close()
         self._stream.wake_waiters()
         for recording in recordings:
             recording.end()

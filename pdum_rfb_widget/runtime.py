@@ -216,6 +216,17 @@ def _read(path: Path) -> HubFile | None:
         return None
 
 
+def redirect(folder: Path, name: str, url: str) -> Path:
+    """A page in *folder*, for this user alone, that leads to *url*."""
+    path = folder / f"{name}.html"
+    target = json.dumps(url).replace("<", "\\u003c")
+    text = f"<!doctype html><meta charset=utf-8><title>Opening</title><script>location.replace({target})</script>"
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    return path
+
+
 # Processes ------------------------------------------------------------------------------------------------------------
 
 

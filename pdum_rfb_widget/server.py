@@ -11,8 +11,9 @@ import atexit
 import logging
 import os
 import threading
-from collections.abc import Coroutine, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,6 +48,22 @@ _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    """Who asks for a display: the visitor's session of a marimo app, and the event loop that it runs in."""
+
+    session: str | None
+    loop: asyncio.AbstractEventLoop | None
+
+    @classmethod
+    def now(cls) -> _Caller:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        return cls(current_session(), loop)
+
+
 class Server:
     """The hub. Get it from `serve_server` or `Display.server`; it closes with `close`, or with the process."""
 
@@ -61,6 +78,7 @@ class Server:
         self._listeners: dict[tuple[str, int], Listener] = {}
         self._folder: Path | None = None
         self._socket = ""
+        self._pages: set[Path] = set()
         self._private: Listener | None = None
         self._listening = asyncio.Lock()
         self._door = Door(self.hub_id, self._streams)
@@ -93,7 +111,7 @@ class Server:
         *options* are those of `types.StreamOptions`. The size is what viewers are told before the first frame; every
         frame brings its own. Raises `ValueError` when the name is taken, or is not 1 to 64 letters, digits or ``._~-``.
         """
-        return self._on_loop(self._put_stream(name, width, height, options, current_session(), replace=False))
+        return self._on_loop(self._put_stream(name, width, height, options, _Caller.now(), replace=False))
 
     def remove_stream(self, name: str) -> None:
         """Close the stream and its viewers. Does nothing when there is no such stream."""
@@ -105,7 +123,7 @@ class Server:
 
         Without a *name* it is the first of ``default``, ``default-2`` and so on that is free.
         """
-        return self._on_loop(self._put_stream(name, width, height, options, current_session(), replace=True))
+        return self._on_loop(self._put_stream(name, width, height, options, _Caller.now(), replace=True))
 
     async def _put_stream(
         self,
@@ -113,7 +131,7 @@ class Server:
         width: int,
         height: int,
         options: dict[str, Any],
-        session: str | None,
+        caller: _Caller,
         *,
         replace: bool,
     ) -> Display:
@@ -131,8 +149,8 @@ class Server:
         stream = self._streams.get(name) or Broadcast(name, size, checked, self._loop, self._pool, self._threads)
         if name in self._displays:
             self._displays[name].retire()
-        display = Display(self, stream, checked.event_queue_size)
-        display.session = session
+        display = Display(self, stream, checked.event_queue_size, caller.loop)
+        display.session = caller.session
         stream.take_over(display, size, checked)
         self._streams[name] = stream
         self._displays[name] = display
@@ -241,6 +259,13 @@ class Server:
         where = runtime.machine(), self._socket, host, port
         return runtime.HubFile(self.hub_id, self._pid, self._started, *where, runtime.package_version())
 
+    def redirect(self, url: str, name: str) -> Path:
+        """A file that leads a browser to *url*: only this user can read it, and it goes with the hub. Raises `OSError`
+        where there is no folder for it."""
+        page = runtime.redirect(self._folder or runtime.own_folder(), f"{name}-{self.hub_id}", url)
+        self._pages.add(page)
+        return page
+
     @property
     def private(self) -> bool:
         """It listens on a unix socket that only this user's processes reach."""
@@ -326,6 +351,8 @@ class Server:
             return None
         if self._folder:
             runtime.forget(self._file())
+        for page in self._pages:
+            page.unlink(missing_ok=True)
         shut_down = self._start(self._shut_down())
         self.closed = True
         atexit.unregister(self.close)
@@ -362,6 +389,16 @@ class Server:
     def usable(self) -> bool:
         """Open, and in the process that made it: a fork has the object but not the thread."""
         return not self.closed and self._pid == os.getpid()
+
+    def on_hub(self, function: Callable[[float], _T]) -> _T:
+        """What *function* returns when it is called in the hub's loop with the time there."""
+
+        async def call() -> _T:
+            return function(self._loop.time())
+
+        if threading.current_thread() is self._thread or not self.usable:
+            return function(self._loop.time())
+        return self._on_loop(call())
 
     def _on_loop(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         return self._start(coroutine).result()

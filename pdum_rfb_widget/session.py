@@ -146,6 +146,11 @@ class Session:
         """The stream has new options and no frame yet; the viewer keeps its picture until there is one."""
         self._look = math.inf
         self._stills.forget()
+        self.reconfigured(redraw=False)
+
+    def reconfigured(self, *, redraw: bool) -> None:
+        """The stream has other options; with *redraw* what the viewer has drawn doesn't count any more."""
+        self._send_again |= redraw
         self._leave_lane()
         self.link.bitrate = self.options.bitrate
         self._course = Course(self.scene, self.link)

@@ -337,6 +337,10 @@ class StreamOptions:
                 raise ValueError(f"{name} is a number of seconds above 0, up to 60, or None, not {seconds!r}")
             object.__setattr__(self, name, float(seconds))
 
+    def but(self, options: dict[str, Any]) -> StreamOptions:
+        """These, with *options* in their place."""
+        return self.of({field.name: getattr(self, field.name) for field in fields(self)} | options)
+
     @classmethod
     def of(cls, options: dict[str, Any]) -> StreamOptions:
         """The options named in *options*, with a `TypeError` that lists all names when one is unknown."""

@@ -37,7 +37,7 @@ class VideoCast:
     """The encoders of one stream's lanes.
 
     *hold* gives its newest frame, to be given back to *release*; *changed* is called when viewers have something to
-    send.
+    send, *report* with what went wrong, in words.
     """
 
     def __init__(
@@ -46,11 +46,13 @@ class VideoCast:
         hold: Callable[[], Frame | None],
         release: Callable[[Frame], None],
         changed: Callable[[], None],
+        report: Callable[[str], None],
     ) -> None:
         self._scene = scene
         self._hold = hold
         self._release = release
         self._changed = changed
+        self._report = report
         self._loop = asyncio.get_running_loop()
         self._encoders: dict[Lane, LaneEncoder] = {}
         self._again: asyncio.TimerHandle | None = None
@@ -102,6 +104,7 @@ class VideoCast:
             return
         if isinstance(outcome, BaseException):
             log.error("video of %dx%d: pictures serve from now on", *take.tiles.size, exc_info=outcome)
+            self._report(f"video was given up for pictures: {type(outcome).__name__}: {outcome}")
             self._scene.fail_video(take.tiles.size)
         else:
             self._scene.learn_video(outcome)

@@ -1,0 +1,82 @@
+"""What runs: a display's state as plain values, and as a table for a notebook's cell."""
+
+from __future__ import annotations
+
+import time
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from .adaptive import COARSEST
+from .broadcast import Broadcast
+from .lanes import Lane
+
+if TYPE_CHECKING:
+    from .display import Display
+
+_STYLE = "border-collapse: collapse; font-size: 0.9em"
+_CELL = "text-align: left; padding: 0.1em 0.8em 0.1em 0"
+
+
+def status_of(display: Display, stream: Broadcast, now: float) -> dict[str, Any]:
+    """What `Display.status` returns. On the hub's loop; *now* in seconds of its clock."""
+    server = display.server
+    newest = stream.newest
+    age = None if newest is None else round(time.monotonic() - newest.timestamp_us / 1e6, 3)
+    return {
+        "name": display.name,
+        "state": "closed" if display.closed else "open",
+        "size": (display.width, display.height),
+        "frames_published": stream.frames_published,
+        "newest_age_s": age,
+        "address": display.ws_url if server.usable and server.port else None,
+        "unix_socket": server.private,
+        "clients": [
+            {"client_id": viewer.id, "principal": _text(viewer.principal), "view_only": viewer.view_only}
+            | {"refused_events": viewer.refused_events}
+            | viewer.session.snapshot(now)
+            for viewer in sorted(stream.viewers, key=lambda viewer: viewer.number)
+        ],
+        "controller": stream.controller,
+        "lanes": [_lane(lane) for lane in stream.scene.lanes],
+        "recordings": display.recordings,
+        "callback_errors": display.callbacks.errors,
+        "callbacks_left_out": display.callbacks.left_out,
+        "troubles": list(stream.troubles),
+    }
+
+
+def _text(principal: Any) -> str | None:
+    return None if principal is None else str(principal)
+
+
+def _lane(lane: Lane) -> str:
+    form, viewers = lane.key.formats[0], len(lane.followers)
+    return f"{form.codec} {form.chroma}, quality {lane.key.rung} of {COARSEST}, {viewers} viewers"
+
+
+def as_html(status: dict[str, Any]) -> str:
+    """*status* as tables; it holds no secret, and what viewers said is escaped."""
+    width, height = status["size"]
+    newest = status["newest_age_s"]
+    rows = [
+        ("frames", f"{status['frames_published']} of {width} × {height}"),
+        ("newest", "none yet" if newest is None else f"{newest:.1f} s ago"),
+        ("address", status["address"] or "by the notebook's server only"),
+        ("viewers", str(len(status["clients"]) or "none")),
+        *(("", _viewer(client)) for client in status["clients"]),
+        *(("video", lane) for lane in status["lanes"]),
+        *(("trouble", trouble) for trouble in status["troubles"][-3:]),
+    ]
+    body = "".join(f"<tr>{_cell('th', name)}{_cell('td', value)}</tr>" for name, value in rows)
+    title = f"{escape(status['name'])}, {status['state']}"
+    return f'<table style="{_STYLE}"><caption style="{_CELL}">Display {title}</caption>{body}</table>'
+
+
+def _cell(tag: str, text: str) -> str:
+    return f'<{tag} style="{_CELL}">{escape(text)}</{tag}>'
+
+
+def _viewer(client: dict[str, Any]) -> str:
+    rate = f"{client['fps_sent']:.0f} frames/s, {client['bitrate_bps'] / 1e6:.1f} Mbit/s, {client['rtt_ms']:.0f} ms"
+    notes = [note for note, holds in (("only looks", client["view_only"]), ("hidden", not client["visible"])) if holds]
+    return ", ".join([client["client_id"], rate, *notes])
