@@ -7,10 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .auth import AuthContext, Authenticator, Principal, ViewOnly
     from .display import Display
     from .encoders.base import available_video_encoders, build_encoder, register_video_encoder
     from .encoders.h264_cpu import H264CpuEncoder, h264_available
     from .encoders.image import ImageEncoder
+    from .limits import Limits
+    from .metrics import SessionMetrics
     from .notebook import RfbCanvas, RfbViewer, publish_loop
     from .recording import Recording
     from .server import Server, serve, serve_server
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DISPLAY_P3",
     "SRGB",
+    "AuthContext",
+    "Authenticator",
     "ColorSpace",
     "Display",
     "DownscaleHint",
@@ -38,13 +43,17 @@ __all__ = [
     "H264CpuEncoder",
     "ImageEncoder",
     "InputEvent",
+    "Limits",
+    "Principal",
     "RawFrame",
     "Recording",
     "RfbCanvas",
     "RfbViewer",
     "Server",
+    "SessionMetrics",
     "Snapshot",
     "StreamOptions",
+    "ViewOnly",
     "available_video_encoders",
     "build_encoder",
     "h264_available",
@@ -55,6 +64,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ViewOnly": "auth",
+    "SessionMetrics": "metrics",
+    "Principal": "auth",
+    "Limits": "limits",
+    "Authenticator": "auth",
+    "AuthContext": "auth",
     "DISPLAY_P3": "types",
     "SRGB": "types",
     "ColorSpace": "types",

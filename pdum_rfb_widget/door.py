@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, unquote
 
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_STREAM = "default"
 
+_WRONG_TOKEN = "the token is not this hub's"
+
 
 @dataclass(frozen=True, slots=True)
 class Visit:
@@ -51,12 +53,25 @@ class Visit:
     """A server that leads pages here has checked where they come from."""
     stream: str | None = None
     """Its name; None for the path's."""
+    own_name: bool = False
+    """The application that it came to is served under the name in its ``Host``."""
+    authenticate: Authenticator | None = None
+    """Who decides about those that come this way."""
     principal: Principal = None
     """Of who was let in by the handshake alone."""
+
+    def known_as(self, principal: Principal) -> Visit:
+        return replace(self, principal=principal)
 
     @property
     def name(self) -> str:
         return self.stream or unquote(self.path.partition("?")[0].strip("/")) or DEFAULT_STREAM
+
+    @property
+    def bearer(self) -> str | None:
+        """The token that the handshake brings, which only those who are no page can send."""
+        kind, _, token = self.headers.get("authorization", "").partition(" ")
+        return token if kind.lower() == "bearer" else None
 
     @property
     def peer(self) -> str:
@@ -96,27 +111,28 @@ class Door:
         self._streams = streams
         self._strangers: set[Viewer] = set()
 
-    def authenticator(self, stream: Broadcast | None) -> Authenticator | None:
-        """Who decides about viewers of *stream* in place of the tokens."""
+    def authenticator(self, name: str) -> Authenticator | None:
+        """Who decides about viewers of the stream *name* in place of the tokens."""
+        stream = self._streams.get(name)
         return (stream.options.authenticate if stream else None) or self.authenticate
 
     async def receive(self, transport: Transport, visit: Visit) -> None:
         """Serve the connection until it ends."""
         try:
-            self._look_at(visit)
+            self.look_at(visit)
         except ProtocolError as refused:
             log.warning("a connection to %r was refused: %s", visit.name[:64], refused)
             await transport.close(refused.code, refused.reason)
             return
         stream = self._streams.get(visit.name)
-        authenticate = self.authenticator(stream)
+        authenticate = visit.authenticate or self.authenticator(visit.name)
 
         async def meet(hello: Hello) -> None:
             if authenticate and visit.principal is None:
                 viewer.principal = await ask(authenticate, visit.context(hello))
 
         def authorize(hello: Hello) -> None:
-            self._identify(viewer, hello, trusted=authenticate is not None)
+            self._identify(viewer, hello.token or visit.bearer, trusted=authenticate is not None)
             self._admit(viewer, stream, visit.name)
 
         def answer(hello: Hello) -> str:
@@ -135,16 +151,25 @@ class Door:
         finally:
             self._strangers.discard(viewer)
 
-    def _look_at(self, visit: Visit) -> None:
+    def look_at(self, visit: Visit) -> None:
+        """Raise `ProtocolError` for a handshake that is refused before a word is said."""
         origin, host = visit.headers.get("origin"), visit.headers.get("host")
-        forwarded = is_forwarded(visit.headers.keys())
+        forwarded = visit.own_name or is_forwarded(visit.headers.keys())
         if not visit.by_route and not origin_allowed(origin, host, self.origins, forwarded=forwarded):
             log.warning("a page from %s was refused; pass origins=[...] to allow it", origin)
             raise ProtocolError(CloseCode.BAD_ORIGIN, f"pages from {origin} may not open this stream")
         if len(self._strangers) >= self.limits.handshakes:
             raise _over_limit(f"{self.limits.handshakes} connections have not said hello yet")
+        if visit.authenticate and visit.principal is None and "authorization" in visit.headers:
+            raise ProtocolError(CloseCode.BAD_CREDENTIAL, "the application's authenticator refused the request")
+        if (
+            visit.bearer
+            and not (visit.authenticate or self.authenticator(visit.name))
+            and not self._opens(visit.bearer)
+        ):
+            raise ProtocolError(CloseCode.BAD_CREDENTIAL, _WRONG_TOKEN)
 
-    def _identify(self, viewer: Viewer, hello: Hello, *, trusted: bool) -> None:
+    def _identify(self, viewer: Viewer, token: str | None, *, trusted: bool) -> None:
         """Refuse, or know who it is. Who is *trusted* was decided by the application."""
         if trusted:
             if viewer.principal is None:
@@ -152,10 +177,13 @@ class Door:
             if isinstance(viewer.principal, ViewOnly):
                 viewer.principal, viewer.view_only = viewer.principal.principal, True
             return
-        viewer.view_only = same_token(hello.token, self.view_token)
-        if not (viewer.view_only or same_token(hello.token, self.token)):
-            raise ProtocolError(CloseCode.BAD_CREDENTIAL, "the token is not this hub's")
-        viewer.token = hello.token
+        if not self._opens(token):
+            raise ProtocolError(CloseCode.BAD_CREDENTIAL, _WRONG_TOKEN)
+        viewer.view_only = same_token(token, self.view_token)
+        viewer.token = token
+
+    def _opens(self, token: str | None) -> bool:
+        return same_token(token, self.token) or same_token(token, self.view_token)
 
     def _admit(self, viewer: Viewer, stream: Broadcast | None, name: str) -> None:
         if stream is None or self._streams.get(name) is not stream:  # closed since it connected

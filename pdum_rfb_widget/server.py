@@ -316,9 +316,24 @@ class Server:
         """
         return self._on_loop(self._door.change_token(view=view))
 
-    async def receive(self, transport: Transport, visit: Visit) -> None:
-        """Serve a connection of another listener, such as an ASGI server's, until it ends. On the hub's loop."""
-        await self._door.receive(transport, visit)
+    def authenticator(self, stream: str) -> Authenticator | None:
+        """Who decides about viewers of *stream*, in place of the tokens; None where those do."""
+        return self._door.authenticator(stream)
+
+    def look_at(self, visit: Visit) -> None:
+        """Raise `ProtocolError` for a handshake that is refused before a word is said, `RuntimeError` once the hub was
+        closed."""
+        self._check_usable()
+        self._door.look_at(visit)
+
+    def begin(self, transport: Transport, visit: Visit) -> Future[None]:
+        """Serve a connection of another listener, such as an ASGI server's, in the hub's loop, until it ends."""
+        return self._start(self._door.receive(transport, visit))
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The hub's, in the thread of its own."""
+        return self._loop
 
     async def _welcome(self, socket: ServerConnection, by_route: bool = False) -> None:
         """*by_route*: by the unix socket, where the server that leads pages here has checked where they come from."""
@@ -326,7 +341,7 @@ class Server:
         assert request is not None
         headers = {name.lower(): ", ".join(request.headers.get_all(name)) for name in request.headers}
         remote = None if by_route else socket.remote_address[:2]
-        await self.receive(WebSocketTransport(socket), Visit(request.path, headers, remote, by_route))
+        await self._door.receive(WebSocketTransport(socket), Visit(request.path, headers, remote, by_route))
 
     # Life -------------------------------------------------------------------------------------------------------------
 
@@ -404,10 +419,16 @@ class Server:
         return self._start(coroutine).result()
 
     def _start(self, coroutine: Coroutine[Any, Any, _T]) -> Future[_T]:
-        if not self.usable:
+        try:
+            self._check_usable()
+        except RuntimeError:
             coroutine.close()
-            raise RuntimeError("this hub was closed; serve() makes a new one")
+            raise
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def _check_usable(self) -> None:
+        if not self.usable:
+            raise RuntimeError("this hub was closed; serve() makes a new one")
 
     async def _itself(self) -> Server:
         return self

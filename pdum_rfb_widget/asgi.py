@@ -1,0 +1,169 @@
+"""Streams inside an application of your own: endpoints for Starlette and FastAPI, under uvicorn or any ASGI server.
+
+The hub is the same one, with the same door, limits and encoders: only the WebSocket is the application's. So its TLS,
+its paths and its cookies serve, and `serve(..., tcp=False)` need open no port. Needs ``pip install
+'pdum-rfb-widget[asgi]'``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.websockets import WebSocket
+
+from .auth import AuthContext, Authenticator, Principal, ask
+from .display import Display
+from .door import DEFAULT_STREAM, Visit
+from .limits import CLOSE_TIMEOUT
+from .protocol import CloseCode, ProtocolError
+from .server import Server
+from .session import Message
+from .transport import TransportClosed
+
+Endpoint = Callable[[WebSocket], Awaitable[None]]
+
+
+def rfb_endpoint(display: Display, *, authenticate: Authenticator | None = None, **options: Any) -> Endpoint:
+    """An endpoint that shows *display*::
+
+        app = Starlette(routes=[WebSocketRoute("/rfb", rfb_endpoint(display, authenticate=by_cookie))])
+        app.add_api_websocket_route("/rfb", rfb_endpoint(display))  # FastAPI
+
+    *authenticate* decides about the viewers that come this way, in the application's event loop, in place of the
+    stream's own or the hub's tokens. It is asked before the connection is accepted, with ``hello`` None: a principal
+    is let in, and None is asked again with the hello's token, unless the request had an ``Authorization`` header; then
+    it is refused with 403. Pages may come from the name that the request was sent to, from this machine, and from
+    ``origins=`` of the hub. *options* are given to `Display.configure`.
+    """
+    if options:
+        display.configure(**options)
+
+    async def endpoint(websocket: WebSocket) -> None:
+        await _serve(websocket, display.server, display.name, authenticate)
+
+    return endpoint
+
+
+def rfb_hub_endpoint(server: Server, *, param: str = "stream", authenticate: Authenticator | None = None) -> Endpoint:
+    """An endpoint for all streams of *server*, at a path that names one: ``WebSocketRoute("/rfb/{stream}", ...)``.
+
+    *param* is what the path calls it; a path without shows ``default``. *authenticate* is as for `rfb_endpoint`.
+    """
+
+    async def endpoint(websocket: WebSocket) -> None:
+        await _serve(websocket, server, websocket.path_params.get(param, DEFAULT_STREAM), authenticate)
+
+    return endpoint
+
+
+async def _serve(websocket: WebSocket, server: Server, stream: str, authenticate: Authenticator | None) -> None:
+    home = asyncio.get_running_loop()
+    authenticate = authenticate or server.authenticator(stream)
+    visit = _visit(websocket, stream, authenticate and _Elsewhere(authenticate, home))
+    if authenticate:
+        visit = visit.known_as(await ask(authenticate, visit.context(None)))
+    try:
+        server.look_at(visit)
+    except (ProtocolError, RuntimeError):
+        await websocket.close()  # before it was accepted: the server answers 403
+        return
+    await websocket.accept()
+    transport = ASGITransport(websocket, home, server.loop, server.limits.message_bytes)
+    reading = asyncio.ensure_future(transport.read())
+    try:
+        await asyncio.wrap_future(server.begin(transport, visit))
+    finally:
+        reading.cancel()
+
+
+def _visit(websocket: WebSocket, stream: str, authenticate: Authenticator | None) -> Visit:
+    headers: dict[str, str] = {}
+    for name, value in websocket.headers.items():
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    query = websocket.url.query
+    return Visit(
+        path=websocket.url.path + (f"?{query}" if query else ""),
+        headers=headers,
+        remote=(websocket.client.host, websocket.client.port) if websocket.client else None,
+        own_name=True,
+        stream=stream,
+        authenticate=authenticate,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Elsewhere:
+    """An authenticator that is asked from the hub's loop and runs in the application's, where what it uses lives."""
+
+    authenticate: Authenticator
+    home: asyncio.AbstractEventLoop
+
+    async def __call__(self, context: AuthContext) -> Principal:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(ask(self.authenticate, context), self.home))
+
+
+class ASGITransport:
+    """A `Transport` over a WebSocket of an ASGI server. Its methods run in the hub's loop, but for `read`."""
+
+    latency = 0.0  # ASGI has no pings
+
+    def __init__(
+        self, websocket: WebSocket, home: asyncio.AbstractEventLoop, hub: asyncio.AbstractEventLoop, most: int
+    ) -> None:
+        self._websocket = websocket
+        self._home, self._hub = home, hub
+        self._most = most
+        self._inbox: asyncio.Queue[str | bytes | Exception] = asyncio.Queue(1)
+
+    async def read(self) -> None:
+        """Pass on what the viewer says, in the application's loop, until it goes. One message waits, not more."""
+        message: str | bytes | Exception = ""
+        while not isinstance(message, Exception):
+            message = self._understand(await self._websocket.receive())
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._inbox.put(message), self._hub))
+
+    def _understand(self, message: Mapping[str, Any]) -> str | bytes | Exception:
+        if message["type"] == "websocket.disconnect":
+            return TransportClosed(f"closed with {message.get('code')}")
+        said: str | bytes = message["bytes"] if message.get("bytes") is not None else message["text"]
+        if len(said) > self._most:
+            return ProtocolError(CloseCode.OVER_LIMIT, f"a message of a viewer holds at most {self._most} bytes")
+        return said
+
+    async def receive(self) -> str | bytes:
+        message = await self._inbox.get()
+        if isinstance(message, Exception):
+            raise message
+        return message
+
+    async def send(self, message: Message) -> None:
+        if isinstance(message, str):
+            await self._pass_on({"type": "websocket.send", "text": message})
+        else:
+            await self._pass_on({"type": "websocket.send", "bytes": b"".join(message)})
+
+    async def close(self, code: int, reason: str) -> None:
+        # A close frame holds at most 123 bytes of reason.
+        words = reason.encode()[:123].decode(errors="ignore")
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._pass_on({"type": "websocket.close", "code": int(code), "reason": words})
+        except (TimeoutError, TransportClosed):
+            return
+
+    async def _pass_on(self, message: dict[str, Any]) -> None:
+        sending = self._websocket.send(message)
+        try:
+            future = asyncio.run_coroutine_threadsafe(sending, self._home)
+        except RuntimeError:
+            sending.close()
+            raise TransportClosed("the application's event loop was closed") from None
+        try:
+            await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # each server has its own for a peer that has gone
+            raise TransportClosed(str(error)) from None
