@@ -28,6 +28,8 @@ class SessionMetrics:
     frames_acked: int = 0
     keyframes_sent: int = 0
     bytes_sent: int = 0
+    unknown_messages: int = 0
+    """From the viewer, of types that this version doesn't know; events too."""
     encode_ms: float = 0.0
     """Of the last frame."""
     rtt_ms: float = 0.0
@@ -84,7 +86,7 @@ class SessionMetrics:
         return {name: getattr(self, name) for name in names} | self.rates(now=now) | {"age_s": now - self.started_at}
 
 
-_COUNTERS = ("frames_sent", "frames_acked", "frames_dropped", "keyframes_sent", "bytes_sent")
+_COUNTERS = ("frames_sent", "frames_acked", "frames_dropped", "keyframes_sent", "bytes_sent", "unknown_messages")
 _GAUGES = ("encode_ms", "rtt_ms", "decode_queue_size", "inflight", "fps_sent", "fps_acked", "bitrate_bps", "target_fps")
 
 PROMETHEUS = "text/plain; version=0.0.4"

@@ -140,6 +140,8 @@ class Session:
             case Event(event):
                 self._notice(event)
                 return event
+            case None:
+                self.metrics.unknown_messages += 1
         return None
 
     def restarted(self) -> None:

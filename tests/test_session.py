@@ -113,6 +113,13 @@ def test_wrong_token_is_refused() -> None:
         Flow().say(type="hello", supported=["image/jpeg"], token="wrong")
 
 
+def test_what_this_version_does_not_know_is_dropped_and_counted() -> None:
+    flow = Flow().open()
+    flow.say(type="greetings")
+    flow.say(type="event", event={"type": "telepathy"})
+    assert flow.session.snapshot(flow.now)["unknown_messages"] == 2
+
+
 def test_no_hello_within_ten_seconds_is_4408() -> None:
     session = Flow().session
     assert session.closes_at == 10
