@@ -16,6 +16,16 @@ from pdum_rfb_widget.callbacks import Callbacks
 from pdum_rfb_widget.types import InputEvent
 
 
+@pytest.fixture
+def loopless() -> rfb.Display:
+    """Made where no event loop runs; in this thread the browser's driver may have one."""
+    made: list[rfb.Display] = []
+    thread = threading.Thread(target=lambda: made.append(rfb.serve(64, 48, port=0)))
+    thread.start()
+    thread.join(10)
+    return made[0]
+
+
 def press(x: int) -> InputEvent:
     return InputEvent("viewer-1", None, {"type": "pointer_down", "x": x, "y": 0}, x)
 
@@ -35,7 +45,7 @@ def test_a_viewers_event_reaches_the_functions_of_its_kind_and_the_queue(display
     assert [event.event["type"] for event in display.poll_events()] == anything  # type: ignore[union-attr]
 
 
-def test_in_a_loop_they_run_in_that_loop_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_loop_they_run_in_that_loop_one_after_the_other() -> None:
     log: list[Any] = []
 
     async def main() -> None:
@@ -58,11 +68,11 @@ def test_in_a_loop_they_run_in_that_loop_one_after_the_other(monkeypatch: pytest
     assert log == [("begins", 1, True), ("ends", 1), ("begins", 2, True), ("ends", 2)]
 
 
-def test_without_a_loop_they_run_on_one_thread_of_the_display(display: rfb.Display) -> None:
+def test_without_a_loop_they_run_on_one_thread_of_the_display(loopless: rfb.Display) -> None:
     threads: list[str] = []
-    display.on("pointer_down")(lambda event: threads.append(threading.current_thread().name))
+    loopless.on("pointer_down")(lambda event: threads.append(threading.current_thread().name))
     for x in range(20):
-        display.put_event(press(x))
+        loopless.put_event(press(x))
     wait_for(lambda: len(threads) == 20, "all calls")
     assert set(threads) == {"rfb-callbacks"}
 
@@ -149,11 +159,11 @@ def test_a_kind_that_there_is_not_is_refused_with_those_that_there_are(
         display.on(*kinds)
 
 
-def test_a_coroutine_function_needs_a_loop(display: rfb.Display) -> None:
+def test_a_coroutine_function_needs_a_loop(loopless: rfb.Display) -> None:
     async def pressed(event: InputEvent) -> None:
         pass
 
     with pytest.raises(TypeError, match="outside any event loop"):
-        display.on("pointer_down")(pressed)
+        loopless.on("pointer_down")(pressed)
     with pytest.raises(TypeError, match="a callback is a function"):
-        display.on("pointer_down")(3)  # type: ignore[arg-type]
+        loopless.on("pointer_down")(3)  # type: ignore[arg-type]
