@@ -477,7 +477,7 @@ class Viewer:
             case None | asyncio.CancelledError() | TransportClosed():
                 return
             case ProtocolError():
-                log.warning("%s closed: %s", self.id, result)
+                log.info("%s closed: %s", self.id, result)
                 self._note(f"{self.id} was closed: {result}")
                 await self.close(result.code, result.reason)
             case _:

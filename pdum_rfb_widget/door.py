@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_STREAM = "default"
 
+_MOST_WARNINGS = 16
 _WRONG_TOKEN = "the token is not this hub's"
 
 
@@ -84,7 +85,7 @@ class Visit:
         try:
             cookies.load(self.headers.get("cookie", ""))
         except CookieError:
-            log.warning("a handshake with cookies that can't be read")
+            log.info("a handshake with cookies that can't be read")
         return AuthContext(
             token=hello.token if hello else None,
             headers=self.headers,
@@ -110,6 +111,7 @@ class Door:
         self._hub_id = hub_id
         self._streams = streams
         self._strangers: set[Viewer] = set()
+        self._warned_of: set[str] = set()
 
     def authenticator(self, name: str) -> Authenticator | None:
         """Who decides about viewers of the stream *name* in place of the tokens."""
@@ -121,7 +123,7 @@ class Door:
         try:
             self.look_at(visit)
         except ProtocolError as refused:
-            log.warning("a connection to %r was refused: %s", visit.name[:64], refused)
+            log.info("a connection to %r was refused: %s", visit.name[:64], refused)
             await transport.close(refused.code, refused.reason)
             return
         stream = self._streams.get(visit.name)
@@ -156,7 +158,7 @@ class Door:
         origin, host = visit.headers.get("origin"), visit.headers.get("host")
         forwarded = visit.own_name or is_forwarded(visit.headers.keys())
         if not visit.by_route and not origin_allowed(origin, host, self.origins, forwarded=forwarded):
-            log.warning("a page from %s was refused; pass origins=[...] to allow it", origin)
+            self._warn_of(str(origin))
             raise ProtocolError(CloseCode.BAD_ORIGIN, f"pages from {origin} may not open this stream")
         if len(self._strangers) >= self.limits.handshakes:
             raise _over_limit(f"{self.limits.handshakes} connections have not said hello yet")
@@ -168,6 +170,12 @@ class Door:
             and not self._opens(visit.bearer)
         ):
             raise ProtocolError(CloseCode.BAD_CREDENTIAL, _WRONG_TOKEN)
+
+    def _warn_of(self, origin: str) -> None:
+        # Once: who asks again and again shall not fill a notebook's output.
+        if len(self._warned_of) < _MOST_WARNINGS and origin not in self._warned_of:
+            self._warned_of.add(origin)
+            log.warning("a page from %s was refused; pass origins=[...] to allow it", origin)
 
     def _identify(self, viewer: Viewer, token: str | None, *, trusted: bool) -> None:
         """Refuse, or know who it is. Who is *trusted* was decided by the application."""
