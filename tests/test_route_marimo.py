@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import sys
-import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from hosts import Marimo, wait_for
+from installed import python_path
 from private_hub import PrivateHub, fill, resident
 from viewers import RawViewer, closed, grey, read_on, value_of
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -22,7 +22,6 @@ from websockets.sync.client import ClientConnection, connect
 
 import pdum_rfb_widget as rfb
 
-ROOT = Path(__file__).parent.parent
 NOTEBOOK = """
 import marimo
 
@@ -57,17 +56,8 @@ class RoutedMarimo(Marimo):
         return [*super().command(), "--session-ttl=1" if self.mode == "run" else "--no-skew-protection"]
 
     def environment(self) -> dict[str, str]:
-        described = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
-        info = self.home / "site" / "pdum_rfb_widget-0.1.0.dist-info"
-        info.mkdir(parents=True, exist_ok=True)
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pdum-rfb-widget\nVersion: 0.1.0\n")
-        groups = [
-            f"[{group}]\n" + "".join(f"{name} = {at}\n" for name, at in entries.items())
-            for group, entries in described.items()
-        ]
-        (info / "entry_points.txt").write_text("\n".join(groups))
         return super().environment() | {
-            "PYTHONPATH": f"{info.parent}:{ROOT}",
+            "PYTHONPATH": python_path(self.home),
             "RFB_TEST_MADE": str(self.home / "made.jsonl"),
         }
 

@@ -37,10 +37,18 @@ export async function secretsOf(model: AnyModel<Traits>): Promise<Secrets> {
   });
 }
 
-/** A message to the kernel, which may be gone: in marimo that is a promise broken. */
 export function send(model: AnyModel<Traits>, message: object): void {
-  const sent: unknown = model.send(message);
-  if (sent instanceof Promise) sent.catch(() => {});
+  toKernel(() => model.send(message));
+}
+
+/** Tell the kernel something by *speak*. It may be gone: in marimo that is a promise broken, in JupyterLab an error. */
+export function toKernel(speak: () => unknown): void {
+  try {
+    const spoken = speak();
+    if (spoken instanceof Promise) spoken.catch(() => {});
+  } catch {
+    // Nobody is left to hear it.
+  }
 }
 
 function keyOf(model: AnyModel<Traits>): string {

@@ -4,7 +4,7 @@ import type { AnyModel, AnyWidget } from "@anywidget/types";
 import type { Try } from "./diagnosis";
 import { hidePoster, standIn } from "./poster";
 import type { InputEvent } from "./protocol";
-import { secretsOf, send, takeSecrets } from "./secrets";
+import { secretsOf, send, takeSecrets, toKernel } from "./secrets";
 import { surroundings } from "./surroundings";
 import { RemoteFramebufferView } from "./view";
 import type { Fit } from "./viewport";
@@ -111,7 +111,7 @@ function makeView(model: AnyModel<Traits>, el: HTMLElement, onPicture: () => voi
   const tell = (status: Partial<Traits>) => send(model, { type: "status", ...status });
   const save = <K extends keyof Traits>(name: K, value: Traits[K]) => {
     model.set(name, value);
-    model.save_changes();
+    toKernel(() => model.save_changes());
   };
   return new RemoteFramebufferView(el, {
     target: targetOf(model),

@@ -1,0 +1,133 @@
+"""marimo inside other servers: as an ASGI app, and inside JupyterLab."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hosts import NUMBERED, Lab, Marimo, error_of, wait_for
+from installed import ROOT, python_path
+from pages import numbered
+from playwright.sync_api import Browser, FrameLocator, Page
+
+pytestmark = pytest.mark.hosts
+
+NOTEBOOK = f"""
+import marimo
+
+app = marimo.App()
+
+
+@app.cell
+def _():
+    import marimo as mo
+    import pdum_rfb_widget as rfb
+
+    namespace = {{}}
+    exec({NUMBERED!r}, namespace)
+    display = rfb.serve(320, 180)
+    display.publish(namespace["numbered"](7, 320, 180))
+    return display, mo
+
+
+@app.cell
+def _(display, mo):
+    mo.ui.anywidget(display.widget(height=240))
+    return
+
+
+if __name__ == "__main__":
+    app.run()
+"""
+APP = """
+import sys
+import marimo, uvicorn
+host, port, token = sys.argv[1:]
+app = marimo.create_asgi_app(token=token).with_app(path="/some/app", root="app.py").build()
+uvicorn.run(app, host=host, port=int(port))
+"""
+
+
+class AsgiMarimo(Marimo):
+    """An app of marimo's, mounted in a server of the user's own at *host*."""
+
+    def __init__(self, home: Path, host: str) -> None:
+        super().__init__(home, "run", "app.py")
+        self.host = host
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-c", APP, self.host, str(self.port), self.token]
+
+    def environment(self) -> dict[str, str]:
+        return super().environment() | {"PYTHONPATH": python_path(self.home)}
+
+    def ready_url(self) -> str:
+        return f"http://{self.host}:{self.port}/some/app/health"
+
+    def page_url(self) -> str:
+        return f"http://{self.host}:{self.port}/some/app/?access_token={self.token}"
+
+
+class LabWithMarimo(Lab):
+    """JupyterLab with marimo's own extension for it, which starts marimo behind jupyter-server-proxy, at *host*."""
+
+    def __init__(self, home: Path, host: str) -> None:
+        super().__init__(home)
+        self.host = host
+
+    def command(self) -> list[str]:
+        # Without its sandbox, which makes each notebook an environment from a package index.
+        elsewhere = [f"--ServerApp.ip={self.host}", "--MarimoProxyConfig.no_sandbox=True"]
+        return [*super().command(), *elsewhere, "--MarimoProxyConfig.skip_update_check=True"]
+
+    def environment(self) -> dict[str, str]:
+        marimo = Marimo.environment(self)  # type: ignore[arg-type]
+        found = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        paths = {"PYTHONPATH": python_path(self.home), "PATH": found, "JUPYTER_CONFIG_PATH": str(ROOT / "jupyter-config")}
+        return super().environment() | marimo | paths
+
+    def ready_url(self) -> str:
+        return super().ready_url().replace("127.0.0.1", self.host)
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page that may report errors, as marimo's own does."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    yield context.new_page()
+    context.close()
+
+
+def shown(place: Page | FrameLocator) -> str:
+    """How the picture came there, once it is shown."""
+    canvas = place.locator(".rfb-canvas.rfb-has-picture")
+    canvas.wait_for(timeout=90_000)
+    wait_for(lambda: error_of(canvas, numbered(7, 320, 180)) < 6, "the picture")
+    tries = place.locator(".rfb-list").text_content() or ""
+    print(tries)
+    return tries
+
+
+@pytest.mark.parametrize(("host", "way"), [("127.0.0.1", "direct"), ("127.0.0.2", "route")])
+def test_an_asgi_app_of_marimos_shows_the_picture(tmp_path: Path, page: Page, host: str, way: str) -> None:
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "app.py").write_text(NOTEBOOK)
+    with AsgiMarimo(tmp_path, host) as marimo:
+        page.goto(marimo.page_url())
+        assert f" {way} ws:" in shown(page)
+
+
+@pytest.mark.parametrize(("host", "way"), [("127.0.0.1", "direct"), ("127.0.0.2", "route")])
+def test_marimo_inside_jupyterlab_shows_the_picture(tmp_path: Path, page: Page, host: str, way: str) -> None:
+    pytest.importorskip("marimo_jupyter_extension")
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "app_mo.py").write_text(NOTEBOOK)
+    with LabWithMarimo(tmp_path, host) as lab:
+        page.goto(f"http://{host}:{lab.port}/lab?token={lab.token}&reset")
+        page.wait_for_function("window.jupyterapp?.shell?.widgets('main')")
+        page.evaluate("void jupyterapp.restored.then(() => jupyterapp.commands.execute('docmanager:open', { path: 'app_mo.py' }))")
+        assert f" {way} ws:" in shown(page.frame_locator("iframe"))
