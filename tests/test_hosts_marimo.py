@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,8 +80,8 @@ class LabWithMarimo(Lab):
 
     def command(self) -> list[str]:
         # Without its sandbox, which makes each notebook an environment from a package index.
-        elsewhere = [f"--ServerApp.ip={self.host}", "--MarimoProxyConfig.no_sandbox=True"]
-        return [*super().command(), *elsewhere, "--MarimoProxyConfig.skip_update_check=True"]
+        settings = ["--MarimoProxyConfig.no_sandbox=True", "--MarimoProxyConfig.skip_update_check=True"]
+        return [*(word.replace("ip=127.0.0.1", f"ip={self.host}") for word in super().command()), *settings]
 
     def environment(self) -> dict[str, str]:
         marimo = Marimo.environment(self)  # type: ignore[arg-type]
@@ -121,13 +120,18 @@ def test_an_asgi_app_of_marimos_shows_the_picture(tmp_path: Path, page: Page, ho
         assert f" {way} ws:" in shown(page)
 
 
-@pytest.mark.parametrize(("host", "way"), [("127.0.0.1", "direct"), ("127.0.0.2", "route")])
-def test_marimo_inside_jupyterlab_shows_the_picture(tmp_path: Path, page: Page, host: str, way: str) -> None:
+@pytest.mark.parametrize(("host", "way"), [("127.0.0.1", "direct ws:"), ("127.0.0.2", "route ws://{}/pdum-rfb/")])
+def test_marimo_inside_jupyterlab_shows_the_picture_by_no_proxy(
+    tmp_path: Path, page: Page, host: str, way: str
+) -> None:
     pytest.importorskip("marimo_jupyter_extension")
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "app_mo.py").write_text(NOTEBOOK)
     with LabWithMarimo(tmp_path, host) as lab:
         page.goto(f"http://{host}:{lab.port}/lab?token={lab.token}&reset")
-        page.wait_for_function("window.jupyterapp?.shell?.widgets('main')")
-        page.evaluate("void jupyterapp.restored.then(() => jupyterapp.commands.execute('docmanager:open', { path: 'app_mo.py' }))")
-        assert f" {way} ws:" in shown(page.frame_locator("iframe"))
+        page.wait_for_function("window.jupyterapp")
+        opened = "jupyterapp.commands.execute('docmanager:open', { path: 'app_mo.py' })"
+        page.evaluate(f"void jupyterapp.restored.then(() => {opened})")
+        tries = shown(page.frame_locator("iframe"))
+        assert f" {way.format(f'{host}:{lab.port}')}" in tries
+        assert "/marimo/" not in tries, "through jupyter-server-proxy, which was not needed"

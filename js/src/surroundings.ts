@@ -28,13 +28,17 @@ export async function surroundings(port: number): Promise<Page> {
   };
 }
 
-/** Of JupyterLab, Notebook 7 and Voila. */
+/** Of JupyterLab, Notebook 7 and Voila; where marimo stands in a frame of JupyterLab's, of the page around it. */
 function jupyterConfig(): Record<string, unknown> {
-  try {
-    return JSON.parse(document.getElementById("jupyter-config-data")?.textContent || "{}") as Record<string, unknown>;
-  } catch {
-    return {};
+  for (const frame of [window, window.parent]) {
+    try {
+      const { textContent } = frame.document.getElementById("jupyter-config-data")!;
+      return JSON.parse(textContent!) as Record<string, unknown>;
+    } catch {
+      // There is none, or the page around is another's.
+    }
   }
+  return {};
 }
 
 /** marimo's own base, and the one above, which is that of Jupyter where marimo runs inside. */
