@@ -16,7 +16,7 @@ export interface Try {
 }
 
 /**
- * How an attempt ended. `unreachable`: no WebSocket came about. `blocked`: the browser wouldn't even try. `silent`: it was open,
+ * How an attempt ended. `unreachable`: no WebSocket came about. `blocked`: the browser won't have it. `silent`: it was open,
  * and nobody answered. `stranger`: another hub did, or one that couldn't prove itself. `closed`: the other side closed it.
  */
 export interface End {
@@ -85,12 +85,12 @@ export function explain(failures: Failure[], seen: boolean, attempt: number, ran
   if (elsewhere) return again(`${sentence(elsewhere.said)} ${FORWARD}`);
   if (answered("unknown") && !seen) return again(UNKNOWN);
   if (answered("nothing") && !seen && !answered("gone")) return again(failures[0]!.way.name === "url" ? WRONG_URL : NO_ROUTE);
+  const tried = failures.find(({ end }) => end.fault !== "blocked");
+  if (!tried) return again(`This page can't open ${withoutSecrets(failures[0]!.way.url)}: ${failures[0]!.end.reason}`);
   // And these are often a blink.
   if (attempt < 2) return again("");
   if (answered("unknown") || answered("gone")) return again(`The hub is gone. ${RESTARTED}`);
-  const blocked = failures.find(({ end }) => end.fault === "blocked");
-  if (blocked) return again(`This page can't open ${withoutSecrets(blocked.way.url)}: ${blocked.end.reason}`);
-  const first = withoutSecrets(failures[0]!.way.url);
+  const first = withoutSecrets(tried.way.url);
   return again(`Nothing answers at ${first}. ${adviceFor(first, seen)}`);
 }
 
@@ -100,6 +100,9 @@ export function versionNote(viewer: string, hub: string | undefined): string {
   return `The page runs version ${viewer} of the viewer, and the hub ${hub}: save the notebook and reload the page.`;
 }
 
+export const LOCAL_FORBIDDEN =
+  "the browser keeps it from this computer (local network access). Allow that in the settings of this site, by the symbol left of its " +
+  "address, and press Try again.";
 export const WORKER_FORBIDDEN = "not allowed by this page; decoding on the page's own thread, which works and may be slower";
 export const KERNEL_SILENT = "Waiting for the kernel to say where the picture is: it is busy. If it has ended, run the cell again.";
 

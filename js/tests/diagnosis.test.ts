@@ -63,6 +63,12 @@ describe("explain", () => {
     expect(told([failure("direct", null, { end }), failure("route", "gone")], false, 2)).toContain("Another hub answers");
   });
 
+  it("tells at once of a browser that forbids the only way, and not where another has failed for reasons of its own", () => {
+    const denied = failure("direct", null, { end: { fault: "blocked", code: 0, reason: "not from here." } });
+    expect(told([denied])).toBe("This page can't open ws://127.0.0.1:5000/s: not from here.");
+    expect(told([denied, failure("route")], true, 2)).toContain("Nothing answers at ws://localhost:8888/pdum-rfb/h/s.");
+  });
+
   it("leaves a page without any way to the user", () => {
     expect(explain([], false, 0, 0.5)).toMatchObject({ state: "failed", retryIn: null });
   });

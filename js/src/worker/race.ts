@@ -1,7 +1,7 @@
 // The ways to the hub, tried one after the other without waiting for each to end: the first that reaches it wins.
 
-import { type End, type Failure, meaningOf, outcomeOf, type Try } from "../diagnosis";
-import type { Target, Way } from "../ways";
+import { type End, type Failure, LOCAL_FORBIDDEN, meaningOf, outcomeOf, type Try } from "../diagnosis";
+import { isLoopback, type Target, type Way } from "../ways";
 import { Attempt } from "./attempt";
 
 export interface RaceListener {
@@ -92,11 +92,15 @@ export class Race {
     if (!this.#over) this.#listener.failed(failures);
   }
 
-  /** A WebSocket that didn't come about says nothing but 1006; the same address, asked by HTTP, says why. */
+  /** A WebSocket that didn't come about says nothing but 1006; the same address, asked by HTTP, says why, or the browser does. */
   async #examine(attempt: Attempt, end: End): Promise<Failure> {
     const url = attempt.way.url.replace(/^ws/, "http");
     const failure = bare(attempt, end);
-    if (end.fault === "unreachable" && new URL(url).origin === location.origin) Object.assign(failure, await ask(url));
+    const { origin, hostname } = new URL(url);
+    if (end.fault === "unreachable") {
+      if (origin === location.origin) Object.assign(failure, await ask(url));
+      else if (isLoopback(hostname) && (await isLocalForbidden())) failure.end = { fault: "blocked", code: 0, reason: LOCAL_FORBIDDEN };
+    }
     attempt.log.outcome = outcomeOf(failure);
     return failure;
   }
@@ -117,4 +121,14 @@ async function ask(url: string): Promise<Partial<Failure>> {
   } catch {
     return {};
   }
+}
+
+/** Whether the browser keeps this page from its own machine: some do with pages of another network, unless the user allows it. */
+async function isLocalForbidden(): Promise<boolean> {
+  // Chromium's name of it, now and before.
+  for (const name of ["loopback-network", "local-network-access"] as unknown as PermissionName[]) {
+    const status = await navigator.permissions?.query({ name }).catch(() => null);
+    if (status) return status.state === "denied";
+  }
+  return false;
 }
