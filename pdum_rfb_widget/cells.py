@@ -42,6 +42,13 @@ def current_session() -> str | None:
     return None if context is None else f"{id(context):x}"
 
 
+def jupyter_shell() -> Any:
+    """The shell of a Jupyter kernel; None elsewhere."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return shell if getattr(shell, "kernel", None) is not None else None
+
+
 def _marimo_app() -> Any:
     if "marimo._runtime.context" not in sys.modules:
         return None
@@ -52,12 +59,9 @@ def _marimo_app() -> Any:
 
 
 def _jupyter_cell() -> Cell | None:
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    kernel = getattr(shell, "kernel", None)
-    if kernel is None:
+    if (shell := jupyter_shell()) is None:
         return None
-    request = kernel.get_parent("shell") or {}
+    request = shell.kernel.get_parent("shell") or {}
     cell_id = request.get("metadata", {}).get("cellId")
     if not cell_id:
         # Front ends that don't say which cell it is: its code does, until it is edited.

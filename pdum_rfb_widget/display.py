@@ -366,7 +366,13 @@ class Display:
         ``sync_stats=True`` the figures into ``stats`` once a second: in marimo each change runs the cells again that
         depend on the widget. Nothing else does.
         """
-        from .notebook import RfbCanvas, RfbViewer, kernel_base
+        try:
+            from .notebook import RfbCanvas, RfbViewer, kernel_base
+        except ModuleNotFoundError as error:
+            missing = (
+                f"widget() needs {error.name}: run 'pip install {error.name}' in this Python, and restart the kernel"
+            )
+            raise ModuleNotFoundError(missing, name=error.name) from error
         from .poster import poster_of
 
         make = RfbViewer if batteries else RfbCanvas

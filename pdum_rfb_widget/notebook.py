@@ -12,14 +12,16 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
+import ipywidgets
 import traitlets
 
 from . import page
+from .cells import jupyter_shell
 from .display import Display
 from .events import EVENT_FIELDS
 
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 _SECRETS = {"token", "hub_key"}
 _STATUS = {"state", "last_error", "height", "diagnosis"}
 """What a page may tell of itself."""
+_NO_WIDGETS = (
+    "this page shows no widgets; run 'pip install anywidget' where the notebook's server runs, and reload the page"
+)
 
 
 class RfbCanvas(anywidget.AnyWidget):
@@ -93,11 +98,19 @@ class RfbCanvas(anywidget.AnyWidget):
         """Put *poster* beside the widget in every cell that shows it, by a name that is the widget's own."""
         self._poster = poster
         self.poster = f"rfb-poster-{secrets.token_hex(8)}"
+        _heed_boxes()
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    def show_poster(self) -> None:
+        """Put the poster into the running cell, if there is one."""
         if self._poster:
             self._poster.show(self)
-        return super()._repr_mimebundle_(**kwargs)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        self.show_poster()
+        if (bundle := super()._repr_mimebundle_(**kwargs)) is None:
+            return None
+        data, metadata = bundle
+        return data | {"text/plain": f"<{type(self).__name__} of {self.stream}: {_NO_WIDGETS}>"}, metadata
 
     # What opens the stream is told, and never stored ------------------------------------------------------------------
     #
@@ -140,6 +153,26 @@ class RfbViewer(RfbCanvas):
     """The picture with a toolbar, a status line and figures."""
 
     show_toolbar = traitlets.Bool(True).tag(sync=True)
+
+
+def _heed_boxes() -> None:
+    """Have IPython ask for the posters in a box that it shows: it asks the box alone."""
+    if shell := jupyter_shell():
+        shell.display_formatter.mimebundle_formatter.for_type(ipywidgets.Box, _show_box)
+
+
+def _show_box(box: Any) -> Any:
+    for widget in _inside(box):
+        widget.show_poster()
+    return box._repr_mimebundle_()
+
+
+def _inside(box: Any) -> Iterator[RfbCanvas]:
+    for child in box.children:
+        if isinstance(child, RfbCanvas):
+            yield child
+        elif isinstance(child, ipywidgets.Box):
+            yield from _inside(child)
 
 
 def publish_loop(display: Display, render: Callable[[], Any], *, fps: float = 30) -> asyncio.Task[None]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import math
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from .broadcast import Broadcast, now_us
-from .cells import Cell, current_cell
+from .cells import Cell, current_cell, jupyter_shell
 from .snapshot import shrunk
 
 if TYPE_CHECKING:
@@ -35,8 +34,17 @@ EVERY = 30.0
 MOST_BYTES = 100_000
 """Of a poster, as HTML."""
 _LOOK = 1.0
-_MARKUP = 500
+_MARKUP = 1000
 """Bytes left for what is around the picture."""
+_NO_ANYWIDGET = (
+    "The live picture didn't load. Where its error says that anywidget is not registered, run 'pip install anywidget' "
+    "where the notebook's server runs, restart the server, and reload this page."
+)
+# Only beside a widget that didn't load, as the notebooks of Jupyter mark it.
+_HINT = (
+    f'<p class="rfb-hint" hidden>{_NO_ANYWIDGET}</p>'
+    "<style>.jp-OutputArea:has(.jupyter-widgets-error-widget) .rfb-hint { display: block }</style>"
+)
 
 
 @dataclass(slots=True)
@@ -80,7 +88,7 @@ class Poster:
         """Put the poster of *widget* into the running cell, and keep it up to date."""
         if (cell := current_cell()) is None:
             return
-        if shell := _jupyter_shell():
+        if shell := jupyter_shell():
             # Below the view: above it, it would push the view out of sight, which is then fed no picture.
             first, later = (partial(self._put_html, widget, update=update) for update in (False, True))
             _waiting.append(lambda: self._show_in(cell, widget.poster, first, later))
@@ -138,9 +146,9 @@ class Poster:
 
     def _put_html(self, widget: RfbCanvas, *, update: bool) -> None:
         # Class names are what an untrusted notebook's HTML keeps, and what the view finds it by.
-        html = f'<div class="rfb-poster {widget.poster}">{self._img(widget.height)}</div>'
+        html = f'<div class="rfb-poster {widget.poster}">{self._img(widget.height)}{_HINT}</div>'
         data = {"text/html": html, "text/plain": f"<the last picture of {self.stream.name}>"}
-        if shell := _jupyter_shell():
+        if shell := jupyter_shell():
             shell.display_pub.publish(data, transient={"display_id": widget.poster}, update=update)
 
     def _put_trait(self, widget: RfbCanvas) -> None:
@@ -207,13 +215,3 @@ def _cell_ended(*_: object) -> None:
 def _all() -> list[Poster]:
     with _lock:
         return list(_posters.values())
-
-
-# The kernel's channel -------------------------------------------------------------------------------------------------
-
-
-def _jupyter_shell() -> Any:
-    """The shell of a Jupyter kernel; None elsewhere."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return shell if getattr(shell, "kernel", None) is not None else None

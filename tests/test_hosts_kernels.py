@@ -189,7 +189,7 @@ def test_a_second_output_view_shows_the_picture_and_closing_it_leaves_the_first(
 
 
 def open_output_view(page: Page) -> None:
-    """"Create New View for Output" of the notebook's second cell."""
+    """ "Create New View for Output" of the notebook's second cell."""
     page.evaluate(
         f"""async () => {{
             window.notebook = {LAB};

@@ -85,9 +85,15 @@ class LabWithMarimo(Lab):
 
     def environment(self) -> dict[str, str]:
         marimo = Marimo.environment(self)  # type: ignore[arg-type]
-        found = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        paths = {"PYTHONPATH": python_path(self.home), "PATH": found, "JUPYTER_CONFIG_PATH": str(ROOT / "jupyter-config")}
-        return super().environment() | marimo | paths
+        return (
+            super().environment()
+            | marimo
+            | {
+                "PYTHONPATH": python_path(self.home),
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "JUPYTER_CONFIG_PATH": str(ROOT / "jupyter-config"),
+            }
+        )
 
     def ready_url(self) -> str:
         return super().ready_url().replace("127.0.0.1", self.host)

@@ -318,6 +318,20 @@ def test_a_notebook_that_is_opened_without_its_kernel_shows_the_last_picture(
     assert page.evaluate(f"{CURRENT}.content.widgets[1].model.trusted") is trusted
 
 
+def test_widgets_in_a_box_keep_posters_too(lab: Lab, page: Page) -> None:
+    box = "import ipywidgets; ipywidgets.VBox([ipywidgets.HBox([display.widget(height=150), ipywidgets.Button()]),"
+    lab.write("box.ipynb", [SERVE, f"{box} display.widget(height=150)])"])
+    lab.open(page, "box.ipynb")
+    run(lab, page, 0, "served")
+    lab.run_cell(page, 1)
+    wait_for(lambda: page.locator(".rfb-canvas.rfb-has-picture").count() == 2, "both pictures")
+    wait_for(lambda: page.locator(".rfb-poster img").count() == 2, "both posters")
+    wait_for(lambda: not page.locator(".rfb-poster").locator("visible=true").count(), "the posters to hide")
+    save(page)
+    path = lab.home / "notebooks" / "box.ipynb"
+    assert [shows(picture, numbered(0)) for picture in posters_in(path)] == [True, True]
+
+
 def test_with_poster_false_there_is_none(lab: Lab, page: Page) -> None:
     lab.write("without.ipynb", [SERVE, "display.widget(height=200, poster=False)"])
     lab.open(page, "without.ipynb")

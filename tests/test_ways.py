@@ -281,12 +281,26 @@ def test_a_page_without_webcodecs_shows_pictures_and_says_so(page: Page, display
         wait_for(lambda: "no WebCodecs" in page.locator(".rfb-figures").inner_text(), "the figures to say so")
 
 
+def test_figures_reach_the_kernel_once_a_second_where_they_are_asked_for(page: Page, display: rfb.Display) -> None:
+    with site_of(display, routes) as site:
+        site.show(page)
+        wait_for_picture(page)
+        page.evaluate("void kernel.change({ sync_stats: true })")
+        wait_for(lambda: page.evaluate("kernel.told.length") >= 2, "figures")
+        told = page.evaluate("kernel.told")
+        assert list(told[-1]) == ["stats"], "all else would run cells in marimo"
+        assert {"fps", "decodeMs", "roundTripMs", "format"} <= told[-1]["stats"].keys()
+
+
 def test_a_policy_that_forbids_workers_is_in_the_diagnosis(page: Page, display: rfb.Display) -> None:
     with site_of(display, routes) as site:
         site.headers = "Content-Security-Policy: worker-src 'none'\r\n"
         site.show(page)
         wait_for_picture(page)
         assert "the page's own thread" in wait_for_outcome(page, "route", "first picture")["worker"]
+        page.locator("#one").hover()
+        page.get_by_role("button", name="Connection").click()
+        assert "add 'worker-src blob:' to its Content-Security-Policy" in page.locator(".rfb-list").inner_text()
 
 
 def test_what_was_tried_is_shown_on_demand(page: Page, display: rfb.Display) -> None:

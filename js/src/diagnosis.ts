@@ -103,7 +103,9 @@ export function versionNote(viewer: string, hub: string | undefined): string {
 export const LOCAL_FORBIDDEN =
   "the browser keeps it from this computer (local network access). Allow that in the settings of this site, by the symbol left of its " +
   "address, and press Try again.";
-export const WORKER_FORBIDDEN = "not allowed by this page; decoding on the page's own thread, which works and may be slower";
+export const WORKER_FORBIDDEN =
+  "not allowed by this page's policy; decoding on the page's own thread, which works and may be slower. To allow it, have the page's " +
+  "server add 'worker-src blob:' to its Content-Security-Policy";
 export const KERNEL_SILENT = "Waiting for the kernel to say where the picture is: it is busy. If it has ended, run the cell again.";
 
 const RESTARTED = "The kernel was restarted or has ended: run the cell again.";
