@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hosts import NUMBERED, Lab, error_of, numbers_seen, wait_for, watch_numbers
+from installed import ROOT
 from pages import numbered, wait_until_notice
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Browser, Locator, Page
+from relay import SlowLink
 
 from pdum_rfb_widget import runtime
 
@@ -26,12 +29,30 @@ print("kernel", os.getpid(), "hub", display.server.hub_id, "served")
 """
 SHOW = "display.widget(height=200)"
 PUBLISH = "display.publish(numbered(N, 320, 180)); print('viewers', display.client_count)"
+THREAD = """
+import threading
+def go():
+    n = 0
+    while not display.closed:
+        n += 1
+        display.publish(numbered(n % 1024, 320, 180))
+        time.sleep(0.02)
+threading.Thread(target=go, daemon=True).start()
+print("started")
+"""
 LAB = "jupyterapp.shell.currentWidget"
+
+
+class OurLab(Lab):
+    """JupyterLab with our extension, as an install enables it."""
+
+    def environment(self) -> dict[str, str]:
+        return super().environment() | {"JUPYTER_CONFIG_PATH": str(ROOT / "jupyter-config")}
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with Lab(tmp_path_factory.mktemp("lab")) as started:
+    with OurLab(tmp_path_factory.mktemp("lab")) as started:
         yield started
 
 
@@ -128,13 +149,7 @@ def test_a_killed_kernel_is_said_and_its_picture_comes_back_when_the_notebook_ru
 
 def test_an_interrupt_ends_the_cell_and_not_the_picture(lab: Lab, page: Page) -> None:
     loop = "for n in range(100_000):\n    display.publish(numbered(n % 1024, 320, 180)); time.sleep(0.02)"
-    thread = (
-        "import threading\n"
-        "def go():\n    n = 0\n    while not display.closed:\n"
-        "        n += 1; display.publish(numbered(n % 1024, 320, 180)); time.sleep(0.02)\n"
-        "threading.Thread(target=go, daemon=True).start(); print('started')"
-    )
-    lab.write("interrupt.ipynb", [SERVE, SHOW, loop, thread])
+    lab.write("interrupt.ipynb", [SERVE, SHOW, loop, THREAD])
     lab.open(page, "interrupt.ipynb")
     serve(lab, page)
     lab.run_cell(page, 1)
@@ -149,6 +164,32 @@ def test_an_interrupt_ends_the_cell_and_not_the_picture(lab: Lab, page: Page) ->
     page.evaluate(f"{LAB}.sessionContext.session.kernel.interrupt()")
     wait_for_frames(canvas, 20)
     assert page.evaluate("document.querySelector('.rfb-root').dataset.state") == "live"
+
+
+def test_a_proxy_before_jupyterlab_that_is_away_for_five_seconds_leads_to_the_picture_again(
+    lab: Lab, browser: Browser
+) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()  # which may report errors, as JupyterLab does when its server is away
+    lab.write("proxied.ipynb", [SERVE, SHOW, THREAD])
+    with SlowLink(lab.port, host="127.0.0.2") as proxy:
+        page.goto(f"http://127.0.0.2:{proxy.port}/lab/tree/proxied.ipynb?token={lab.token}&reset")
+        page.wait_for_function(f"window.jupyterapp && {LAB}?.sessionContext?.session?.kernel?.status === 'idle'")
+        serve(lab, page)
+        lab.run_cell(page, 1)
+        canvas = page.locator(CANVAS)
+        shows(canvas, 7)
+        run(lab, page, 2, "started")
+        watch_numbers(canvas)
+        wait_for_frames(canvas, 20)
+        cut = time.monotonic()
+    wait_until_notice(page, "Nothing answers")
+    wait_for(lambda: time.monotonic() > cut + 5, "five seconds to pass")
+    with SlowLink(lab.port, host="127.0.0.2", at=proxy.port):
+        wait_for_frames(canvas, 20)
+        assert not page.locator(".rfb-notice").is_visible()
+        assert "/pdum-rfb/" in (page.locator(".rfb-list").text_content() or "")
+        context.close()
 
 
 def test_a_view_in_a_cell_that_never_ends_connects_and_shows_what_comes(lab: Lab, page: Page) -> None:

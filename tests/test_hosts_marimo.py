@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,6 +126,62 @@ def test_an_asgi_app_of_marimos_shows_the_picture(tmp_path: Path, page: Page, ho
     with AsgiMarimo(tmp_path, host) as marimo:
         page.goto(marimo.page_url())
         assert f" {way} ws:" in shown(page)
+
+
+ROUNDS = f"""
+import marimo
+
+app = marimo.App()
+
+
+@app.cell
+def _():
+    import marimo as mo
+    import pdum_rfb_widget as rfb
+
+    namespace = {{}}
+    exec({NUMBERED!r}, namespace)
+    display = rfb.serve(320, 180)
+    display.publish(namespace["numbered"](7, 320, 180))
+    with open("streams", "w") as file:
+        file.write(f"http://127.0.0.1:{{display.server.port}}/streams?token={{display.server.token}}")
+    slider = mo.ui.slider(0, 1000)
+    slider
+    return display, mo, slider
+
+
+@app.cell
+def _(display, mo, slider):
+    mo.vstack([mo.md(f"round {{slider.value}}."), mo.ui.anywidget(display.widget(height=240 + slider.value))])
+    return
+
+
+if __name__ == "__main__":
+    app.run()
+"""
+
+
+def test_nothing_is_left_of_a_hundred_reactive_runs(tmp_path: Path, page: Page) -> None:
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "app.py").write_text(ROUNDS)
+    with Marimo(tmp_path, "edit", "app.py") as marimo:
+        page.goto(marimo.page_url())
+        shown(page)
+        workers = len(page.workers)
+        streams = (tmp_path / "notebooks" / "streams").read_text()
+
+        def viewers() -> int:
+            with urllib.request.urlopen(streams, timeout=10) as answer:
+                return int(json.load(answer)[0]["clients"])
+
+        assert viewers() == 1
+        for number in range(1, 101):
+            page.get_by_role("slider").first.press("ArrowRight")
+            page.get_by_text(f"round {number}.").wait_for()
+        shown(page)
+        assert page.locator(".rfb-root").count() == 1
+        wait_for(lambda: viewers() == 1, "the viewers to be gone")
+        wait_for(lambda: page.evaluate("true") and len(page.workers) == workers, "the workers to be gone")
 
 
 @pytest.mark.parametrize(("host", "way"), [("127.0.0.1", "direct ws:"), ("127.0.0.2", "route ws://{}/pdum-rfb/")])
