@@ -258,6 +258,25 @@ def test_a_notebook_behind_another_tab_is_not_fed_and_shows_the_newest_when_it_i
     shows(canvas, 8)
 
 
+def test_a_cell_that_is_far_out_of_sight_shows_the_newest_when_it_is_back(lab: Lab, page: Page) -> None:
+    # In this mode JupyterLab hides all cells that are not in sight.
+    settings = lab.home / "settings" / "@jupyterlab" / "notebook-extension"
+    settings.mkdir(exist_ok=True)
+    (settings / "tracker.jupyterlab-settings").write_text(json.dumps({"windowingMode": "full"}))
+    lab.write("far.ipynb", [SERVE, SHOW, *["#\n" * 30] * 20, PUBLISH])
+    lab.open(page, "far.ipynb")
+    serve(lab, page)
+    lab.run_cell(page, 1)
+    canvas = page.locator(CANVAS)
+    shows(canvas, 7)
+    assert publish(lab, page, 22, 8) == 1
+    canvas.wait_for(state="hidden")
+    publish(lab, page, 22, 9)
+    page.evaluate(f"{LAB}.content.activeCellIndex = 1; void {LAB}.content.scrollToItem(1, 'center')")
+    shows(canvas, 9)
+    (settings / "tracker.jupyterlab-settings").unlink()
+
+
 def test_nothing_is_left_of_a_hundred_rounds(lab: Lab, page: Page) -> None:
     lab.write("rounds.ipynb", [SERVE, SHOW, PUBLISH])
     page.set_viewport_size({"width": 1600, "height": 900})
@@ -267,14 +286,18 @@ def test_nothing_is_left_of_a_hundred_rounds(lab: Lab, page: Page) -> None:
     canvas = page.locator(CANVAS)
     shows(canvas, 7)
     workers = len(page.workers)
-    for _ in range(50):
+    for _ in range(34):
         page.evaluate(
             f"""async () => {{
                 {LAB}.content.activeCellIndex = 1;
                 await jupyterapp.commands.execute("notebook:run-cell");
             }}"""
         )
-    for _ in range(50):
+    for _ in range(33):
+        for way in ("down", "up"):
+            page.evaluate(f"jupyterapp.commands.execute('notebook:move-cell-{way}')")
+            shows(canvas, 7)
+    for _ in range(33):
         open_output_view(page)
         page.evaluate("window.output.dispose(); jupyterapp.shell.activateById(window.notebook.id)")
     shows(canvas, 7)
