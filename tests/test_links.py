@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from hosts import ARGUMENTS, chromium_path, error_of, numbers_seen, wait_for, watch_numbers
 from pages import numbered, texture, wait_for_events, wait_until_notice
 from pages import show as show_page
@@ -14,6 +15,8 @@ from relay import SlowLink
 from sites import LEAD, NOT_FOUND, Answer, Site, traits_of
 
 import pdum_rfb_widget as rfb
+
+pytestmark = pytest.mark.hosts
 
 PIXELS = texture(48, 64, 3)
 

@@ -119,6 +119,9 @@ const FORWARD = "Forward the hub's port, and pass its address as url= to widget(
 const UNKNOWN =
   "The notebook's server doesn't know this kernel's hub. If the kernel was restarted, run the cell again. If it runs on another machine " +
   "than the server, forward the hub's port, and pass its address as url= to widget().";
+const FOREIGN =
+  "That is this computer, but the notebook comes from another one: forward the port, or pass url= to widget(). If the browser asks " +
+  "whether this page may reach it, allow that.";
 const NO_WAY = `This page knows no way to the kernel. ${FORWARD}`;
 
 function hostOf({ way }: Failure): string {
@@ -130,5 +133,5 @@ function adviceFor(address: string, seen: boolean): string {
   if (!local || isLoopback(new URL(location.origin).hostname)) {
     return seen ? RESTARTED : "Is the kernel running? If it was restarted, run the cell again.";
   }
-  return "That is this computer, but the notebook comes from another one: forward the port, or pass url= to widget().";
+  return FOREIGN;
 }
