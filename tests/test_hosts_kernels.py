@@ -16,8 +16,6 @@ from pages import numbered, wait_until_notice
 from playwright.sync_api import Browser, Locator, Page
 from relay import SlowLink
 
-from pdum_rfb_widget import runtime
-
 pytestmark = pytest.mark.hosts
 
 SERVE = f"""{NUMBERED}
@@ -136,7 +134,6 @@ def test_a_killed_kernel_is_said_and_its_picture_comes_back_when_the_notebook_ru
     shows(canvas, 7)
     os.kill(process, signal.SIGKILL)
     assert "The kernel was restarted or has ended: run the cell again." in wait_until_notice(page, "has ended")
-    assert runtime.find(old) is not None, "nobody could take it away"
     page.get_by_role("button", name="Ok").click(timeout=30_000)  # Lab says so too, and has started another
     page.wait_for_function(f"{LAB}.sessionContext.session.kernel.status === 'idle'")
     _, new = serve(lab, page)
