@@ -31,9 +31,8 @@ if TYPE_CHECKING:
 _SECRETS = {"token", "hub_key"}
 _STATUS = {"state", "last_error", "height", "diagnosis"}
 """What a page may tell of itself."""
-_NO_WIDGETS = (
-    "this page shows no widgets; run 'pip install anywidget' where the notebook's server runs, and reload the page"
-)
+_INSTEAD = "live in pages with Jupyter widgets: pip install anywidget where the page's server runs, and reload it"
+"""What stands in place of a view where there are none."""
 
 
 class RfbCanvas(anywidget.AnyWidget):
@@ -110,7 +109,7 @@ class RfbCanvas(anywidget.AnyWidget):
         if (bundle := super()._repr_mimebundle_(**kwargs)) is None:
             return None
         data, metadata = bundle
-        return data | {"text/plain": f"<{type(self).__name__} of {self.stream}: {_NO_WIDGETS}>"}, metadata
+        return data | {"text/plain": f"<{type(self).__name__} of {self.stream}, {_INSTEAD}>"}, metadata
 
     # What opens the stream is told, and never stored ------------------------------------------------------------------
     #

@@ -207,6 +207,26 @@ def test_a_view_in_a_cell_that_never_ends_connects_and_shows_what_comes(lab: Lab
     wait_for(lambda: "KeyboardInterrupt" in lab.output(page, 1), "the end of the cell")
 
 
+def test_a_page_reloaded_while_a_cell_runs_shows_the_last_picture_and_then_the_live_one(lab: Lab, page: Page) -> None:
+    lab.write("reloaded.ipynb", [SERVE, SHOW, "while True:\n    time.sleep(0.1)"])
+    lab.open(page, "reloaded.ipynb")
+    serve(lab, page)
+    lab.run_cell(page, 1)
+    shows(page.locator(CANVAS), 7)
+    poster = page.locator(".rfb-poster img")
+    poster.wait_for(state="attached")
+    page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+    wait_for(lambda: not page.evaluate(f"{LAB}.context.model.dirty"), "the notebook to be saved")
+    lab.run_cell(page, 2)
+    page.reload()
+    # JupyterLab makes no widget before the kernel is at rest.
+    poster.wait_for(timeout=60_000)
+    page.wait_for_function(f"{LAB}?.sessionContext?.session?.kernel?.connectionStatus === 'connected'")
+    page.evaluate(f"{LAB}.sessionContext.session.kernel.interrupt()")
+    shows(page.locator(CANVAS), 7)
+    poster.wait_for(state="hidden")
+
+
 def test_a_second_output_view_shows_the_picture_and_closing_it_leaves_the_first(lab: Lab, page: Page) -> None:
     lab.write("output.ipynb", [SERVE, SHOW, PUBLISH])
     page.set_viewport_size({"width": 1600, "height": 900})

@@ -74,9 +74,8 @@ def test_a_server_without_anywidget_is_said_beside_the_error(tmp_path: Path, pag
 def test_a_page_without_widgets_is_said_in_place_of_the_view(tmp_path: Path, page: Page) -> None:
     with PoorLab(tmp_path, front=("@jupyter-widgets/jupyterlab-manager",)) as lab:
         output = lab.show(page)
-        output.get_by_text(
-            "this page shows no widgets; run 'pip install anywidget' where the notebook's server runs"
-        ).wait_for()
+        words = "live in pages with Jupyter widgets: pip install anywidget where the page's server runs"
+        output.get_by_text(words).wait_for()
         assert not output.locator(".rfb-hint").is_visible()
 
 
