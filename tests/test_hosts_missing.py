@@ -45,9 +45,9 @@ class PoorLab(Lab):
     def ready_url(self) -> str:
         return super().ready_url().replace("127.0.0.1", self.host)
 
-    def show(self, page: Page) -> Locator:
+    def show(self, page: Page, serve: str = SERVE) -> Locator:
         """The output of the cell that shows the widget."""
-        self.write("show.ipynb", [SERVE, "display.widget(height=200)"])
+        self.write("show.ipynb", [serve, "display.widget(height=200)"])
         page.goto(f"http://{self.host}:{self.port}/lab/tree/show.ipynb?token={self.token}&reset")
         idle = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
         page.wait_for_function(idle, timeout=60_000)
@@ -93,3 +93,12 @@ def test_a_server_without_our_extension_or_a_proxy_is_said(tmp_path: Path, page:
         assert "its extension pdum_rfb_widget is not enabled, and jupyter-server-proxy is missing" in words
         assert "Run 'pip install pdum-rfb-widget' where the server runs" in words
         wait_for(lambda: "route" in (page.locator(".rfb-list").text_content() or ""), "what was tried")
+
+
+def test_a_kernel_on_another_machine_than_the_server_is_said(tmp_path: Path, page: Page) -> None:
+    elsewhere = "from pdum_rfb_widget import runtime\nruntime.machine = lambda: 'faraway'\n"
+    with PoorLab(tmp_path, host="127.0.0.2") as lab:
+        lab.show(page, elsewhere + SERVE.replace("serve(64, 48)", "serve(64, 48, tcp=False)"))
+        words = wait_until_notice(page, "faraway")
+        assert words.startswith("The kernel runs on faraway, this server on ")
+        assert "Forward the hub's port, and pass its address as url= to widget()." in words
