@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from .limits import Limits
     from .metrics import SessionMetrics
     from .notebook import RfbCanvas, RfbViewer, publish_loop
+    from .protocol import UnsupportedClient, pack_binary_message, select_transport, unpack_binary_message
     from .recording import Recording
     from .server import Server, serve, serve_server
     from .snapshot import Snapshot
+    from .transport import Channel, WebSocketTransport
     from .types import (
         DISPLAY_P3,
         SRGB,
+        BackendSelection,
         ColorSpace,
         DownscaleHint,
         EncodedPayload,
@@ -35,6 +38,8 @@ __all__ = [
     "SRGB",
     "AuthContext",
     "Authenticator",
+    "BackendSelection",
+    "Channel",
     "ColorSpace",
     "Display",
     "DownscaleHint",
@@ -53,25 +58,28 @@ __all__ = [
     "SessionMetrics",
     "Snapshot",
     "StreamOptions",
+    "UnsupportedClient",
     "ViewOnly",
+    "WebSocketTransport",
     "available_video_encoders",
     "build_encoder",
     "h264_available",
+    "pack_binary_message",
     "publish_loop",
     "register_video_encoder",
+    "select_transport",
     "serve",
     "serve_server",
+    "unpack_binary_message",
 ]
 
 _HOMES = {
-    "ViewOnly": "auth",
-    "SessionMetrics": "metrics",
-    "Principal": "auth",
-    "Limits": "limits",
-    "Authenticator": "auth",
-    "AuthContext": "auth",
     "DISPLAY_P3": "types",
     "SRGB": "types",
+    "AuthContext": "auth",
+    "Authenticator": "auth",
+    "BackendSelection": "types",
+    "Channel": "transport",
     "ColorSpace": "types",
     "Display": "display",
     "DownscaleHint": "types",
@@ -80,20 +88,29 @@ _HOMES = {
     "H264CpuEncoder": "encoders.h264_cpu",
     "ImageEncoder": "encoders.image",
     "InputEvent": "types",
+    "Limits": "limits",
+    "Principal": "auth",
     "RawFrame": "types",
     "Recording": "recording",
     "RfbCanvas": "notebook",
     "RfbViewer": "notebook",
     "Server": "server",
+    "SessionMetrics": "metrics",
     "Snapshot": "snapshot",
     "StreamOptions": "types",
+    "UnsupportedClient": "protocol",
+    "ViewOnly": "auth",
+    "WebSocketTransport": "transport",
     "available_video_encoders": "encoders.base",
     "build_encoder": "encoders.base",
     "h264_available": "encoders.h264_cpu",
+    "pack_binary_message": "protocol",
     "publish_loop": "notebook",
     "register_video_encoder": "encoders.base",
+    "select_transport": "protocol",
     "serve": "server",
     "serve_server": "server",
+    "unpack_binary_message": "protocol",
 }
 
 

@@ -26,7 +26,9 @@ from .types import (
     SRGB,
     ColorSpace,
     EventDict,
+    FrameSource,
     InputEvent,
+    RawFrame,
     StreamEvent,
     check_number,
 )
@@ -69,6 +71,7 @@ class Display:
         self._events: deque[StreamEvent] = deque(maxlen=event_queue_size)
         self._sleepers: list[Future[None]] = []
         self._recordings: set[Recording] = set()
+        self._feeds: list[Future[None]] = []
 
     # Pixels -----------------------------------------------------------------------------------------------------------
 
@@ -85,7 +88,8 @@ class Display:
         *frame* is a uint8 array, or anything numpy can view as one, of shape ``(H, W)`` (grey), ``(H, W, 3)`` (RGB) or
         ``(H, W, 4)`` (RGBA, shown opaque unless the stream has ``alpha=True``), 1 to 16384 pixels a side, contiguous or
         not. Its size may change from frame to frame. It is copied, unless the stream was made with
-        ``own_frames=False``: then never change it again.
+        ``own_frames=False``: then never change it again. A `RawFrame` may be published too: it brings its ratio and
+        colour.
 
         What differs from the frame before is found out, and only that is sent: the same picture again costs viewers
         nothing. *damage* names it, as rectangles ``(x, y, width, height)`` in whole pixels, and is believed: what
@@ -99,6 +103,8 @@ class Display:
         Raises `TypeError` for another dtype, `ValueError` for another shape or ratio, both for *damage* that is no list
         of rectangles, and `RuntimeError` once the display is closed.
         """
+        if isinstance(frame, RawFrame):
+            pixel_ratio, color = pixel_ratio or frame.pixel_ratio, color or frame.color
         pixels = as_pixels(frame)
         mask = None if damage is None else as_damage(damage, pixels.shape[1], pixels.shape[0])
         ratio = 1.0 if pixel_ratio is None else check_number("pixel_ratio", pixel_ratio, MIN_RATIO, MAX_RATIO)
@@ -145,7 +151,7 @@ class Display:
         rate = self._stream.options.fps if fps is None else fps
         return Recording(self, path, fps=rate, bitrate=bitrate, crf=crf, preset=preset)
 
-    def attach(self, recording: Recording) -> Broadcast:
+    def begin_recording(self, recording: Recording) -> Broadcast:
         """Tell *recording* when there is nothing more to come; the stream that it takes frames of."""
         with self._lock:
             if self.closed:
@@ -153,10 +159,29 @@ class Display:
             self._recordings.add(recording)
         return self._stream
 
-    def detach(self, recording: Recording) -> None:
+    def end_recording(self, recording: Recording) -> None:
         """The file of *recording* is closed."""
         with self._lock:
             self._recordings.discard(recording)
+
+    def attach(self, source: FrameSource) -> Future[None]:
+        """Publish what *source* gives, such as a `sources.OnDemandFrameSource`, and give it the viewers' input.
+
+        It is asked for a frame when somebody can see one, or a film is made, in the event loop that this is called in;
+        where there is none, in one on a thread of its own. ``resize`` events come as `target_size` says, and not under
+        ``resize_policy="publisher"``. What this returns is done when the source has no more frames, holds what it
+        raised, and ends the feed by ``cancel()``; so does closing the display.
+        """
+        from .sources import feed
+
+        feeding = feed(self, source, self._stream.note_trouble)
+        with self._lock:
+            self._feeds = [other for other in self._feeds if not other.done()] + [feeding]
+            closed = self.closed
+        if closed:
+            feeding.cancel()
+            raise RuntimeError(f"the display {self.name!r} was closed, or its cell has run again")
+        return feeding
 
     def snapshot(self) -> Snapshot:
         """The newest frame as a picture: ``snapshot().png`` are the bytes of a PNG, exact and at full size. As the last
@@ -450,8 +475,10 @@ class Display:
         with self._lock:
             self.closed = True
             self._wake_sleepers()
-            recordings = tuple(self._recordings)
+            recordings, feeds = tuple(self._recordings), tuple(self._feeds)
         self.callbacks.close()
+        for feeding in feeds:
+            feeding.cancel()
         self._stream.wake_waiters()
         for recording in recordings:
             recording.end()

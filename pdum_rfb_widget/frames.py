@@ -15,17 +15,21 @@ from enum import Enum
 import numpy as np
 
 from .damage import TILE, Mask, TileMap, stripes_that_differ, tiles_that_differ
-from .types import MAX_SIDE, ColorSpace, Pixels
+from .types import MAX_SIDE, ColorSpace, Pixels, RawFrame
 
 _SPARE_BUFFERS = 2
 
 
 def as_pixels(frame: object) -> Pixels:
-    """*frame* as an array that can be encoded, without a copy.
+    """*frame* as an array that can be encoded, without a copy but for ``bgra8``.
 
-    Takes anything numpy can view: uint8, ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)``, 1 to 16384 pixels a side.
+    Takes anything numpy can view: uint8, ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)``, 1 to 16384 pixels a side; or a
+    `RawFrame` of that.
     Raises `TypeError` for another dtype and `ValueError` for another shape, naming what came and what is wanted.
     """
+    if isinstance(frame, RawFrame):
+        bgra = frame.pixel_format == "bgra8"
+        frame = np.asarray(frame.data)[..., (2, 1, 0, 3)] if bgra else frame.data
     pixels = np.asarray(frame)
     wanted = "wanted is uint8 of shape (H, W), (H, W, 3) or (H, W, 4)"
     if pixels.dtype != np.uint8:

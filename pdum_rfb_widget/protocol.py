@@ -17,7 +17,9 @@ from typing import Any, NoReturn, TypeAlias
 from .damage import TileMap
 from .events import is_number, validate
 from .lanes import Chunk
-from .types import ColorSpace, Encoded, EventDict, Rect, Selection, StreamOptions, VideoFormat
+from .types import BackendSelection as BackendSelection
+from .types import ColorSpace, Encoded, EncodedPayload, EventDict, Rect, Selection, StreamOptions, VideoFormat
+from .types import ImageMode as ImageMode
 
 TILES = "rfb/tiles"
 """The capability of viewers that take several rectangles in a message."""
@@ -34,7 +36,7 @@ VIDEO = {
 }
 """The capabilities of viewers that decode video, and what each stands for."""
 
-MIMES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+MIMES: dict[ImageMode, str] = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
 _MAX_SUPPORTED = 64
 _NONCE = re.compile(r"[0-9a-f]{32}")
@@ -62,6 +64,10 @@ class ProtocolError(Exception):
         super().__init__(f"{code.value} {reason}")
         self.code = code
         self.reason = reason
+
+
+class UnsupportedClient(ProtocolError):
+    """The viewer takes nothing that the stream can send."""
 
 
 # From a viewer --------------------------------------------------------------------------------------------------------
@@ -125,14 +131,20 @@ def parse(message: str | bytes) -> ClientMessage | None:
     """
     if isinstance(message, bytes):
         _malformed("viewers send text, and a binary message came")
+    fields = parse_control(message)
+    reader = _READERS.get(fields["type"])
+    return reader(fields) if reader else None
+
+
+def parse_control(text: str) -> dict[str, Any]:
+    """The fields of a text message, of which ``type`` is a string and no other is looked at. Raises `ProtocolError`."""
     try:
-        fields = json.loads(message, parse_constant=_no_constant)
+        fields = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         _malformed("the message is not JSON")
-    if not isinstance(fields, dict) or not isinstance(kind := fields.get("type"), str):
+    if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
         _malformed("a message is an object with a type")
-    reader = _READERS.get(kind)
-    return reader(fields) if reader else None
+    return fields
 
 
 def _hello(fields: dict[str, Any]) -> Hello:
@@ -251,7 +263,31 @@ def stats_message(**figures: float) -> str:
     return _json({"type": "stats", **{name: round(value, 3) for name, value in figures.items()}})
 
 
-def image_header(seq: int, tiles: TileMap, encoded: Encoded) -> dict[str, Any]:
+def image_header(p: EncodedPayload) -> dict[str, Any]:
+    """The header of an encoder's image, which is a whole picture."""
+    return _header("image_frame", p.seq, p) | {"mime": p.mime}
+
+
+def video_header(p: EncodedPayload) -> dict[str, Any]:
+    """The header of an encoder's access unit. Raises `ValueError` for a codec that isn't sent."""
+    kind = {"codec": p.codec, "bitstream": bitstream_of(p.codec or ""), "keyframe": p.keyframe}
+    return _header("video_chunk", p.seq, p) | kind
+
+
+def header_for(p: EncodedPayload) -> dict[str, Any]:
+    """The header of what an encoder gave, for `pack_binary_message`."""
+    return image_header(p) if p.kind == "image" else video_header(p)
+
+
+def bitstream_of(codec: str) -> str:
+    """How the access units of this WebCodecs *codec* are framed on the wire."""
+    for family, bitstream in (("avc1", "annexb"), ("vp09", "vp9"), ("av01", "av1")):
+        if codec.startswith(family):
+            return bitstream
+    raise ValueError(f"a codec begins with avc1, vp09 or av01, not {codec!r}")
+
+
+def picture_header(seq: int, tiles: TileMap, encoded: Encoded) -> dict[str, Any]:
     """The header of a whole picture, for base viewers."""
     return _header("image_frame", seq, tiles) | {"mime": encoded.parts[0].mime}
 
@@ -264,7 +300,7 @@ def tiles_header(seq: int, tiles: TileMap, encoded: Encoded) -> dict[str, Any]:
     return _header("tiles", seq, tiles) | {"parts": parts}
 
 
-def video_header(seq: int, chunk: Chunk, rects: Iterable[Rect] | None, after: int | None) -> dict[str, Any]:
+def chunk_header(seq: int, chunk: Chunk, rects: Iterable[Rect] | None, after: int | None) -> dict[str, Any]:
     """The header of an access unit. For viewers of `rfb/tiles` it names the rectangles of the decoded frame to draw,
     and the video chunk that it refers to."""
     named = {} if rects is None else {"rects": [list(rect) for rect in rects]}
@@ -278,10 +314,10 @@ def set_quality_message(bitrate: float, fps: float) -> str:
     return _json({"type": "set_quality", "bitrate": round(bitrate), "fps": round(fps, 1)})
 
 
-def _header(kind: str, seq: int, tiles: TileMap) -> dict[str, Any]:
-    size = {"width": tiles.width, "height": tiles.height}
-    meaning = _meaning(tiles.pixel_ratio, tiles.color)
-    return {"type": kind, "seq": seq, "timestamp_us": tiles.timestamp_us} | size | meaning
+def _header(kind: str, seq: int, frame: TileMap | EncodedPayload) -> dict[str, Any]:
+    size = {"width": frame.width, "height": frame.height}
+    meaning = _meaning(frame.pixel_ratio, frame.color)
+    return {"type": kind, "seq": seq, "timestamp_us": frame.timestamp_us} | size | meaning
 
 
 def _meaning(pixel_ratio: float, color: ColorSpace | None) -> dict[str, Any]:
@@ -333,8 +369,29 @@ def negotiate(supported: Iterable[str], options: StreamOptions, video_works: boo
     video = _negotiate_video(offered, options, bool(lossy), bool(lossy or exact)) if video_works else ()
     if not (lossy or exact or video):
         takes = ", ".join(MIMES.values()) + (f", {next(iter(VIDEO))}" if video_works else "")
-        raise ProtocolError(CloseCode.NO_FORMAT, f"the viewer takes none of {takes}")
+        raise UnsupportedClient(CloseCode.NO_FORMAT, f"the viewer takes none of {takes}")
     return Selection(lossy, exact, TILES in offered, video)
+
+
+def select_transport(
+    client_supported: Iterable[str],
+    *,
+    has_h264: bool,
+    has_nvenc: bool = False,
+    prefer_video: bool = True,
+    image_mode: ImageMode = "jpeg",
+) -> BackendSelection:
+    """What `negotiate` comes to for one encoder and one viewer, as `build_encoder` takes it: H.264 where both have it,
+    unless *prefer_video* is false and the viewer takes pictures too; else *image_mode* or the next best.
+
+    Raises `UnsupportedClient` where there is nothing.
+    """
+    options = StreamOptions(codec="h264", image_mode=image_mode)
+    chosen = negotiate(client_supported, options, video_works=has_h264 or has_nvenc)
+    if chosen.video and (prefer_video or not chosen.pictures):
+        return BackendSelection("webcodecs")
+    mime = chosen.lossy or chosen.exact
+    return BackendSelection("image", mime, image_mode=next(mode for mode, name in MIMES.items() if name == mime))
 
 
 def _negotiate_video(offered: set[str], options: StreamOptions, lossy: bool, pictures: bool) -> tuple[VideoFormat, ...]:

@@ -98,8 +98,8 @@ class Recording:
         with contextlib.ExitStack() as undo:
             undo.callback(_writing.pop, self._claim())
             with self._lock:  # the display may end it as soon as it knows it
-                self._stream = display.attach(self)
-            undo.callback(display.detach, self)
+                self._stream = display.begin_recording(self)
+            undo.callback(display.end_recording, self)
             self._film = _Film(self.path, settings)
             self._stream.add_tap(self._news.set)
             undo.callback(self._stream.remove_tap, self._news.set)

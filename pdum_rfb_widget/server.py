@@ -22,6 +22,7 @@ from websockets.asyncio.server import Server as Listener
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as listen
 from websockets.asyncio.server import unix_serve as listen_on_socket
+from websockets.http11 import Request, Response
 
 from . import runtime
 from .answers import Answers
@@ -199,6 +200,17 @@ class Server:
         self._door.limits = limits or self._door.limits
         self._door.authenticate = authenticate or self._door.authenticate
 
+    async def start(self) -> Server:
+        """Listen, if it doesn't yet, on any free port of loopback."""
+        self.listen()
+        return self
+
+    def process_request(
+        self, connection: ServerConnection, request: Request, *, by_route: bool = False
+    ) -> Response | None:
+        """The answer to a plain HTTP *request* at the hub's port; None for a handshake that may go on."""
+        return self._answers(request, by_route=by_route)
+
     def allow_origins(self, origins: Iterable[str]) -> None:
         """Let pages from these origins (``https://host:port``) open streams, besides those of this machine."""
         if isinstance(origins, str) or not isinstance(origins, Iterable):
@@ -274,7 +286,7 @@ class Server:
     def _settings(self, *, by_route: bool = False) -> dict[str, Any]:
         limits = self.limits
         return dict(
-            process_request=lambda _, request: self._answers(request, by_route=by_route),
+            process_request=partial(self.process_request, by_route=by_route),
             create_connection=partial(LimitedConnection, most=limits.message_bytes),
             compression=None,  # pixels are compressed already: 5 ms for 200 KB, and nothing gained
             max_size=limits.message_bytes,

@@ -35,15 +35,15 @@ from .protocol import (
     ProtocolError,
     RequestKeyframe,
     SetViewport,
+    chunk_header,
     config_message,
-    image_header,
     negotiate,
     pack_header,
     parse,
+    picture_header,
     set_quality_message,
     stats_message,
     tiles_header,
-    video_header,
 )
 from .scene import Plan, Scene
 from .stills import Stills
@@ -294,7 +294,7 @@ class Session:
             self._codec = None
             self._leave_lane()
         messages = self._config_if_new(tiles)
-        make = tiles_header if self.selection.tiles else image_header
+        make = tiles_header if self.selection.tiles else picture_header
         header = make(self._seq + 1, tiles, encoded)
         if plan.still:
             header["still"] = True
@@ -316,7 +316,7 @@ class Session:
         region = whole(tiles) if self._send_again or not by_rects else self._picture.behind(tiles)
         self._codec = chunk.codec
         messages = self._config_if_new(tiles)
-        header = video_header(self._seq + 1, chunk, region.rects if by_rects else None, self._chunk_seq)
+        header = chunk_header(self._seq + 1, chunk, region.rects if by_rects else None, self._chunk_seq)
         self._chunk_seq = self._seq + 1
         self._picture.drawn(region, ((rect, chunk.rung == EXACT) for rect in region.rects))
         pixels = tiles.width * tiles.height

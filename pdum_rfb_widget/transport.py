@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeAlias
 from weakref import WeakSet
 
 from websockets.asyncio.server import Server, ServerConnection
@@ -36,11 +36,15 @@ class Transport(Protocol):
     async def receive(self) -> str | bytes:
         """The next message. Raises `TransportClosed` once there is none."""
 
-    async def send(self, message: Message) -> None:
-        """Send *message* and wait until the network took it. Raises `TransportClosed`."""
+    async def send(self, data: Message) -> None:
+        """Send *data* and wait until the network took it. Raises `TransportClosed`."""
 
     async def close(self, code: int, reason: str) -> None:
         """Say why and end; harmless when ended already."""
+
+
+Channel: TypeAlias = Transport
+"""Its name in `pdum.rfb`."""
 
 
 class LimitedConnection(ServerConnection):
@@ -71,8 +75,8 @@ class LimitedConnection(ServerConnection):
 class WebSocketTransport:
     """A `Transport` over one WebSocket of the hub's own listener."""
 
-    def __init__(self, socket: ServerConnection) -> None:
-        self._socket = socket
+    def __init__(self, ws: ServerConnection) -> None:
+        self._socket = ws
         self._ping_at = 0.0
         self._pinging: asyncio.Future[None] | None = None
 
@@ -96,18 +100,18 @@ class WebSocketTransport:
         with contextlib.suppress(ConnectionClosed):
             await self._socket.ping()
 
-    async def send(self, message: Message) -> None:
+    async def send(self, data: Message) -> None:
         try:
-            if isinstance(message, str):
-                await self._socket.send(message)
-            elif len(message[1]) < _JOIN_BELOW:
-                await self._socket.send(b"".join(message))
+            if isinstance(data, str):
+                await self._socket.send(data)
+            elif len(data[1]) < _JOIN_BELOW:
+                await self._socket.send(b"".join(data))
             else:
-                await self._socket.send(message)
+                await self._socket.send(data)
         except ConnectionClosed as closed:
             raise TransportClosed(str(closed)) from None
 
-    async def close(self, code: int, reason: str) -> None:
+    async def close(self, code: int = 1000, reason: str = "") -> None:
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 # A close frame holds at most 123 bytes of reason.

@@ -27,6 +27,8 @@ MIN_RATIO, MAX_RATIO = 0.1, 16.0
 Rect: TypeAlias = tuple[int, int, int, int]
 """``(x, y, width, height)`` in pixels of the frame."""
 
+MemoryKind: TypeAlias = Literal["cpu"]
+EncodedKind: TypeAlias = Literal["image", "video"]
 ImageMode: TypeAlias = Literal["jpeg", "png", "webp"]
 Quality: TypeAlias = Literal["auto", "lossless", "lossy"] | int
 PixelFormat: TypeAlias = Literal["gray8", "rgb24", "rgba8", "bgra8"]
@@ -97,7 +99,7 @@ class RawFrame:
     timestamp_us: int
     """Microseconds of a monotonic clock; grows from frame to frame."""
     pixel_format: PixelFormat
-    memory: Literal["cpu"]
+    memory: MemoryKind
     data: Any
     """For ``cpu``: a uint8 array of shape ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)``."""
     pixel_ratio: float = 1.0
@@ -110,7 +112,7 @@ class EncodedPayload:
     """One image, which is always a keyframe, or one access unit of video."""
 
     seq: int
-    kind: Literal["image", "video"]
+    kind: EncodedKind
     timestamp_us: int
     payload: bytes
     width: int
@@ -126,8 +128,22 @@ class EncodedPayload:
     color: ColorSpace | None = None
 
 
+class FrameSource(Protocol):
+    """What a display may be fed from: see `Display.attach` and `sources`."""
+
+    async def next_frame(self) -> RawFrame:
+        """The next frame, when there is one. Raises `StopAsyncIteration` after the last."""
+
+    async def handle_event(self, event: EventDict) -> None:
+        """Take a viewer's input."""
+
+
 class EncoderBackend(Protocol):
-    """Turns frames of one size into payloads. Opened, used and closed on one thread."""
+    """Turns frames of one size into payloads. Opened, used and closed on one thread.
+
+    It may offer ``encode_still(frame)`` too: the payloads of a keyframe as fine as is sensible, for viewers that take
+    nothing but video, of a scene at rest. The frame after it is a keyframe.
+    """
 
     def encode(self, frame: RawFrame, *, force_keyframe: bool = False) -> list[EncodedPayload]:
         """The payloads that *frame* completes: one, but for encoders with a pipeline, which may hold some back."""

@@ -19,12 +19,12 @@ from .encoders.base import video_encoder_for
 from .encoders.image import looks_drawn
 from .frames import Frame
 from .lanes import Chunk, Lane, Take
+from .protocol import bitstream_of
 from .scene import Scene
 from .types import ColorSpace, EncoderBackend, LaneKey, PixelFormat, RawFrame, VideoFormat
 
 log = logging.getLogger(__name__)
 
-_BITSTREAMS = {"h264": "annexb", "vp9": "vp9", "av1": "av1"}
 _PIXEL_FORMATS: dict[int, PixelFormat] = {1: "gray8", 3: "rgb24", 4: "rgba8"}
 
 
@@ -152,7 +152,6 @@ class LaneEncoder:
         if take.keyframe:
             self._open(frame)
         assert self._backend, "the first frame of a lane is a keyframe"
-        assert self._of
         channels = 1 if pixels.ndim == 2 else pixels.shape[2]
         raw = RawFrame(
             seq=tiles.version,
@@ -169,7 +168,7 @@ class LaneEncoder:
         assert payload.keyframe == take.keyframe, "keyframes come when asked for, and never else"
         assert payload.codec
         encode_ms = (time.perf_counter() - started) * 1000
-        bitstream = _BITSTREAMS[self._of[0].codec]
+        bitstream = bitstream_of(payload.codec)
         return Chunk(tiles, payload.payload, payload.codec, bitstream, payload.keyframe, self._key.rung, encode_ms)
 
     def _open(self, frame: Frame) -> None:

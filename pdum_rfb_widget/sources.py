@@ -1,0 +1,222 @@
+"""Frame sources: who is asked for the next frame, in place of publishing it. `Display.attach` feeds a display from one.
+
+A display is simpler to publish into. A source is for what is rendered on demand, or tested frame by frame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, get_args
+
+from .types import MAX_SIDE, EventDict, FrameSource, InputEvent, PixelFormat, Pixels, RawFrame, check_int
+
+if TYPE_CHECKING:
+    from .display import Display
+
+log = logging.getLogger(__name__)
+
+MOST_KEPT = 10_000
+"""Events that a source keeps for `BaseFrameSource.snapshot_events`; the oldest go."""
+_LOOK_EVERY = 1 / 60
+"""Seconds between two looks whether somebody can see the next frame."""
+
+Render = Callable[[int, int], Pixels]
+"""The pixels of a frame, of its number and its time in microseconds."""
+
+
+class BaseFrameSource(ABC):
+    """What sources have in common: numbers, times, a pace and the viewers' input. A source only has to `render`.
+
+    *width* and *height* are pixels, made even, as codecs like them; a ``resize`` event changes them. *fps* is the pace,
+    unless *pace* is false: then a frame is there whenever it is asked for. After *max_frames* frames, None for any
+    number, there is no next one. *clock* gives seconds, by default `time.monotonic`.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 640,
+        height: int = 480,
+        fps: float = 30,
+        pixel_format: PixelFormat = "rgb24",
+        max_frames: int | None = None,
+        pace: bool = True,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        if not fps > 0:
+            raise ValueError(f"fps is a number above 0, not {fps!r}")
+        if pixel_format not in get_args(PixelFormat):
+            raise ValueError(f"pixel_format is one of {', '.join(get_args(PixelFormat))}, not {pixel_format!r}")
+        self._size = _even(check_int("width", width, 1, MAX_SIDE)), _even(check_int("height", height, 1, MAX_SIDE))
+        self.fps, self.pixel_format, self.max_frames, self.pace = fps, pixel_format, max_frames, pace
+        self._clock = clock or time.monotonic
+        self._started: float | None = None
+        self._due = 0.0
+        self._seq = 0
+        self._events: list[EventDict] = []
+
+    @property
+    def current_size(self) -> tuple[int, int]:
+        """Width and height, in pixels, that the next frame is to have."""
+        return self._size
+
+    @abstractmethod
+    def render(self, seq: int, t_us: int) -> Pixels:
+        """The pixels of frame *seq*, from 0 on, *t_us* microseconds after the first; the same for the same *seq*."""
+
+    async def next_frame(self) -> RawFrame:
+        """The next frame, when it is due. Raises `StopAsyncIteration` after `max_frames`."""
+        if self.max_frames is not None and self._seq >= self.max_frames:
+            raise StopAsyncIteration
+        now = self._clock()
+        if self._started is None:
+            self._started = self._due = now
+        if self.pace:
+            await asyncio.sleep(max(0.0, self._due - now))
+            self._due = max(self._due + 1 / self.fps, self._clock())
+        return self._frame(round((self._clock() - self._started) * 1e6))
+
+    async def handle_event(self, event: EventDict) -> None:
+        """Keep *event*; a ``resize`` sets `current_size`."""
+        self._events = [*self._events[1 - MOST_KEPT :], event]
+        if event.get("type") == "resize":
+            self._size = _even(event.get("pwidth") or event["width"]), _even(event.get("pheight") or event["height"])
+
+    def snapshot_events(self) -> list[EventDict]:
+        """The newest events, oldest first."""
+        return list(self._events)
+
+    def _frame(self, t_us: int) -> RawFrame:
+        pixels = self.render(self._seq, t_us)
+        height, width = pixels.shape[:2]
+        frame = RawFrame(self._seq, width, height, t_us, self.pixel_format, "cpu", pixels)
+        self._seq += 1
+        return frame
+
+
+class RenderCallbackSource(BaseFrameSource):
+    """The source of ``render(seq, t_us)``; the rest is as for `BaseFrameSource`."""
+
+    def __init__(self, render: Render, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._render = render
+
+    def render(self, seq: int, t_us: int) -> Pixels:
+        return self._render(seq, t_us)
+
+
+class OnDemandFrameSource(RenderCallbackSource):
+    """A source that renders its first frame, and then one after `mark_dirty`; with *render_on_event* after input too.
+
+    It has no pace: what was marked several times since the last frame is one frame.
+    """
+
+    def __init__(self, render: Render, *, render_on_event: bool = True, **kwargs: Any) -> None:
+        super().__init__(render, **kwargs | {"pace": False})
+        self._render_on_event = render_on_event
+        self._dirty = True
+        self._waiting: Future[None] | None = None
+        self._lock = threading.Lock()  # guards the two above
+
+    def mark_dirty(self) -> None:
+        """Ask for another frame. May be called from any thread."""
+        with self._lock:
+            self._dirty = True
+            waiting, self._waiting = self._waiting, None
+        if waiting and waiting.set_running_or_notify_cancel():
+            waiting.set_result(None)
+
+    async def next_frame(self) -> RawFrame:
+        while True:
+            with self._lock:
+                if self._dirty:
+                    self._dirty = False
+                    break
+                waiting = self._waiting = Future()
+            await asyncio.wrap_future(waiting)
+        return await super().next_frame()
+
+    async def handle_event(self, event: EventDict) -> None:
+        await super().handle_event(event)
+        if self._render_on_event:
+            self.mark_dirty()
+
+
+def feed(display: Display, source: FrameSource, report: Callable[[str], object]) -> Future[None]:
+    """Begin what `Display.attach` promises, and *report* what goes wrong, in words."""
+    if wrong := [name for name in ("next_frame", "handle_event") if not callable(getattr(source, name, None))]:
+        raise TypeError(f"a source has next_frame() and handle_event(event), and {source!r} has no {wrong[0]}")
+    try:
+        loop, own = asyncio.get_running_loop(), False
+    except RuntimeError:
+        loop, own = asyncio.new_event_loop(), True
+    feeding = asyncio.run_coroutine_threadsafe(_feed(display, source, report), loop)
+    if own:
+        threading.Thread(target=_run, args=(loop,), name="rfb-source", daemon=True).start()
+        feeding.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
+    return feeding
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    for task in asyncio.all_tasks(loop):
+        loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+    loop.close()
+
+
+async def _feed(display: Display, source: FrameSource, report: Callable[[str], object]) -> None:
+    loop = asyncio.get_running_loop()
+    events: asyncio.Queue[EventDict] = asyncio.Queue()
+
+    def hear(event: InputEvent) -> None:
+        loop.call_soon_threadsafe(events.put_nowait, event.event)
+
+    display.on("*", thread=True)(hear)
+    telling = asyncio.ensure_future(_tell(display, source, events, report))
+    try:
+        await _publish(display, source)
+    except StopAsyncIteration:
+        pass
+    except Exception as error:
+        if not display.closed:
+            log.exception("the source of %r failed, and feeds it no more", display.name)
+            report(f"the source failed: {type(error).__name__}: {error}")
+            raise
+    finally:
+        display.off(hear)
+        telling.cancel()
+
+
+async def _publish(display: Display, source: FrameSource) -> None:
+    while True:
+        display.publish(await source.next_frame())
+        await asyncio.sleep(0)  # a source without a pace may never wait
+        while not (display.wait_ready(0) or display.recordings):  # noqa: ASYNC110  # any thread may make it ready
+            await asyncio.sleep(_LOOK_EVERY)
+
+
+async def _tell(
+    display: Display, source: FrameSource, events: asyncio.Queue[EventDict], report: Callable[[str], object]
+) -> None:
+    while True:
+        event = await events.get()
+        if event["type"] == "resize":
+            # The size is the display's to say: of several viewers' one, and within its limits.
+            if display.target_size is None:
+                continue
+            event = event | dict(zip(("pwidth", "pheight"), display.target_size, strict=True))
+        try:
+            await source.handle_event(event)
+        except Exception as error:
+            log.exception("the source of %r failed to take an event", display.name)
+            report(f"the source failed to take an event: {type(error).__name__}: {error}")
+
+
+def _even(pixels: float) -> int:
+    return min(max(2, int(pixels) + int(pixels) % 2), MAX_SIDE)

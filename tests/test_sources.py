@@ -1,0 +1,245 @@
+"""Frame sources, and displays that are fed from them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from hosts import wait_for
+from viewers import RawViewer, grey, in_thread, value_of
+
+import pdum_rfb_widget as rfb
+from pdum_rfb_widget.sources import BaseFrameSource, OnDemandFrameSource, RenderCallbackSource
+from pdum_rfb_widget.types import EventDict, Pixels, RawFrame
+
+RESIZE = {"type": "resize", "width": 100, "height": 50, "pwidth": 201, "pheight": 99, "ratio": 2.0}
+
+
+def frames_of(source: BaseFrameSource, count: int) -> list[RawFrame]:
+    async def take() -> list[RawFrame]:
+        return [await source.next_frame() for _ in range(count)]
+
+    return in_thread(take)
+
+
+def test_frames_are_numbered_timed_and_as_large_as_what_was_rendered() -> None:
+    seconds = iter((10.0, 10.0, 10.5, 12.25))
+    source = RenderCallbackSource(
+        lambda seq, t_us: grey(seq, 6, 4), width=5, height=3, pace=False, clock=lambda: next(seconds)
+    )
+    assert source.current_size == (6, 4), "even"
+    first, second = frames_of(source, 2)
+    assert [(frame.seq, frame.timestamp_us, frame.width, frame.height) for frame in (first, second)] == [
+        (0, 0, 6, 4),
+        (1, 2_250_000, 6, 4),
+    ]
+    assert (second.data[0, 0, 0], second.pixel_format, second.memory) == (1, "rgb24", "cpu")
+
+
+def test_a_paced_source_waits_until_the_next_frame_is_due() -> None:
+    asked: list[int] = []
+    source = RenderCallbackSource(lambda seq, t_us: asked.append(t_us) or grey(seq), fps=50)
+    frames_of(source, 4)
+    assert all(t_us > 20_000 * number - 1000 for number, t_us in enumerate(asked)), "none before its time"
+
+
+def test_a_source_ends_after_its_last_frame() -> None:
+    source = RenderCallbackSource(lambda seq, t_us: grey(seq), max_frames=2, pace=False)
+    assert [frame.seq for frame in frames_of(source, 2)] == [0, 1]
+    with pytest.raises(StopAsyncIteration):
+        frames_of(source, 1)
+
+
+def test_events_are_kept_and_a_resize_is_the_next_size() -> None:
+    source = RenderCallbackSource(lambda seq, t_us: grey(seq))
+    down = {"type": "pointer_down", "x": 1, "y": 2}
+    for event in (down, RESIZE):
+        asyncio.run(source.handle_event(event))
+    assert source.snapshot_events() == [down, RESIZE]
+    assert source.current_size == (202, 100)
+
+
+@pytest.mark.parametrize("wrong", [{"width": 0}, {"fps": 0}, {"pixel_format": "yuv"}])
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        RenderCallbackSource(lambda seq, t_us: grey(seq), **wrong)
+
+
+# Displays that are fed ------------------------------------------------------------------------------------------------
+
+
+class Noting(RenderCallbackSource):
+    """Frames that grow brighter, and the threads that they were rendered on."""
+
+    def __init__(self) -> None:
+        super().__init__(self._note)
+        self.threads: set[str] = set()
+
+    def _note(self, seq: int, t_us: int) -> Pixels:
+        self.threads.add(threading.current_thread().name)
+        return grey(seq % 250)
+
+
+def look_and_press(display: rfb.Display) -> list[int]:
+    """The pictures that a viewer sees, which then presses a button."""
+    with RawViewer(display, "image/png") as viewer:
+        viewer.greet()
+        seen = [value_of(viewer.see()[1]) for _ in range(5)]
+        viewer.say(type="event", event={"type": "pointer_down", "x": 3, "y": 4})
+        viewer.see()
+    return seen
+
+
+def test_in_a_script_a_source_has_a_loop_of_its_own_that_ends_with_the_display() -> None:
+    source = Noting()
+    display = rfb.serve(64, 48, port=0)
+    feeding = display.attach(source)
+    seen = look_and_press(display)
+    assert seen == sorted(set(seen))
+    wait_for(source.snapshot_events, "the event")
+    assert source.threads == {"rfb-source"}
+    display.close()
+    wait_for(lambda: feeding.done() and "rfb-source" not in thread_names(), "the end")
+
+
+def test_in_an_event_loop_a_source_lives_there() -> None:
+    async def run() -> None:
+        source = Noting()
+        async with rfb.serve(64, 48, port=0) as display:
+            feeding = display.attach(source)
+            seen = await asyncio.to_thread(look_and_press, display)
+            assert seen == sorted(set(seen))
+            await asyncio.to_thread(wait_for, source.snapshot_events, "the event")
+            assert source.threads == {threading.current_thread().name}
+        await asyncio.to_thread(wait_for, feeding.done, "the end of the feed")
+
+    in_thread(run)
+
+
+def thread_names() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
+
+
+def test_a_source_on_demand_renders_first_and_then_what_was_marked_or_touched() -> None:
+    display = rfb.serve(64, 48, port=0)
+    source = OnDemandFrameSource(lambda seq, t_us: grey(10 * seq))
+    display.attach(source)
+    with RawViewer(display, "image/png") as viewer:
+        viewer.greet()
+        assert value_of(viewer.see()[1]) == 0
+        source.mark_dirty()
+        assert value_of(viewer.see()[1]) == 10
+        viewer.say(type="event", event={"type": "pointer_down", "x": 3, "y": 4})
+        assert value_of(viewer.see()[1]) == 20
+        with pytest.raises(TimeoutError):
+            viewer.see(timeout=0.2)
+
+
+def test_a_source_that_is_told_not_to_mind_events_renders_only_what_was_marked() -> None:
+    source = OnDemandFrameSource(lambda seq, t_us: grey(seq), render_on_event=False)
+
+    async def run() -> list[int]:
+        seqs = [(await source.next_frame()).seq]
+        waiting = asyncio.ensure_future(source.next_frame())
+        await source.handle_event({"type": "focus_in"})
+        done, _ = await asyncio.wait({waiting}, timeout=0.05)
+        assert not done
+        source.mark_dirty()
+        source.mark_dirty()
+        return [*seqs, (await waiting).seq]
+
+    assert in_thread(run) == [0, 1]
+
+
+def test_without_anybody_to_see_it_a_source_renders_one_frame_and_a_film_gets_all(tmp_path: Any) -> None:
+    display = rfb.serve(64, 48, port=0)
+    seqs: list[int] = []
+    display.attach(RenderCallbackSource(lambda seq, t_us: seqs.append(seq) or grey(seq % 250), pace=False))
+    wait_for(lambda: seqs, "the first frame")
+    with pytest.raises(TimeoutError):
+        wait_for(lambda: len(seqs) > 1, "no other", seconds=0.3)
+    with display.record(tmp_path / "out.mp4"):
+        wait_for(lambda: len(seqs) > 20, "frames for the film")
+
+
+def test_sources_follow_the_size_that_the_display_says_and_no_viewer_of_another_policy() -> None:
+    following, fixed = rfb.serve(64, 48, port=0, resize_policy="match_client", resize_debounce=0), rfb.serve(64, 48)
+    sources = []
+    for display in (following, fixed):
+        source = OnDemandFrameSource(lambda seq, t_us: grey(seq, *sources[0].current_size), width=64, height=48)
+        sources.append(source)
+        display.attach(source)
+        with RawViewer(display, "image/png") as viewer:
+            viewer.greet()
+            viewer.say(type="set_viewport", width=100, height=60, pwidth=200, pheight=120, ratio=2)
+            viewer.say(type="event", event=RESIZE)
+            viewer.say(type="event", event={"type": "focus_in"})
+            wait_for(lambda source=source: any(e["type"] == "focus_in" for e in source.snapshot_events()), "the input")
+    wait_for(lambda: sources[0].current_size == (200, 120), "the size of the box")
+    assert sources[1].current_size == (64, 48)
+    assert [event["type"] for event in sources[1].snapshot_events()] == ["focus_in"]
+
+
+def test_what_a_source_raises_ends_its_feed_and_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    display = rfb.serve(64, 48, port=0)
+
+    def render(seq: int, t_us: int) -> Any:
+        raise ZeroDivisionError("no picture")
+
+    feeding = display.attach(RenderCallbackSource(render))
+    with pytest.raises(ZeroDivisionError):
+        feeding.result(10)
+    assert "no picture" in display.status()["troubles"][-1]
+    assert "no picture" in caplog.text
+    display.publish(grey(1))
+
+
+def test_what_a_source_raises_of_an_event_is_told_and_the_feed_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    class Source(OnDemandFrameSource):
+        async def handle_event(self, event: EventDict) -> None:
+            await super().handle_event(event)
+            raise ValueError("what is this?")
+
+    display = rfb.serve(64, 48, port=0)
+    display.attach(Source(lambda seq, t_us: grey(seq)))
+    with RawViewer(display, "image/png") as viewer:
+        viewer.greet()
+        viewer.see()
+        viewer.say(type="event", event={"type": "focus_in"})
+        assert value_of(viewer.see()[1]) == 1
+    wait_for(lambda: "what is this?" in caplog.text, "the log")
+    assert "what is this?" in display.status()["troubles"][-1]
+
+
+def test_a_source_that_ends_is_done_and_one_that_is_cancelled_publishes_no_more() -> None:
+    display = rfb.serve(64, 48, port=0)
+    ending = display.attach(RenderCallbackSource(lambda seq, t_us: grey(7), max_frames=1))
+    with RawViewer(display, "image/png") as viewer:
+        viewer.greet()
+        assert value_of(viewer.see()[1]) == 7
+        ending.result(10)
+        source = OnDemandFrameSource(lambda seq, t_us: grey(9))
+        feeding = display.attach(source)
+        assert value_of(viewer.see()[1]) == 9
+    feeding.cancel()
+    wait_for(lambda: "rfb-source" not in thread_names(), "the end of the thread")
+
+
+def test_what_is_no_source_is_refused_and_so_is_a_closed_display(display: rfb.Display) -> None:
+    with pytest.raises(TypeError, match="has no next_frame"):
+        display.attach(object())  # type: ignore[arg-type]
+    display.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        display.attach(RenderCallbackSource(lambda seq, t_us: grey(seq)))
+
+
+def test_a_raw_frame_is_published_with_its_order_ratio_and_colour(display: rfb.Display) -> None:
+    pixels = np.zeros((48, 64, 4), np.uint8)
+    pixels[..., 0] = 200
+    frame = RawFrame(0, 64, 48, 0, "bgra8", "cpu", pixels, 2.0, rfb.DISPLAY_P3)
+    display.publish(frame)
+    assert (display.pixel_ratio, display.color) == (2.0, rfb.DISPLAY_P3)
+    assert display._stream.hold().pixels[0, 0].tolist() == [0, 0, 200, 0]  # type: ignore[union-attr]
