@@ -18,14 +18,20 @@ from pdum_rfb_widget.protocol import (
     ProtocolError,
     RequestKeyframe,
     SetViewport,
+    UnsupportedClient,
     config_message,
+    header_for,
+    image_header,
     negotiate,
     pack_binary_message,
     parse,
+    parse_control,
+    select_transport,
     tiles_header,
     unpack_binary_message,
+    video_header,
 )
-from pdum_rfb_widget.types import Encoded, Part, Selection, StreamOptions
+from pdum_rfb_widget.types import BackendSelection, Encoded, EncodedPayload, Part, Selection, StreamOptions
 
 
 def test_every_client_message_is_understood() -> None:
@@ -188,3 +194,49 @@ def test_a_tiles_header_gives_each_rectangle_its_format_and_bytes() -> None:
         "height": 64,
         "parts": [[0, 0, 64, 64, "image/png", 3], [64, 0, 6, 64, "image/jpeg", 2]],
     }
+
+
+def test_the_header_of_what_an_encoder_gave_is_what_viewers_of_the_base_protocol_expect() -> None:
+    given = {"seq": 3, "timestamp_us": 9, "payload": b"", "width": 8, "height": 6}
+    image = EncodedPayload(kind="image", mime="image/png", keyframe=True, **given)
+    said = {"seq": 3, "timestamp_us": 9, "width": 8, "height": 6}
+    assert header_for(image) == image_header(image) == {"type": "image_frame", "mime": "image/png"} | said
+    video = EncodedPayload(kind="video", codec="avc1.42c01f", pixel_ratio=2.0, **given)
+    wanted = {"type": "video_chunk", "codec": "avc1.42c01f", "bitstream": "annexb", "keyframe": False}
+    assert header_for(video) == video_header(video) == wanted | said | {"pixel_ratio": 2.0}
+    with pytest.raises(ValueError, match="not 'mp4v'"):
+        header_for(EncodedPayload(kind="video", codec="mp4v", **given))
+
+
+ANNEXB = "webcodecs/h264-annexb"
+
+
+@pytest.mark.parametrize(
+    ("supported", "options", "chosen"),
+    [
+        ((ANNEXB, "image/jpeg"), {}, BackendSelection("webcodecs")),
+        ((ANNEXB, "image/jpeg"), {"has_h264": False, "has_nvenc": True}, BackendSelection("webcodecs")),
+        ((ANNEXB, "image/jpeg"), {"has_h264": False}, BackendSelection("image", "image/jpeg", image_mode="jpeg")),
+        ((ANNEXB, "image/png"), {"prefer_video": False}, BackendSelection("image", "image/png", image_mode="png")),
+        ((ANNEXB,), {"prefer_video": False}, BackendSelection("webcodecs")),
+        (("image/jpeg", "image/png"), {"image_mode": "png"}, BackendSelection("image", "image/png", image_mode="png")),
+        (("image/jpeg",), {"image_mode": "webp"}, BackendSelection("image", "image/jpeg", image_mode="jpeg")),
+    ],
+)
+def test_one_transport_is_selected_for_one_viewer(
+    supported: tuple[str, ...], options: dict[str, Any], chosen: BackendSelection
+) -> None:
+    assert select_transport(supported, **{"has_h264": True} | options) == chosen
+
+
+@pytest.mark.parametrize("supported", [(), ("image/gif",), (ANNEXB,)])
+def test_a_viewer_that_takes_nothing_the_hub_has_is_unsupported(supported: tuple[str, ...]) -> None:
+    with pytest.raises(UnsupportedClient, match="takes none of"):
+        select_transport(supported, has_h264=False)
+
+
+def test_a_control_message_is_an_object_with_a_type_whatever_else() -> None:
+    assert parse_control('{"type":"x","y":[1]}') == {"type": "x", "y": [1]}
+    for text in ("[]", "{", '{"type":1}', '{"type":"x","y":NaN}'):
+        with pytest.raises(ProtocolError):
+            parse_control(text)

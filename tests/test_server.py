@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import socket
@@ -12,6 +13,8 @@ import pytest
 from hosts import wait_for
 from PIL import Image
 from viewers import RawViewer, closed, get, grey, value_of
+from websockets.datastructures import Headers
+from websockets.http11 import Request
 
 import pdum_rfb_widget as rfb
 from pdum_rfb_widget import encoding
@@ -268,3 +271,19 @@ def test_the_hub_listens_on_loopback_only(display: rfb.Display) -> None:
     with socket.socket() as probe, pytest.raises(ConnectionRefusedError):
         # Another address of this machine's own loopback range: a wildcard listener would answer.
         probe.connect(("127.0.0.2", display.port))
+
+
+def test_a_hub_that_is_started_listens_on_loopback_and_answers_plain_http() -> None:
+    async def run() -> tuple[int, bool]:
+        server = rfb.Server()
+        try:
+            started = await server.start()
+            request = Request("/health", Headers())
+            answer = server.process_request(None, request)  # type: ignore[arg-type]
+            assert answer is not None
+            socket.create_connection(("127.0.0.1", server.port)).close()
+            return answer.status_code, started is server
+        finally:
+            await server.aclose()
+
+    assert asyncio.run(run()) == (200, True)
