@@ -337,14 +337,14 @@ def pack_binary_message(header: dict[str, Any], payload: bytes) -> bytes:
     return pack_header(header) + payload
 
 
-def unpack_binary_message(message: bytes) -> tuple[dict[str, Any], bytes]:
+def unpack_binary_message(buf: bytes) -> tuple[dict[str, Any], bytes]:
     """The inverse of `pack_binary_message`. Raises `ValueError` for a message that is cut short or has no header."""
-    if len(message) < _LENGTH.size or len(message) < (start := _LENGTH.size + _LENGTH.unpack_from(message)[0]):
-        raise ValueError(f"a message of {len(message)} bytes is cut short")
-    header = json.loads(message[_LENGTH.size : start])
+    if len(buf) < _LENGTH.size or len(buf) < (start := _LENGTH.size + _LENGTH.unpack_from(buf)[0]):
+        raise ValueError(f"a message of {len(buf)} bytes is cut short")
+    header = json.loads(buf[_LENGTH.size : start])
     if not isinstance(header, dict):
         raise ValueError("the header is not an object")
-    return header, message[start:]
+    return header, buf[start:]
 
 
 def _json(fields: dict[str, Any]) -> str:

@@ -362,8 +362,18 @@ class StreamOptions:
         """The options named in *options*, with a `TypeError` that lists all names when one is unknown."""
         known = [field.name for field in fields(cls)]
         if unknown := sorted(set(options) - set(known)):
-            raise TypeError(f"unknown option {', '.join(unknown)}; a stream takes {', '.join(known)}")
+            hint = _ELSEWHERE.get(unknown[0], f"a stream takes {', '.join(known)}")
+            raise TypeError(f"unknown option {', '.join(unknown)}; {hint}")
         return cls(**options)
+
+
+_ELSEWHERE = {
+    "encode_pipeline_depth": "leave it out: no encoder here holds frames back",
+    "gpu": "publish np.asarray(frame), of CuPy frame.get(): arrays on a GPU come in a later version",
+    "has_h264": 'codec="none" for pictures only; without it H.264 is used where PyAV and the viewer have it',
+    "has_nvenc": 'codec="h264", on the processor: NVENC comes in a later version',
+}
+"""What to do in place of options that streams of `pdum.rfb` have, in the words of the README's table."""
 
 
 def check_number(name: str, value: object, low: float, high: float) -> float:
