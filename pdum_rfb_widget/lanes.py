@@ -39,6 +39,10 @@ class Chunk:
     keyframe: bool
     rung: int
     encode_ms: float
+    still: bool = False
+    """A fine keyframe of what was sent before; none that follows refers to it."""
+    stills: bool = False
+    """The encoder can give such."""
 
 
 class Member(Protocol):
@@ -59,6 +63,10 @@ class Member(Protocol):
     def video_room_at(self, now: float) -> float:
         """When its window and its budget have room for a chunk; infinity until it says something."""
 
+    @property
+    def still_due(self) -> float:
+        """When what it shows has come to rest and may be sent finer, as video; infinity where pictures do that."""
+
     def held_up(self, lane: LaneKey, now: float) -> None:
         """It held up the lane's other followers, and is in it no more."""
 
@@ -73,7 +81,8 @@ class Take:
     tiles: TileMap
     keyframe: bool
     joining: frozenset[Member]
-    """Who follows from this keyframe on."""
+    """Who follows from this keyframe on; of a still, whom it is for."""
+    still: bool = False
 
 
 @dataclass(slots=True)
@@ -95,6 +104,8 @@ class Lane:
         """For a keyframe."""
         self._taken: Take | None = None
         self._latest: TileMap | None = None
+        self._stills = False
+        """Its encoder offers them."""
         self._keyframe_at = -math.inf
         self._held: dict[Member, _Held] = {}
 
@@ -118,8 +129,10 @@ class Lane:
 
     def take(self, newest: TileMap, now: float) -> tuple[Take | None, float]:
         """What to encode now; if nothing, when to ask again though nothing came."""
-        if self._taken or not self._is_due(newest):
+        if self._taken:
             return None, math.inf
+        if not self._is_due(newest):
+            return self._take_still(newest, now)
         self._refuse(now)
         rooms = {member: member.video_room_at(now) for member in self.followers | self.waiting}
         able = frozenset(member for member in self.waiting if rooms[member] <= now)
@@ -141,12 +154,27 @@ class Lane:
         """The taken frame became *chunk*; for whom it is."""
         taken, self._taken = self._taken, None
         assert taken
+        self._stills = chunk.stills
+        if taken.still:
+            self._latest = None  # what follows can't refer to a still, so it begins again
+            return self.followers & taken.joining
         self._latest = taken.tiles
         if chunk.keyframe:
             self._keyframe_at = now
             self.followers |= taken.joining & self.waiting
             self.waiting -= taken.joining
         return self.followers
+
+    def _take_still(self, newest: TileMap, now: float) -> tuple[Take | None, float]:
+        """A still of the newest frame, for followers that have it and that nothing else makes fine."""
+        if not self._stills or newest is not self._latest:
+            return None, math.inf
+        dues = {member: max(member.still_due, member.video_room_at(now)) for member in self.followers}
+        able = frozenset(member for member, due in dues.items() if due <= now)
+        if not able:
+            return None, min(dues.values(), default=math.inf)
+        self._taken = Take(newest, keyframe=True, joining=able, still=True)
+        return self._taken, math.inf
 
     def _is_due(self, newest: TileMap) -> bool:
         if newest is self._latest:

@@ -231,6 +231,14 @@ class Session:
         return bool(selection and (not selection.pictures or (self._in_lane and self._codec and not selection.tiles)))
 
     @property
+    def still_due(self) -> float:
+        """When what it was sent as video has come to rest and may be sent finer so; infinity where pictures do that."""
+        newest, selection = self.scene.newest, self.selection
+        if newest is None or selection is None or selection.pictures or self.stale or not self._picture.lossy_tiles:
+            return math.inf
+        return self.scene.pace.rests_at(newest.version)
+
+    @property
     def dawdles(self) -> bool:
         """It takes frames too slowly to follow them beside others."""
         return self._turnaround * self.scene.pace.fps * (1 - HELD_SHARE) > 1
@@ -313,16 +321,20 @@ class Session:
             return []
         chunk = self._chunks.popleft()
         tiles, by_rects = chunk.tiles, self.selection.tiles
-        region = whole(tiles) if self._send_again or not by_rects else self._picture.behind(tiles)
+        region = whole(tiles) if self._send_again or chunk.still or not by_rects else self._picture.behind(tiles)
         self._codec = chunk.codec
         messages = self._config_if_new(tiles)
         header = chunk_header(self._seq + 1, chunk, region.rects if by_rects else None, self._chunk_seq)
+        if chunk.still:
+            header["still"] = True
         self._chunk_seq = self._seq + 1
-        self._picture.drawn(region, ((rect, chunk.rung == EXACT) for rect in region.rects))
+        # A still is as exact as video gets: it is not sent again.
+        self._picture.drawn(region, ((rect, chunk.still or chunk.rung == EXACT) for rect in region.rects))
         pixels = tiles.width * tiles.height
-        messages.append(self._account(header, chunk.payload, pixels, "video", False, now))
-        self._account_frame(region, chunk.encode_ms, now)
-        self._course.weigh(region.pixels)
+        messages.append(self._account(header, chunk.payload, pixels, "video", chunk.still, now))
+        if not chunk.still:
+            self._account_frame(region, chunk.encode_ms, now)
+            self._course.weigh(region.pixels)
         return messages
 
     def _account(

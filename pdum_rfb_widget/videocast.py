@@ -164,12 +164,17 @@ class LaneEncoder:
             pixel_ratio=tiles.pixel_ratio,
             color=tiles.color,
         )
-        (payload,) = self._backend.encode(raw, force_keyframe=take.keyframe)
+        encode_still = getattr(self._backend, "encode_still", None)
+        if take.still and encode_still:
+            (payload,) = encode_still(raw)
+        else:
+            (payload,) = self._backend.encode(raw, force_keyframe=take.keyframe)
         assert payload.keyframe == take.keyframe, "keyframes come when asked for, and never else"
         assert payload.codec
         encode_ms = (time.perf_counter() - started) * 1000
         bitstream = bitstream_of(payload.codec)
-        return Chunk(tiles, payload.payload, payload.codec, bitstream, payload.keyframe, self._key.rung, encode_ms)
+        said = payload.payload, payload.codec, bitstream, payload.keyframe
+        return Chunk(tiles, *said, self._key.rung, encode_ms, take.still, bool(encode_still))
 
     def _open(self, frame: Frame) -> None:
         """An encoder that suits *frame*: the one there is, or another."""

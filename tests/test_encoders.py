@@ -238,8 +238,23 @@ def test_a_forced_keyframe_is_decoded_alone(chosen: VideoFormat) -> None:
     (still,) = encoder.encode_still(frame(last, 6))
     assert [forced.keyframe, after.keyframe, still.keyframe] == [True, False, True]
     assert forced.codec == still.codec
+    (begun,) = encoder.encode(frame(last, 7))
+    assert begun.keyframe, "nothing refers to a still"
     for payload in (forced, still):
         assert psnr(shown_by([payload])[0], last) > 36
+
+
+@every_encoder
+def test_a_still_is_finer_than_the_stream_and_leaves_its_quality_alone(chosen: VideoFormat) -> None:
+    encoder = opened(chosen, 96, 64, quality=36)
+    picture_of_rest = picture(96, 64)
+    (coarse,) = encoder.encode(frame(picture_of_rest, 0))
+    (still,) = encoder.encode_still(frame(picture_of_rest, 1))
+    (again,) = encoder.encode(frame(picture_of_rest, 2))
+    psnrs = [psnr(shown_by([payload])[0], picture_of_rest) for payload in (coarse, still, again)]
+    assert psnrs[1] > psnrs[0] + 4
+    assert psnrs[2] == pytest.approx(psnrs[0], abs=0.5)
+    assert encoder.quality == 36
 
 
 @every_h264

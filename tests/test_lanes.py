@@ -21,6 +21,7 @@ class Member:
         self.only_video_serves = False
         self.dawdles = False
         self.room_at = 0.0
+        self.still_due = math.inf
         self.got: list[Chunk] = []
         self.sent_away: list[int] = []
 
@@ -44,6 +45,7 @@ class Stream:
         self.size = 8, 6
         self.color: ColorSpace | None = None
         self.taken: list[Take] = []
+        self.stills = False
         self.keyframes = 0
         for member in members:
             self.join(member, rung)
@@ -64,7 +66,8 @@ class Stream:
         return [take for _, take in taken]
 
     def done(self, lane: Lane, take: Take) -> None:
-        chunk = Chunk(take.tiles, b"", "avc1", "annexb", take.keyframe, lane.key.rung, 1.0)
+        said = b"", "avc1", "annexb", take.keyframe
+        chunk = Chunk(take.tiles, *said, lane.key.rung, 1.0, take.still, self.stills)
         for member in self.lanes.encoded(lane, chunk, self.now):
             member.give(chunk)
 
@@ -394,3 +397,36 @@ def test_who_leaves_and_comes_back_while_its_encoder_works_opens_no_other() -> N
     stream.done(lane, take)
     stream.lanes.leave(member)
     assert list(stream.lanes) == []
+
+
+def test_a_still_comes_once_its_followers_picture_rests_is_for_them_alone_and_begins_the_chain_anew() -> None:
+    poor, rich = Member(), Member()
+    stream = Stream(poor, rich)
+    stream.stills = True
+    stream.publish()
+    poor.stale = rich.stale = False
+    assert stream.step() == []
+    poor.still_due = stream.now + 0.15
+    (lane,) = stream.lanes
+    assert stream.lanes.take(lane, stream.newest, stream.now) == (None, poor.still_due)
+    stream.now += 0.15
+    (take,) = stream.step()
+    assert (take.still, take.keyframe) == (True, True)
+    assert [len(member.got) for member in (poor, rich)] == [2, 1]
+    assert stream.step() == [], "once"
+    poor.stale = rich.stale = True
+    assert [(take.still, take.keyframe) for take in stream.publish()] == [(False, True)]
+    assert [(take.still, take.keyframe) for take in stream.publish()] == [(False, False)]
+
+
+def test_no_still_is_taken_without_room_or_of_an_encoder_that_offers_none() -> None:
+    member = Member()
+    stream = Stream(member)
+    stream.publish()
+    member.stale, member.still_due = False, 0.0
+    assert stream.step() == []
+    stream.stills = member.stale = True
+    stream.publish()
+    member.stale, member.room_at = False, stream.now + 0.3
+    (lane,) = stream.lanes
+    assert stream.lanes.take(lane, stream.newest, stream.now) == (None, member.room_at)

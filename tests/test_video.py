@@ -18,7 +18,9 @@ from model import ModelCanvas
 from viewers import RawViewer, closed, grey
 
 import pdum_rfb_widget as rfb
+from pdum_rfb_widget.encoders import base
 from pdum_rfb_widget.encoders.base import register_video_encoder
+from pdum_rfb_widget.encoders.h264_cpu import H264CpuEncoder
 from pdum_rfb_widget.protocol import unpack_binary_message
 from pdum_rfb_widget.session import Session
 from pdum_rfb_widget.steering import Relief
@@ -115,6 +117,10 @@ def exact(watcher: Watcher, picture: Pixels) -> Callable[[], bool]:
 
 def near(watcher: Watcher, picture: Pixels) -> Callable[[], bool]:
     return lambda: watcher.error is not None or watcher.canvas.error(picture) < 30
+
+
+def fine(watcher: Watcher, picture: Pixels) -> Callable[[], bool]:
+    return lambda: watcher.error is not None or watcher.canvas.error(picture) < 10
 
 
 def test_motion_is_video_and_rest_is_exact() -> None:
@@ -285,9 +291,53 @@ def test_an_encoder_that_fails_leaves_pictures_and_one_line_in_the_log(caplog: p
             "ERROR"
         ]
     finally:
-        from pdum_rfb_widget.encoders import base
-
         base._registered.clear()
+
+
+@pytest.mark.parametrize("more", [(), ("rfb/tiles",)])
+def test_a_viewer_of_nothing_but_video_gets_a_fine_keyframe_at_rest_and_goes_on(more: tuple[str, ...]) -> None:
+    display = rfb.serve(320, 192, port=0, codec="h264", quality=30)
+    with watching(display, *VIDEO_ONLY, *more) as (watcher,):
+        for start in (0, 100):
+            last = play(display, 20, start=start)
+            wait_for(fine(watcher, last), "a picture that is 9 off at most, and in motion was 39")
+        assert "still" in watcher.kinds[watcher.kinds.index("still") + 1 :]
+        for number, header in enumerate(watcher.headers):
+            if header.get("still") or watcher.kinds[number - 1] == "still":
+                assert header["keyframe"]
+
+
+def test_at_rest_a_viewer_of_nothing_but_video_is_sent_one_still_and_others_none_of_it() -> None:
+    display = rfb.serve(320, 192, port=0, codec="h264")
+    with watching(display, *VIDEO_ONLY) as (poor,), watching(display, *OURS) as (rich,):
+        last = play(display, 20)
+        wait_for(fine(poor, last), "a still")
+        wait_for(exact(rich, last), "the last frame, exactly")
+        had = len(poor.headers), len(rich.headers)
+        with pytest.raises(TimeoutError):
+            wait_for(lambda: (len(poor.headers), len(rich.headers)) != had, "anything more", seconds=0.5)
+        assert not [chunk for chunk in rich.chunks if chunk.get("still")]
+
+
+@pytest.mark.parametrize("options", [{"still_after": None}, {}])
+def test_no_still_of_video_where_none_is_wanted_or_the_encoder_offers_none(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Plain:
+        """An encoder that keeps to `EncoderBackend`."""
+
+        def __init__(self, *, pipeline_depth: int, **settings: Any) -> None:
+            backend = H264CpuEncoder(**settings)
+            self.encode, self.flush, self.close = backend.encode, backend.flush, backend.close
+
+    monkeypatch.setattr(base, "_registered", {})
+    if not options:
+        register_video_encoder("h264_cpu", Plain)
+    display = rfb.serve(320, 192, port=0, codec="h264", **options)
+    with watching(display, *VIDEO_ONLY) as (watcher,):
+        wait_for(near(watcher, play(display, 20)), "the last frame")
+        with pytest.raises(TimeoutError):
+            wait_for(lambda: "still" in watcher.kinds, "a still", seconds=0.5)
 
 
 def test_lossless_video_is_exact_in_motion() -> None:
