@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, get_args
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_KEPT = 10_000
-"""Events that a source keeps for `BaseFrameSource.snapshot_events`; the oldest go."""
+"""Events that a source keeps for `BaseFrameSource.snapshot_events`, and that wait for it; the oldest go."""
 _LOOK_EVERY = 1 / 60
 """Seconds between two looks whether somebody can see the next frame."""
 
@@ -59,7 +60,7 @@ class BaseFrameSource(ABC):
         self._started: float | None = None
         self._due = 0.0
         self._seq = 0
-        self._events: list[EventDict] = []
+        self._events: deque[EventDict] = deque(maxlen=MOST_KEPT)
 
     @property
     def current_size(self) -> tuple[int, int]:
@@ -84,7 +85,7 @@ class BaseFrameSource(ABC):
 
     async def handle_event(self, event: EventDict) -> None:
         """Keep *event*; a ``resize`` sets `current_size`."""
-        self._events = [*self._events[1 - MOST_KEPT :], event]
+        self._events.append(event)
         if event.get("type") == "resize":
             self._size = _even(event.get("pwidth") or event["width"]), _even(event.get("pheight") or event["height"])
 
@@ -171,14 +172,22 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def _feed(display: Display, source: FrameSource, report: Callable[[str], object]) -> None:
-    loop = asyncio.get_running_loop()
-    events: asyncio.Queue[EventDict] = asyncio.Queue()
+    loop, come = asyncio.get_running_loop(), asyncio.Event()
+    events: deque[EventDict] = deque(maxlen=MOST_KEPT)
 
     def hear(event: InputEvent) -> None:
-        loop.call_soon_threadsafe(events.put_nowait, event.event)
+        events.append(event.event)
+        if len(events) == 1:  # a busy loop is woken once, and not for every event that waits
+            loop.call_soon_threadsafe(come.set)
+
+    async def tell() -> None:
+        while await come.wait():
+            come.clear()
+            while events:
+                await _tell(display, source, events.popleft(), report)
 
     display.on("*", thread=True)(hear)
-    telling = asyncio.ensure_future(_tell(display, source, events, report))
+    telling = asyncio.ensure_future(tell())
     try:
         await _publish(display, source)
     except StopAsyncIteration:
@@ -201,21 +210,17 @@ async def _publish(display: Display, source: FrameSource) -> None:
             await asyncio.sleep(_LOOK_EVERY)
 
 
-async def _tell(
-    display: Display, source: FrameSource, events: asyncio.Queue[EventDict], report: Callable[[str], object]
-) -> None:
-    while True:
-        event = await events.get()
-        if event["type"] == "resize":
-            # The size is the display's to say: of several viewers' one, and within its limits.
-            if display.target_size is None:
-                continue
-            event = event | dict(zip(("pwidth", "pheight"), display.target_size, strict=True))
-        try:
-            await source.handle_event(event)
-        except Exception as error:
-            log.exception("the source of %r failed to take an event", display.name)
-            report(f"the source failed to take an event: {type(error).__name__}: {error}")
+async def _tell(display: Display, source: FrameSource, event: EventDict, report: Callable[[str], object]) -> None:
+    if event["type"] == "resize":
+        # The size is the display's to say: of several viewers' one, and within its limits.
+        if display.target_size is None:
+            return
+        event = event | dict(zip(("pwidth", "pheight"), display.target_size, strict=True))
+    try:
+        await source.handle_event(event)
+    except Exception as error:
+        log.exception("the source of %r failed to take an event", display.name)
+        report(f"the source failed to take an event: {type(error).__name__}: {error}")
 
 
 def _even(pixels: float) -> int:

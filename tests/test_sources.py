@@ -154,6 +154,35 @@ def test_a_source_that_is_told_not_to_mind_events_renders_only_what_was_marked()
     assert in_thread(run) == [0, 1]
 
 
+def test_of_events_that_a_source_is_slow_to_take_only_the_newest_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pdum_rfb_widget.sources.MOST_KEPT", 5)
+    began, goes_on = threading.Event(), threading.Event()
+
+    class Slow(OnDemandFrameSource):
+        async def handle_event(self, event: EventDict) -> None:
+            began.set()
+            await asyncio.to_thread(goes_on.wait, 10)
+            taken.append(event["key"])
+
+    taken: list[str] = []
+    display = rfb.serve(64, 48, port=0)
+    display.attach(Slow(lambda seq, t_us: grey(seq)))
+    with RawViewer(display, "image/png") as viewer:
+        viewer.greet()
+        viewer.see()
+        viewer.say(type="event", event={"type": "key_down", "key": "0"})
+        assert began.wait(10)
+        for number in range(1, 31):
+            viewer.say(type="event", event={"type": "key_down", "key": str(number)})
+        heard: list[Any] = []
+        wait_for(lambda: heard.extend(display.poll_events()) or len(heard) == 31, "the events")
+        wait_for(lambda: not display.callbacks._in_thread, "that they were heard")
+        goes_on.set()
+        wait_for(lambda: taken[-1:] == ["30"], "the newest")
+    assert taken[0] == "0"
+    assert len(taken) <= 7
+
+
 def test_without_anybody_to_see_it_a_source_renders_one_frame_and_a_film_gets_all(tmp_path: Any) -> None:
     display = rfb.serve(64, 48, port=0)
     seqs: list[int] = []
