@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import socket
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from hosts import wait_for
 from PIL import Image
-from viewers import RawViewer, closed, get, grey, value_of
+from viewers import RawViewer, closed, get, grey, in_thread, value_of
 from websockets.datastructures import Headers
 from websockets.http11 import Request
 
@@ -286,4 +285,4 @@ def test_a_hub_that_is_started_listens_on_loopback_and_answers_plain_http() -> N
         finally:
             await server.aclose()
 
-    assert asyncio.run(run()) == (200, True)
+    assert in_thread(run) == (200, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_events_are_kept_and_a_resize_is_the_next_size() -> None:
     source = RenderCallbackSource(lambda seq, t_us: grey(seq))
     down = {"type": "pointer_down", "x": 1, "y": 2}
     for event in (down, RESIZE):
-        asyncio.run(source.handle_event(event))
+        in_thread(lambda event=event: source.handle_event(event))
     assert source.snapshot_events() == [down, RESIZE]
     assert source.current_size == (202, 100)
 
@@ -69,6 +70,12 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
 
 
 # Displays that are fed ------------------------------------------------------------------------------------------------
+
+
+def attach(display: rfb.Display, source: Any) -> Future[None]:
+    """Where no event loop runs: in this thread the browser's driver may have one."""
+    with ThreadPoolExecutor() as pool:
+        return pool.submit(display.attach, source).result()
 
 
 class Noting(RenderCallbackSource):
@@ -96,7 +103,7 @@ def look_and_press(display: rfb.Display) -> list[int]:
 def test_in_a_script_a_source_has_a_loop_of_its_own_that_ends_with_the_display() -> None:
     source = Noting()
     display = rfb.serve(64, 48, port=0)
-    feeding = display.attach(source)
+    feeding = attach(display, source)
     seen = look_and_press(display)
     assert seen == sorted(set(seen))
     wait_for(source.snapshot_events, "the event")
@@ -126,7 +133,7 @@ def thread_names() -> set[str]:
 def test_a_source_on_demand_renders_first_and_then_what_was_marked_or_touched() -> None:
     display = rfb.serve(64, 48, port=0)
     source = OnDemandFrameSource(lambda seq, t_us: grey(10 * seq))
-    display.attach(source)
+    attach(display, source)
     with RawViewer(display, "image/png") as viewer:
         viewer.greet()
         assert value_of(viewer.see()[1]) == 0
@@ -166,7 +173,7 @@ def test_of_events_that_a_source_is_slow_to_take_only_the_newest_wait(monkeypatc
 
     taken: list[str] = []
     display = rfb.serve(64, 48, port=0)
-    display.attach(Slow(lambda seq, t_us: grey(seq)))
+    attach(display, Slow(lambda seq, t_us: grey(seq)))
     with RawViewer(display, "image/png") as viewer:
         viewer.greet()
         viewer.see()
@@ -186,7 +193,7 @@ def test_of_events_that_a_source_is_slow_to_take_only_the_newest_wait(monkeypatc
 def test_without_anybody_to_see_it_a_source_renders_one_frame_and_a_film_gets_all(tmp_path: Any) -> None:
     display = rfb.serve(64, 48, port=0)
     seqs: list[int] = []
-    display.attach(RenderCallbackSource(lambda seq, t_us: seqs.append(seq) or grey(seq % 250), pace=False))
+    attach(display, RenderCallbackSource(lambda seq, t_us: seqs.append(seq) or grey(seq % 250), pace=False))
     wait_for(lambda: seqs, "the first frame")
     with pytest.raises(TimeoutError):
         wait_for(lambda: len(seqs) > 1, "no other", seconds=0.3)
@@ -200,7 +207,7 @@ def test_sources_follow_the_size_that_the_display_says_and_no_viewer_of_another_
     for display in (following, fixed):
         source = OnDemandFrameSource(lambda seq, t_us: grey(seq, *sources[0].current_size), width=64, height=48)
         sources.append(source)
-        display.attach(source)
+        attach(display, source)
         with RawViewer(display, "image/png") as viewer:
             viewer.greet()
             viewer.say(type="set_viewport", width=100, height=60, pwidth=200, pheight=120, ratio=2)
@@ -218,7 +225,7 @@ def test_what_a_source_raises_ends_its_feed_and_is_told(caplog: pytest.LogCaptur
     def render(seq: int, t_us: int) -> Any:
         raise ZeroDivisionError("no picture")
 
-    feeding = display.attach(RenderCallbackSource(render))
+    feeding = attach(display, RenderCallbackSource(render))
     with pytest.raises(ZeroDivisionError):
         feeding.result(10)
     assert "no picture" in display.status()["troubles"][-1]
@@ -233,7 +240,7 @@ def test_what_a_source_raises_of_an_event_is_told_and_the_feed_goes_on(caplog: p
             raise ValueError("what is this?")
 
     display = rfb.serve(64, 48, port=0)
-    display.attach(Source(lambda seq, t_us: grey(seq)))
+    attach(display, Source(lambda seq, t_us: grey(seq)))
     with RawViewer(display, "image/png") as viewer:
         viewer.greet()
         viewer.see()
@@ -245,13 +252,13 @@ def test_what_a_source_raises_of_an_event_is_told_and_the_feed_goes_on(caplog: p
 
 def test_a_source_that_ends_is_done_and_one_that_is_cancelled_publishes_no_more() -> None:
     display = rfb.serve(64, 48, port=0)
-    ending = display.attach(RenderCallbackSource(lambda seq, t_us: grey(7), max_frames=1))
+    ending = attach(display, RenderCallbackSource(lambda seq, t_us: grey(7), max_frames=1))
     with RawViewer(display, "image/png") as viewer:
         viewer.greet()
         assert value_of(viewer.see()[1]) == 7
         ending.result(10)
         source = OnDemandFrameSource(lambda seq, t_us: grey(9))
-        feeding = display.attach(source)
+        feeding = attach(display, source)
         assert value_of(viewer.see()[1]) == 9
     feeding.cancel()
     wait_for(lambda: "rfb-source" not in thread_names(), "the end of the thread")
@@ -259,10 +266,10 @@ def test_a_source_that_ends_is_done_and_one_that_is_cancelled_publishes_no_more(
 
 def test_what_is_no_source_is_refused_and_so_is_a_closed_display(display: rfb.Display) -> None:
     with pytest.raises(TypeError, match="has no next_frame"):
-        display.attach(object())  # type: ignore[arg-type]
+        attach(display, object())  # type: ignore[arg-type]
     display.close()
     with pytest.raises(RuntimeError, match="closed"):
-        display.attach(RenderCallbackSource(lambda seq, t_us: grey(seq)))
+        attach(display, RenderCallbackSource(lambda seq, t_us: grey(seq)))
 
 
 def test_a_raw_frame_is_published_with_its_order_ratio_and_colour(display: rfb.Display) -> None:

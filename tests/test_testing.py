@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -99,7 +98,7 @@ def test_the_fake_socket_keeps_what_was_sent_and_gives_what_was_injected() -> No
         socket.close()
         return [message async for message in socket], socket.sent
 
-    assert asyncio.run(run()) == (["one", b"two"], ["out"])
+    assert in_thread(run) == (["one", b"two"], ["out"])
 
 
 def test_the_loopback_server_is_a_real_one() -> None:
