@@ -49,6 +49,12 @@ from .scene import Plan, Scene
 from .stills import Stills
 from .types import Encoded, EventDict, LaneKey, Selection, StreamOptions
 
+_WINDOW = 2
+"""Payloads that keep a viewer busy whose link is short."""
+_MOST_TRAVELLING = 14
+"""Payloads that a long way may hold besides."""
+_SURELY_CARRIED = 32 * 1024
+"""Bytes that may travel on a link of which nothing is known."""
 EXACT_WASTE = 4
 """Unchanged tiles that are sent to save a rectangle, whose own cost is about theirs."""
 Message = str | tuple[bytes, bytes]
@@ -470,7 +476,22 @@ class Session:
 
     @property
     def _window(self) -> int:
-        return 1 if self._course.step.narrow else self.options.max_inflight
+        # No more than the way carries: what waits before it is lag.
+        travelling = sum(sent.nbytes for sent in self._in_flight)
+        room = self.link.budget * self.link.latency if self.link.rate else _SURELY_CARRIED
+        return self._least_window + (self._may_travel if travelling < room else 0)
+
+    @property
+    def _least_window(self) -> int:
+        return 1 if self._course.step.narrow else self.options.max_inflight or _WINDOW
+
+    @property
+    def _may_travel(self) -> int:
+        """Payloads that a long way holds besides, which are neither at the hub nor at the viewer."""
+        latency = self.link.latency
+        if self._course.step.narrow or self.options.max_inflight or math.isinf(latency):
+            return 0
+        return min(_MOST_TRAVELLING, int(latency * self.scene.pace.fps))
 
     @property
     def _unacknowledged(self) -> int:
@@ -483,7 +504,7 @@ class Session:
     @property
     def _turnaround(self) -> float:
         """Seconds a frame, as the viewer takes them."""
-        return self._rtt / self._window
+        return self._rtt / (self._least_window + self._may_travel)
 
     @property
     def _probe_at(self) -> float:

@@ -289,8 +289,9 @@ class StreamOptions:
     alpha: bool = False
     """Keep the alpha channel of RGBA frames, in PNG whatever the quality: viewers that take none, and those that opened
     before it was asked for, show them opaque. Canvases multiply colours by alpha: translucent ones may be off by 1."""
-    max_inflight: int = 2
-    """Payloads a viewer may have unacknowledged, 1 to 16. Two fill 60 frames a second, each more adds lag."""
+    max_inflight: int | None = None
+    """Payloads a viewer may have unacknowledged, 1 to 16. None is two, which fill 60 frames a second on a short way,
+    and on a long one those that it holds while they travel, if they are small: any more would add lag."""
     own_frames: bool = True
     """Copy what is published, so that its buffer may be reused at once. False borrows it: don't touch it afterwards."""
     event_queue_size: int = 4096
@@ -319,10 +320,11 @@ class StreamOptions:
         for name, low, high in (
             ("fps", 1, 240),
             ("bitrate", 50_000, 10_000_000_000),
-            ("max_inflight", 1, 16),
             ("event_queue_size", 1, 1 << 20),
         ):
             object.__setattr__(self, name, check_int(name, getattr(self, name), low, high))
+        if self.max_inflight is not None:
+            object.__setattr__(self, "max_inflight", check_int("max_inflight", self.max_inflight, 1, 16))
         for name, choices in (("image_mode", get_args(ImageMode)), ("resize_policy", get_args(ResizePolicy))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is one of {', '.join(choices)}, not {getattr(self, name)!r}")

@@ -41,7 +41,7 @@ def test_a_megabit_and_200_ms_of_delay_carry_pictures_input_and_then_the_newest_
             time.sleep(1 / 30)
         during = set(numbers_seen(canvas)) & set(range(1, 150))
         print(f"{len(during)} of 150 frames shown at 30 a second; the click of frame 50 came at {clicked}")
-        assert len(during) >= 10
+        assert len(during) >= 50
         assert clicked is not None, "the click came while frames were on their way"
         wait_for(lambda: error_of(canvas, numbered(150, 640, 360)) == 0, "the newest, exactly")
 

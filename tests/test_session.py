@@ -135,6 +135,20 @@ def test_window_bounds_what_is_in_flight() -> None:
     assert flow.sent == [(1, 1), (2, 2)]
 
 
+@pytest.mark.parametrize(
+    ("nbytes", "options", "most"), [(100, {}, 8), (40_000, {}, 2), (100, {"max_inflight": 3}, 3), (12_000, {}, 3)]
+)
+def test_a_long_way_holds_more_of_small_payloads_unless_a_window_was_asked_for(
+    nbytes: int, options: dict[str, int], most: int
+) -> None:
+    flow = Flow(**options).open()
+    flow.session.link.latency = 0.2
+    flow.nbytes = nbytes
+    for _ in range(20):
+        flow.publish()
+    assert len(flow.sent) == most
+
+
 def test_frames_are_skipped_before_encoding_and_the_newest_is_sent_when_there_is_room() -> None:
     flow = Flow(max_inflight=1).open().publish(10)
     assert flow.sent == [(1, 10)]
