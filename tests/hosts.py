@@ -49,7 +49,11 @@ def chromium_path() -> str | None:
     return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
+NAME = "hub.test"
+"""A name of this machine that only the tests' browser knows: its pages are not local, and over http not secure."""
+
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+ARGUMENTS += [f"--host-resolver-rules=MAP {NAME} 127.0.0.1"]
 
 
 @contextmanager

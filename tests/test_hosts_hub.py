@@ -1,17 +1,15 @@
-"""JupyterHub with two users behind its proxy: each sees their own picture, and nobody another's."""
+"""JupyterHub with its users behind its proxy, reached by name: each sees their own picture, and nobody another's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
+from hosts import NAME
 from playwright.sync_api import Browser, Page
-from servers import LAB, OUR_ROUTE, Hub, hub_of, shows_picture, tried, way_in
+from servers import OUR_ROUTE, Hub, host_page, report, shows_picture, tried, way_in
 
 pytestmark = pytest.mark.hosts
-pytest.importorskip("jupyterhub")
 
 # What a page of the stranger's own gets from a WebSocket: whether it opened, and how it was closed after a hello.
 _KNOCK = """url => new Promise((done) => {
@@ -27,51 +25,56 @@ _KNOCK = """url => new Promise((done) => {
 })"""
 
 
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    with Hub(tmp_path_factory.mktemp("hub")) as started:
+        yield started
+
+
 @pytest.fixture
-def pages(browser: Browser) -> Iterator[list[Page]]:
-    """Of two people, each with cookies of their own."""
-    contexts = [browser.new_context(viewport={"width": 1280, "height": 900}) for _ in range(2)]
-    yield [context.new_page() for context in contexts]
-    for context in contexts:
-        context.close()
+def page(browser: Browser) -> Iterator[Page]:
+    with host_page(browser) as page:
+        yield page
 
 
-def show(hub: Hub, page: Page, user: str) -> dict[str, Any]:
-    """Log in and run the notebook, up to its picture; what it says of its hub."""
-    hub.log_in(page, user)
-    page.evaluate(f"void {LAB.run}")
+@pytest.fixture
+def other(browser: Browser) -> Iterator[Page]:
+    """Somebody else's, with cookies of their own."""
+    with host_page(browser) as page:
+        yield page
+
+
+def test_a_user_is_led_to_their_hub_and_another_is_refused_on_every_route(hub: Hub, page: Page, other: Page) -> None:
+    made = hub.show(page, "ada")
     shows_picture(page)
-    return hub_of(hub.folder(user))
+    assert way_in(hub.folder("ada")) in OUR_ROUTE
+    report(page, "jupyterhub, by name", hub.folder("ada"))
+    hub.log_in(other, "bob")
+    route, port = f"pdum-rfb/{made['hub']}", f"proxy/{made['port']}"
+    for path, status in (
+        (f"/user/ada/{route}/health", 403),
+        (f"/user/ada/{port}/streams", 403),
+        (f"/user/bob/{route}/health", 404),
+        (f"/user/bob/{port}/streams", 403),
+    ):
+        assert other.evaluate("path => fetch(path).then(answer => answer.status)", path) == status, path
+    server = f"ws://{NAME}:{hub.port}/user"
+    for way in (f"ada/{route}", f"ada/{port}", f"bob/{route}"):
+        knocked = other.evaluate(_KNOCK, f"{server}/{way}/{made['stream']}")
+        assert (knocked["opened"], knocked["heard"]) == (False, []), way
+    # Loopback is everybody's: here the hub itself has to refuse, and says nothing but that.
+    own = other.evaluate(_KNOCK, f"{server}/bob/{port}/{made['stream']}")
+    assert own["opened"]
+    assert own["heard"] == []
+    direct = other.evaluate(_KNOCK, f"ws://127.0.0.1:{made['port']}/{made['stream']}")
+    assert direct["heard"] == []
+    shows_picture(page)
 
 
-def test_a_user_is_led_to_their_hub_and_another_is_refused_on_every_route(tmp_path: Path, pages: list[Page]) -> None:
-    ada, bob = pages
-    with Hub(tmp_path) as hub:
-        made = show(hub, ada, "ada")
-        assert way_in(hub.folder("ada")) in OUR_ROUTE
-        hub.log_in(bob, "bob")
-        route, port = f"pdum-rfb/{made['hub']}", f"proxy/{made['port']}"
-        for path, status in (
-            (f"/user/ada/{route}/health", 403),
-            (f"/user/ada/{port}/streams", 403),
-            (f"/user/bob/{route}/health", 404),
-            (f"/user/bob/{port}/streams", 401),
-        ):
-            assert bob.evaluate("path => fetch(path).then(answer => answer.status)", path) == status, path
-        for way in (route, port):
-            knocked = bob.evaluate(_KNOCK, f"ws://{hub.host}:{hub.port}/user/ada/{way}/{made['stream']}")
-            assert (knocked["opened"], knocked["heard"]) == (False, []), way
-        assert not bob.evaluate(_KNOCK, f"ws://{hub.host}:{hub.port}/user/bob/{route}/{made['stream']}")["opened"]
-        # Loopback is everybody's: here the hub itself has to refuse, and says nothing but that.
-        own = bob.evaluate(_KNOCK, f"ws://{hub.host}:{hub.port}/user/bob/{port}/{made['stream']}")
-        assert own["opened"]
-        assert own["heard"] == []
-        direct = bob.evaluate(_KNOCK, f"ws://127.0.0.1:{made['port']}/{made['stream']}")
-        assert direct["heard"] == []
-        shows_picture(ada)
-
-
-def test_without_our_extension_jupyter_server_proxy_leads_there(tmp_path: Path, pages: list[Page]) -> None:
-    with Hub(tmp_path, extension=False) as hub:
-        show(hub, pages[0], "ada")
-        assert tried(hub.folder("ada"))["proxy"].startswith("proved, first picture")
+def test_without_our_extension_the_proxys_own_headers_let_its_name_in(hub: Hub, page: Page) -> None:
+    """jupyter-server-proxy leads there with the page's origin, a name that the hub has no other reason to believe."""
+    made = hub.show(page, "cleo")
+    shows_picture(page)
+    assert tried(hub.folder("cleo"))["proxy"].startswith("proved, first picture")
+    report(page, "jupyterhub without our extension, by name", hub.folder("cleo"))
+    assert made["port"]
