@@ -146,7 +146,7 @@ def test_without_our_extension_a_local_page_behind_tls_does_not_need_it(without:
 def test_a_name_that_no_proxy_vouches_for_is_refused_and_the_cell_says_so(without: Jupyter, page: Page) -> None:
     """A hostile page could have its own name resolve to this machine: jupyter-server-proxy alone adds no header."""
     without.show(page, LAB, without.at(NAME))
-    page.locator(".rfb-words", has_text="origins=").wait_for(timeout=60_000)
+    page.locator(".rfb-words", has_text=f"origins=['{without.at(NAME)}']").wait_for(timeout=60_000)
 
 
 @pytest.mark.parametrize("vouched", [False, True])
