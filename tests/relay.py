@@ -59,8 +59,9 @@ class SlowLink:
         except* (OSError, asyncio.CancelledError):
             pass
         finally:
-            hub_writer.close()
-            writer.close()
+            # Both have ended, or have to: TLS would say goodbye first, which outlasts the loop.
+            hub_writer.transport.abort()
+            writer.transport.abort()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rate: float, delay: float) -> None:
