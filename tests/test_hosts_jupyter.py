@@ -104,11 +104,11 @@ def test_a_local_page_behind_tls_goes_to_the_hubs_port(jupyter: Jupyter, page: P
         report(page, "jupyterlab behind TLS", folder)
 
 
-@pytest.mark.parametrize("base", ["", "at a base"])
+@pytest.mark.parametrize("base", ["at no base", "at a base"])
 def test_a_page_from_elsewhere_behind_tls_takes_our_route(
     request: pytest.FixtureRequest, page: Page, base: str
 ) -> None:
-    server: Jupyter = request.getfixturevalue("based" if base else "jupyter")
+    server: Jupyter = request.getfixturevalue("based" if base == "at a base" else "jupyter")
     with tls_front(server) as port:
         folder = server.show(page, LAB, f"https://{NAME}:{port}")
         shows_picture(page)
