@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -49,7 +50,11 @@ def chromium_path() -> str | None:
     return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
+NAME = "hub.test"
+"""A name of this machine that only the tests' browser knows: its pages are not local, and over http not secure."""
+
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+ARGUMENTS += [f"--host-resolver-rules=MAP {NAME} 127.0.0.1"]
 
 
 @contextmanager
@@ -177,8 +182,21 @@ class HostProcess(ABC):
         try:
             with urllib.request.urlopen(self.ready_url(), timeout=2):
                 return True
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
         except OSError:
             return False
+
+
+def notebook_of(cells: list[str]) -> str:
+    """The file of a notebook of code *cells*."""
+    code = [
+        {"cell_type": "code", "id": f"c{n}", "source": s, "metadata": {}, "outputs": [], "execution_count": None}
+        for n, s in enumerate(cells)
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    return json.dumps({"cells": code, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5})
 
 
 class Lab(HostProcess):
@@ -206,13 +224,7 @@ class Lab(HostProcess):
 
     def write(self, name: str, cells: list[str]) -> None:
         """A notebook of code *cells*."""
-        code = [
-            {"cell_type": "code", "id": f"c{n}", "source": s, "metadata": {}, "outputs": [], "execution_count": None}
-            for n, s in enumerate(cells)
-        ]
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-        notebook = {"cells": code, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
-        (self.home / "notebooks" / name).write_text(json.dumps(notebook))
+        (self.home / "notebooks" / name).write_text(notebook_of(cells))
 
     def open(self, page: Page, name: str) -> None:
         """Open the notebook *name* and wait for its kernel."""

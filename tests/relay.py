@@ -1,28 +1,38 @@
-"""A link that is slow, long, or cut: a relay on loopback."""
+"""A link that is slow, long, or cut, or speaks TLS: a relay on loopback."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 
 
 class SlowLink:
     """Passes on what comes to `port`, from the target at no more than *rate* bytes a second, each byte *delay* seconds
-    late, either way. A context manager: at its end all connections break, and another may take *at*, its port."""
+    late, either way. Those who come have to speak *tls*, where there is one. A context manager: at its end all
+    connections break, and another may take *at*, its port."""
 
     def __init__(
-        self, target: int, rate: float = float("inf"), *, delay: float = 0, host: str = "127.0.0.1", at: int = 0
+        self,
+        target: int,
+        rate: float = float("inf"),
+        *,
+        delay: float = 0,
+        host: str = "127.0.0.1",
+        at: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._target = target
         self._rate = rate
         self._delay = delay
         self._place = (host, at)
+        self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def __enter__(self) -> SlowLink:
         self._thread.start()
-        start = asyncio.start_server(self._pass_on, *self._place)
+        start = asyncio.start_server(self._pass_on, *self._place, ssl=self._tls)
         self._server = asyncio.run_coroutine_threadsafe(start, self._loop).result()
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -46,11 +56,12 @@ class SlowLink:
             async with asyncio.TaskGroup() as both:
                 both.create_task(_copy(reader, hub_writer, float("inf"), self._delay))
                 both.create_task(_copy(hub_reader, writer, self._rate, self._delay))
-        except* (ConnectionError, asyncio.CancelledError):
+        except* (OSError, asyncio.CancelledError):
             pass
         finally:
-            hub_writer.close()
-            writer.close()
+            # Both have ended, or have to: TLS would say goodbye first, which outlasts the loop.
+            hub_writer.transport.abort()
+            writer.transport.abort()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rate: float, delay: float) -> None:

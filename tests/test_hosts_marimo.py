@@ -188,7 +188,6 @@ def test_nothing_is_left_of_a_hundred_reactive_runs(tmp_path: Path, page: Page) 
 def test_marimo_inside_jupyterlab_shows_the_picture_by_no_proxy(
     tmp_path: Path, page: Page, host: str, way: str
 ) -> None:
-    pytest.importorskip("marimo_jupyter_extension")
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "app_mo.py").write_text(NOTEBOOK)
     with LabWithMarimo(tmp_path, host) as lab:

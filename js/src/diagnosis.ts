@@ -27,10 +27,10 @@ export interface End {
 
 /**
  * What the same address says to a plain request: `login`, it wants one; `unknown`, our route doesn't know the hub; `elsewhere`, the
- * hub is on another machine; `nothing`, there is no such route; `gone`, nobody listens behind it; `stripped`, it is there and gets no
- * WebSocket.
+ * hub is on another machine; `foreign`, the hub lets no page in by this page's name; `nothing`, there is no such route; `gone`, nobody
+ * listens behind it; `stripped`, it is there and gets no WebSocket.
  */
-export type Answer = "login" | "unknown" | "elsewhere" | "nothing" | "gone" | "stripped";
+export type Answer = "login" | "unknown" | "elsewhere" | "foreign" | "nothing" | "gone" | "stripped";
 
 export interface Failure {
   way: Way;
@@ -48,6 +48,7 @@ export function meaningOf(status: number, said: string): Answer {
   if (status >= 500) return said.startsWith("the kernel runs on") ? "elsewhere" : "gone";
   // The hub itself, asked without a token.
   if (status === 401 && said.includes("this hub's")) return "stripped";
+  if (status === 403 && said.startsWith("this hub does not know the name")) return "foreign";
   if (status === 0 || status === 401 || status === 403) return "login";
   return "stripped";
 }
@@ -78,6 +79,7 @@ export function explain(failures: Failure[], seen: boolean, attempt: number, ran
   // These don't go away by themselves, so nothing is gained by waiting.
   const login = answered("login");
   if (login) return again(`The notebook's server refused this page (${login.status || "it wants a login"}). Log in again, in another tab.`);
+  if (answered("foreign")) return again(`The hub does not know this page's server by that name. ${allow(location.origin)}`);
   const stripped = answered("stripped");
   if (stripped) return again(`${hostOf(stripped)} opens no WebSocket: it answered ${stripped.status}. ${STRIPPED}`);
   if (failures.some(({ end }) => end.fault === "stranger")) return again(`Another hub answers in its place. ${RESTARTED}`);
@@ -123,6 +125,11 @@ const FOREIGN =
   "That is this computer, but the notebook comes from another one: forward the port, or pass url= to widget(). If the browser asks " +
   "whether this page may reach it, allow that.";
 const NO_WAY = `This page knows no way to the kernel. ${FORWARD}`;
+
+function allow(origin: string): string {
+  const extension = "enable the extension pdum_rfb_widget of that server: run 'pip install pdum-rfb-widget' there, and restart it";
+  return `Pass origins=['${origin}'] to serve(), or ${extension}.`;
+}
 
 function hostOf({ way }: Failure): string {
   return new URL(way.url).host;

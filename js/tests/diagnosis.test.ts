@@ -22,6 +22,7 @@ describe("meaningOf", () => {
     [502, "the process of this hub has ended", "gone"],
     [503, "", "gone"],
     [403, "log in to this server first", "login"],
+    [403, "this hub does not know the name lab.example; pass origins=['http://lab.example'] to allow it", "foreign"],
     [0, "", "login"],
     [401, "the token is missing or not this hub's", "stripped"],
     [426, "", "stripped"],
@@ -34,6 +35,7 @@ describe("explain", () => {
   it.each([
     ["login", false, 0, "Log in again"],
     ["stripped", false, 0, "forward the headers Upgrade"],
+    ["foreign", false, 0, "Pass origins=['http://localhost:8888']"],
     ["unknown", false, 0, "another machine"],
     ["nothing", false, 0, "pip install pdum-rfb-widget"],
     ["unknown", true, 2, "was restarted or has ended: run the cell again"],

@@ -92,14 +92,19 @@ export class Race {
     if (!this.#over) this.#listener.failed(failures);
   }
 
-  /** A WebSocket that didn't come about says nothing but 1006; the same address, asked by HTTP, says why, or the browser does. */
+  /**
+   * A WebSocket that didn't come about says nothing but 1006, and one that jupyter-server-proxy closed nothing but 1005; the same
+   * address, asked by HTTP, says why, or the browser does.
+   */
   async #examine(attempt: Attempt, end: End): Promise<Failure> {
     const url = attempt.way.url.replace(/^ws/, "http");
     const failure = bare(attempt, end);
     const { origin, hostname } = new URL(url);
-    if (end.fault === "unreachable") {
-      if (origin === location.origin) Object.assign(failure, await ask(url));
-      else if (isLoopback(hostname) && (await isLocalForbidden())) failure.end = { fault: "blocked", code: 0, reason: LOCAL_FORBIDDEN };
+    const unreachable = end.fault === "unreachable";
+    if (origin === location.origin) {
+      if (unreachable || (end.fault === "closed" && end.code === 1005)) Object.assign(failure, await ask(url));
+    } else if (unreachable && isLoopback(hostname) && (await isLocalForbidden())) {
+      failure.end = { fault: "blocked", code: 0, reason: LOCAL_FORBIDDEN };
     }
     attempt.log.outcome = outcomeOf(failure);
     return failure;
