@@ -27,6 +27,8 @@ Kind: TypeAlias = Literal["exact", "lossy", "video"]
 
 LOCAL_MARGIN = 3.0
 """A local link is unlimited while it is so many times as fast as needed."""
+LOCAL_FAST = 12.5e6
+"""Bytes a second from which nothing is gained by cutting what goes over a local link: 1 MB takes 80 ms there."""
 FRAME_LATENCY = 0.1
 """No frame shall take longer than this on a limited link, while a lower rung would take less."""
 
@@ -147,6 +149,14 @@ class Link:
     def budget(self) -> float:
         """Bytes a second that may be sent; infinite on a local link that is fast enough."""
         return math.inf if self._unlimited else self._limited()
+
+    @property
+    def narrow(self) -> float:
+        """Bytes a second that large messages hold up others for; infinite on a local link that was not seen to be
+        slow, as a forwarded port may be."""
+        if self.local and not 0 < self.rate < LOCAL_FAST:
+            return math.inf
+        return self.rate or self._limited()
 
     def draws(self, kind: Kind, pixels: float) -> float:
         """How many frames of so many *pixels* a second the viewer can draw."""

@@ -20,8 +20,8 @@ from .door import DEFAULT_STREAM, Visit
 from .limits import CLOSE_TIMEOUT
 from .protocol import CloseCode, ProtocolError
 from .server import Server
-from .session import Message
 from .transport import TransportClosed
+from .types import Message
 
 Endpoint = Callable[[WebSocket], Awaitable[None]]
 

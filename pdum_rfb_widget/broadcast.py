@@ -21,23 +21,26 @@ from itertools import count
 from typing import Protocol
 
 from .auth import Principal
+from .channels import pieces_of
 from .damage import Mask, TileMap
 from .encoding import Encoding
 from .frames import Frame, FrameStore, Outcome
 from .limits import ACK_TIMEOUT, Allowance, Limits
-from .protocol import CloseCode, ProtocolError
+from .protocol import CHANNELS, CloseCode, ProtocolError, Said, cursor_message
 from .recorder import Recorder
 from .scene import Plan, Scene
-from .session import Message, Session
+from .session import Session
 from .sizing import Sizing, Target
 from .transport import Transport, TransportClosed
 from .types import (
+    ChannelMessage,
     ColorSpace,
     DownscaleHint,
     Encoded,
     EventDict,
     Fidelity,
     InputEvent,
+    Message,
     Pixels,
     Rect,
     StreamEvent,
@@ -53,9 +56,13 @@ class Publisher(Protocol):
 
     def put_event(self, event: StreamEvent) -> None: ...
 
+    def put_message(self, message: ChannelMessage, nbytes: int) -> None: ...
+
 
 _client_ids = count(1)
 
+_CURSOR = "rfb/cursor"
+"""A channel of our own: no application's has a slash."""
 _MAX_ENCODINGS = 32
 """Encodings that are kept for viewers to share."""
 _KEPT_TROUBLES = 20
@@ -96,6 +103,7 @@ class Broadcast:
         """What went wrong last, each with its time of day; the log has all of it."""
         self.controller: str | None = None
         """The viewer whose input counts, None for all."""
+        self._cursor: str | None = None
         self._loop = loop
         self._pool = pool
         self._threads = threads
@@ -206,6 +214,24 @@ class Broadcast:
         """Keep *what* went wrong, in words, for `Display.status`."""
         self.troubles.append(f"{time.strftime('%H:%M:%S')} {what}")
 
+    def tell(
+        self, message: Message, channel: str, *, latest: bool, to: frozenset[str] | None, capability: str = CHANNELS
+    ) -> None:
+        """Send *message* to the viewers of *capability*, or to those of them whose id is in *to*: without, all that
+        may see it, or a clipboard's whose input counts."""
+
+        def tell() -> None:
+            for viewer in self.viewers:
+                meant = viewer.id in to if to is not None else capability == CHANNELS or self.heeds(viewer)
+                if meant and viewer.session.takes(capability):
+                    viewer.tell(message, channel, latest=latest)
+
+        self._call_hub(tell)
+
+    def set_cursor(self, cursor: str | None) -> None:
+        """Show *cursor* to the viewers that there are, and to those that come."""
+        self._call_hub(lambda: self._set_cursor(cursor))
+
     def add_tap(self, tap: Callable[[], object]) -> None:
         """Call *tap* when there is a newer frame; it must not wait.
 
@@ -253,6 +279,8 @@ class Broadcast:
         self._encodings.clear()
         self._advised = 1.0
         self.size = size
+        if self._cursor:
+            self._set_cursor(None)
         self.scene.restart(size, options)
         for viewer in self.viewers:
             viewer.session.restarted()
@@ -280,6 +308,8 @@ class Broadcast:
     def admit(self, viewer: Viewer) -> None:
         """Feed *viewer* from now on."""
         self.viewers.add(viewer)
+        if self._cursor:
+            self._show_cursor(viewer)
 
     def dismiss(self, viewer: Viewer) -> None:
         self.viewers.discard(viewer)
@@ -290,6 +320,15 @@ class Broadcast:
         self._video.step()
         self.heed_sizes()
         self.update_readiness()
+
+    def _set_cursor(self, cursor: str | None) -> None:
+        self._cursor = cursor
+        for viewer in self.viewers:
+            self._show_cursor(viewer)
+
+    def _show_cursor(self, viewer: Viewer) -> None:
+        if viewer.session.takes(CHANNELS):
+            viewer.tell(cursor_message(self._cursor), _CURSOR, latest=True)
 
     def step_video(self) -> None:
         """Some viewer may have room now, or be in another lane."""
@@ -379,11 +418,15 @@ class Broadcast:
         """What *viewer* says reaches the application."""
         return not viewer.view_only and self.controller in (None, viewer.id)
 
-    def deliver(self, viewer: Viewer, event: EventDict) -> None:
-        if self.heeds(viewer):
-            self._put(InputEvent(viewer.id, viewer.principal, event, now_us()))
-        else:
+    def deliver(self, viewer: Viewer, told: EventDict | Said) -> None:
+        """Pass on what *viewer* has said."""
+        if not self.heeds(viewer):
             viewer.refused_events += 1
+        elif not isinstance(told, Said):
+            self._put(InputEvent(viewer.id, viewer.principal, told, now_us()))
+        elif self._publisher:
+            message = ChannelMessage(viewer.id, viewer.principal, told.channel, told.data, now_us())
+            self._publisher.put_message(message, told.nbytes)
 
     def _put(self, event: InputEvent) -> None:
         if self._recorder:
@@ -440,15 +483,28 @@ class Viewer:
         self.refused_events = 0
         """That the application was not told, since it may not send or does not control."""
         self._transport = transport
+        self._outbox = session.outbox
         self._stream = stream
         self._something_new = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
-        self._clock = asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()
+        self._fault: asyncio.Future[None] = loop.create_future()
+        self._clock = loop.time
         self._allowance = Allowance(limits.bytes_per_second, self._clock())
 
     def wake(self) -> None:
         """There may be something new to send."""
         self._something_new.set()
+
+    def tell(self, message: Message, channel: str, *, latest: bool) -> None:
+        """Send *message* as soon as the connection takes it. A viewer that reads too slowly for that is closed."""
+        try:
+            self._outbox.put(message, channel, latest=latest)
+        except ProtocolError as fault:
+            # By `run`: the writer may be stuck.
+            if not self._fault.done():
+                self._fault.set_exception(fault)
+        self.wake()
 
     async def close(self, code: CloseCode, reason: str) -> None:
         # A payload that is half sent would make the close one of a broken message.
@@ -460,7 +516,8 @@ class Viewer:
     async def run(self) -> None:
         """Until the peer goes or earns its close."""
         self._writing = asyncio.ensure_future(self._write())
-        tasks = {self._writing, asyncio.ensure_future(self._read()), asyncio.ensure_future(self._watch())}
+        reading, watching = asyncio.ensure_future(self._read()), asyncio.ensure_future(self._watch())
+        tasks = {self._writing, reading, watching, self._fault}
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -498,33 +555,43 @@ class Viewer:
             was_seen = self.session.visible, self.session.viewport
             if latency := self._transport.latency:
                 self.session.link.latency = min(latency, self.session.link.latency)
-            event = self.session.receive(message, self._clock())
+            told = self.session.receive(message, self._clock())
             if self._stream and not was_open:
                 self._stream.admit(self)
             if self._stream and was_seen != (self.session.visible, self.session.viewport):
                 self._stream.heed_sizes()
-            if self._stream and event:
-                self._stream.deliver(self, event)
+            if self._stream and told:
+                self._stream.deliver(self, told)
             self._something_new.set()
 
     async def _write(self) -> None:
         # The only task that sends, so that a config stands before the frames that it is for.
         await self._something_new.wait()
         assert self._stream, "a hello is accepted for a stream only"
-        await self._send(self.session.greet(*self._stream.size))
+        for message in self.session.greet(*self._stream.size):
+            await self._transport.send(message)
         while True:
             self._something_new.clear()
             now = self._clock()
-            await self._send(self.session.stats(now))
-            if not await self._send_next(now):
+            self._outbox.tell(self.session.stats(now))
+            planned = not self._outbox.shows and await self._plan(now)
+            if not await self._send_next() and (self._outbox.shows or not planned):
                 self._stream.update_readiness()
                 await self._wait_until(self.session.next_look)
 
-    async def _send_next(self, now: float) -> bool:
-        """Encode and send what the session plans; False when that is nothing."""
+    async def _send_next(self) -> bool:
+        """Send what is to go first; False when that is nothing."""
+        cut = pieces_of(self.session.link) if self.session.takes(CHANNELS) else ()
+        if (message := self._outbox.next(*cut)) is None:
+            return False
+        await self._transport.send(message)
+        return True
+
+    async def _plan(self, now: float) -> bool:
+        """Have what the session plans encoded, and ready to be sent; False when that is nothing."""
         assert self._stream
         if messages := self.session.send_chunk(now):
-            await self._send(messages)
+            self._outbox.show(messages)
             return True
         if (frame := self._stream.hold()) is None:
             return False
@@ -533,13 +600,23 @@ class Viewer:
             self._stream.step_video()
             self._encode_ahead()
             return False
-        # A viewer that goes must not cancel what the others wait for.
-        encoded = await asyncio.shield(self._stream.encode(frame, plan))
+        encoded = await self._sending_on(self._stream.encode(frame, plan))
         if not plan.still or self.session.still_wanted(plan):
-            await self._send(self.session.send(plan, encoded, self._clock()))
+            self._outbox.show(self.session.send(plan, encoded, self._clock()))
         if plan.still:
             self._encode_ahead()
         return True
+
+    async def _sending_on(self, encoding: asyncio.Future[Encoded]) -> Encoded:
+        """What comes of *encoding*; what is to be sent does not wait for it. It is shared, and not cancelled if the
+        viewer goes."""
+        if not encoding.done():
+            encoding.add_done_callback(lambda _: self.wake())
+        while not encoding.done():
+            self._something_new.clear()
+            if not await self._send_next():
+                await self._something_new.wait()
+        return encoding.result()
 
     def _encode_ahead(self) -> None:
         assert self._stream
@@ -555,10 +632,6 @@ class Viewer:
             now = self._clock()
             self.session.check(now)
             await asyncio.sleep(min(self.session.closes_at - now, ACK_TIMEOUT))
-
-    async def _send(self, messages: list[Message]) -> None:
-        for message in messages:
-            await self._transport.send(message)
 
     async def _wait_until(self, look: float) -> None:
         try:

@@ -12,15 +12,52 @@ from typing import Any, TypeAlias
 
 log = logging.getLogger(__name__)
 
+_MOST_BYTES = 8 * 1024 * 1024
+"""That may wait with what functions are called with, where that can be large."""
+
 Function: TypeAlias = Callable[..., Any]
 """May be a coroutine function where it runs in a loop."""
+
+
+_Call: TypeAlias = tuple[Function, tuple[Any, ...], int]
+"""What is called, with what, and how many bytes that takes."""
+
+
+class _Waiting:
+    """Calls to be made, oldest first, within bounds."""
+
+    def __init__(self, most: int) -> None:
+        self.calls: deque[_Call] = deque()
+        self._most = most
+        self._bytes = 0
+
+    def put(self, call: _Call) -> int:
+        """How many of the oldest had to go."""
+        gone = 0
+        while self.calls and (len(self.calls) >= self._most or self._bytes + call[2] > _MOST_BYTES):
+            self.take()
+            gone += 1
+        self.calls.append(call)
+        self._bytes += call[2]
+        return gone
+
+    def take(self) -> _Call | None:
+        if not self.calls:
+            return None
+        self._bytes -= self.calls[0][2]
+        return self.calls.popleft()
+
+    def clear(self) -> None:
+        self.calls.clear()
+        self._bytes = 0
 
 
 class Callbacks:
     """What one display calls. Any thread may add and call; what is called runs where it was asked to.
 
     That is the *loop*, unless there is none, or it is closed by now: then the display's thread. At most *most* calls
-    wait in either place; beyond that the oldest go. What a function raises is logged, counted, and told to *report*.
+    wait in either place, and 8 MiB of what they are given; beyond that the oldest go. What a function raises is logged,
+    counted, and told to *report*.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None, most: int, report: Callable[[str], object]) -> None:
@@ -29,12 +66,10 @@ class Callbacks:
         self.left_out = 0
         """How many calls never were, since too many waited."""
         self._loop = loop
-        self._most = most
         self._report = report
         self._lock = threading.Lock()  # guards what follows
         self._functions: dict[str, list[tuple[Function, bool]]] = {}
-        self._in_loop: deque[tuple[Function, tuple[Any, ...]]] = deque()
-        self._in_thread: deque[tuple[Function, tuple[Any, ...]]] = deque()
+        self._in_loop, self._in_thread = _Waiting(most), _Waiting(most)
         self._draining: asyncio.Future[None] | None = None
         self._woken = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
@@ -59,14 +94,15 @@ class Callbacks:
             for kind, functions in self._functions.items():
                 self._functions[kind] = [entry for entry in functions if entry[0] != function]
 
-    def call(self, kind: str, *arguments: Any) -> None:
-        """Have every function of *kind* called with *arguments*, after all that was asked for before."""
+    def call(self, kind: str, *arguments: Any, nbytes: int = 0) -> None:
+        """Have every function of *kind* called with *arguments*, after all that was asked for before. They take
+        *nbytes* of memory while they wait, where that is much."""
         with self._lock:
             functions = self._functions.get(kind)
             if not functions or self._closed:
                 return
             for function, thread in functions:
-                self._put(function, arguments, thread)
+                self._put((function, arguments, nbytes), thread)
 
     def close(self) -> None:
         """Call nothing more, and end the thread."""
@@ -76,16 +112,13 @@ class Callbacks:
             self._in_thread.clear()
             self._woken.notify_all()
 
-    def _put(self, function: Function, arguments: tuple[Any, ...], thread: bool) -> None:
+    def _put(self, call: _Call, thread: bool) -> None:
         waiting = self._in_thread if thread else self._in_loop
-        if len(waiting) >= self._most:
-            waiting.popleft()
-            self.left_out += 1
-        waiting.append((function, arguments))
-        if not thread and len(waiting) == 1 and not self._wake_loop():
+        self.left_out += waiting.put(call)
+        if not thread and len(waiting.calls) == 1 and not self._wake_loop():
             # Its functions were promised that loop; without it, late beats never.
-            self._in_thread.extend(waiting)
-            waiting.clear()
+            while lost := waiting.take():
+                self._in_thread.put(lost)
             thread = True
         if thread:
             self._wake_thread()
@@ -113,13 +146,13 @@ class Callbacks:
     def _drained(self) -> None:
         self._draining = None
         with self._lock:
-            more = bool(self._in_loop)
+            more = bool(self._in_loop.calls)
         if more:
             self._drain()
 
     async def _run_in_loop(self) -> None:
         while call := self._next(self._in_loop):
-            function, arguments = call
+            function, arguments, _ = call
             try:
                 result = function(*arguments)
                 if inspect.isawaitable(result):
@@ -138,10 +171,10 @@ class Callbacks:
     def _run_on_thread(self) -> None:
         while True:
             with self._lock:
-                self._woken.wait_for(lambda: self._in_thread or self._closed)
-                if self._closed:
+                self._woken.wait_for(lambda: self._in_thread.calls or self._closed)
+                if self._closed or not (call := self._in_thread.take()):
                     return
-                function, arguments = self._in_thread.popleft()
+            function, arguments, _ = call
             try:
                 result = function(*arguments)
                 if inspect.isawaitable(result):
@@ -149,9 +182,9 @@ class Callbacks:
             except Exception as error:
                 self._failed(function, error)
 
-    def _next(self, waiting: deque[tuple[Function, tuple[Any, ...]]]) -> tuple[Function, tuple[Any, ...]] | None:
+    def _next(self, waiting: _Waiting) -> _Call | None:
         with self._lock:
-            return waiting.popleft() if waiting else None
+            return waiting.take()
 
     def _failed(self, function: Function, error: Exception) -> None:
         self.errors += 1

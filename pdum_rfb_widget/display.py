@@ -19,11 +19,14 @@ from .damage import as_damage
 from .encoders.base import require_codec
 from .events import EVENT_FIELDS
 from .frames import as_pixels
+from .protocol import CHANNELS, CLIPBOARD, channel_message, check_channel, clipboard_message
 from .status import as_html, status_of
 from .types import (
+    CURSORS,
     MAX_RATIO,
     MIN_RATIO,
     SRGB,
+    ChannelMessage,
     ColorSpace,
     EventDict,
     FrameSource,
@@ -38,6 +41,10 @@ if TYPE_CHECKING:
     from .recording import Recording
     from .server import Server
     from .snapshot import Snapshot
+
+
+_CHANNEL = "message on "
+"""Before the name of a channel, the kind of its callbacks: no event is named so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +273,80 @@ class Display:
     def off(self, function: Function) -> None:
         """Call *function* no more; harmless when it wasn't."""
         self.callbacks.remove(function)
+
+    # Messages ---------------------------------------------------------------------------------------------------------
+
+    def send(self, channel: str, data: object, *, to: str | Iterable[str] | None = None, latest: bool = False) -> None:
+        """Send *data* to the viewers' pages: bytes, or what JSON can say. `RemoteFramebufferView.onMessage` gets it.
+
+        *channel* is a name of your own, 1 to 64 letters, digits or ``._~-``. What is sent on one arrives in that order,
+        or not at all where the viewer goes. Messages overtake pictures; those above 16 KB, 1 MiB at most
+        (``Limits.channel_bytes``), go between them. A viewer that reads too slowly for 8 MiB of them
+        (``channel_queue``) is closed. With *latest* the message takes the place of one that was sent on this channel so
+        and still waits: for what only counts while it is new.
+
+        *to* is the ``client_id`` of a viewer, or several; who has gone is passed over. Viewers that come later, or
+        don't know `rfb/channels`, get nothing. Never waits for a viewer. Raises `ValueError` and `TypeError` for what
+        can't be sent, and `RuntimeError` once the display is closed.
+        """
+        message = channel_message(channel, data, self.server.limits.channel_bytes)
+        self._check_open()
+        self._stream.tell(message, channel, latest=latest, to=_as_ids(to), capability=CHANNELS)
+
+    def on_message(self, *channels: str, thread: bool = False) -> Callable[[Function], Function]:
+        """Call a function with every `ChannelMessage` that viewers' pages send on these *channels*::
+
+            @display.on_message("pick")
+            def picked(message):
+                display.send("picked", find(message.data), to=message.client_id)
+
+        Where and when is as with `on`; at most 8 MiB wait. Viewers that may only look are not heard, nor those that
+        don't control. The page sends by `RemoteFramebufferView.send`; what nobody has asked for is dropped.
+        """
+        if not channels:
+            raise ValueError("on_message takes the names of channels, and there is none")
+        for channel in channels:
+            check_channel(channel)
+
+        def register(function: Function) -> Function:
+            for channel in channels:
+                self.callbacks.add(_CHANNEL + channel, function, thread=thread)
+            return function
+
+        return register
+
+    def put_message(self, message: ChannelMessage, nbytes: int) -> None:
+        """Have *message*, of so many bytes, handled as if a viewer had sent it."""
+        self.callbacks.call(_CHANNEL + message.channel, message, nbytes=nbytes)
+
+    def set_cursor(self, cursor: str | None) -> None:
+        """Show the pointer over the picture as CSS's *cursor*: ``crosshair``, ``grab``, ``none`` and so on; None for
+        the default. Viewers that come later see it too. Raises `ValueError` for what is no keyword of CSS."""
+        if not (cursor is None or cursor in CURSORS):
+            raise ValueError(f"a cursor is one of {', '.join(CURSORS)}, or None, not {cursor!r}")
+        self._check_open()
+        self._stream.set_cursor(cursor)
+
+    def set_clipboard(self, text: str, *, to: str | Iterable[str] | None = None) -> None:
+        """Put *text* into the clipboards of the viewers whose input counts, or of those that *to* names, as for `send`.
+
+        A page writes it at once if the view has the keyboard's focus and the browser lets it, and else with the next
+        key or click in the view. Needs ``clipboard=True``: else `RuntimeError`. Raises `ValueError` for more than 1 MiB
+        (``Limits.channel_bytes``).
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"a clipboard is given text, not {text!r}")
+        if not self._stream.options.clipboard:
+            raise RuntimeError("this stream leaves clipboards alone: serve(..., clipboard=True), or configure")
+        message, most = clipboard_message(text), self.server.limits.channel_bytes
+        if len(message) > most:
+            raise ValueError(f"a message holds at most {most} bytes (Limits.channel_bytes), not {len(message)}")
+        self._check_open()
+        self._stream.tell(message, CLIPBOARD, latest=True, to=_as_ids(to), capability=CLIPBOARD)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise RuntimeError(f"the display {self.name!r} was closed, or its cell has run again")
 
     # Where and who ----------------------------------------------------------------------------------------------------
 
@@ -516,3 +597,13 @@ class Display:
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{self.client_count} viewers"
         return f"<Display {self.name!r} {self.width}x{self.height}, {state}>"
+
+
+def _as_ids(to: str | Iterable[str] | None) -> frozenset[str] | None:
+    """The viewers that a message is for; None for all."""
+    if to is None:
+        return None
+    ids = frozenset([to] if isinstance(to, str) else to)
+    if wrong := [one for one in ids if not isinstance(one, str)]:
+        raise TypeError(f"a message goes to a client_id, or several, or None for all, not {wrong[0]!r}")
+    return ids

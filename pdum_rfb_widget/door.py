@@ -144,7 +144,7 @@ class Door:
         scene = stream.scene if stream else Scene(StreamOptions())
         local = is_local(visit.headers.get("origin"), visit.peer)
         hub = {"hub": self._hub_id, "version": runtime.package_version()}
-        session = Session(scene, authorize, asyncio.get_running_loop().time(), local, hub)
+        session = Session(scene, authorize, asyncio.get_running_loop().time(), local, hub, self.limits)
         viewer = Viewer(session, OpeningTransport(transport, answer, meet), stream, self.limits)
         viewer.principal = visit.principal
         self._strangers.add(viewer)

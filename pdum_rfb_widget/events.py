@@ -10,6 +10,8 @@ from .types import EventDict
 Check = Callable[[Any], bool]
 
 _MAX_TOUCHES = 32
+MAX_PASTE = 10_000
+"""Characters of a paste: what fits into one message, whatever they are."""
 MODIFIERS = ("Shift", "Control", "Alt", "Meta")
 
 
@@ -20,6 +22,10 @@ def is_number(value: object) -> bool:
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and len(value) <= 256
+
+
+def _is_paste(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_PASTE
 
 
 def _is_flag(value: object) -> bool:
@@ -83,6 +89,7 @@ EVENT_FIELDS: Mapping[str, Mapping[str, Check]] = {
     "key_down": _KEY,
     "key_up": _KEY,
     "char": _CHAR,
+    "paste": {"text": _is_paste},
     "resize": _SIZE,
     "close": {},
     "show": {},
@@ -95,6 +102,7 @@ _REQUIRED = {
     **dict.fromkeys(("key_down", "key_up"), ("key",)),
     "wheel": ("dx", "dy"),
     "char": ("data",),
+    "paste": ("text",),
     "resize": ("width", "height"),
 }
 
@@ -103,7 +111,8 @@ def validate(event: object) -> EventDict | None:
     """*event* with the fields that its type has, or None for a type that renderview doesn't know.
 
     Raises `ValueError` that names the field, for a value the field can't have or one that is missing.
-    Source: pygfx/renderview, ``src/spec.md``; ``inside``, ``pixel_ratio``, ``code`` and the pointer's id are ours.
+    Source: pygfx/renderview, ``src/spec.md``; ``paste``, ``inside``, ``pixel_ratio``, ``code`` and
+    the pointer's id are ours.
     """
     if not isinstance(event, dict) or not isinstance(kind := event.get("type"), str):
         raise ValueError("an event is an object with a type")

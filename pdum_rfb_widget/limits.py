@@ -41,6 +41,11 @@ class Limits:
     """Of one message of a viewer. The longest without a clipboard is a hello, of 1 KiB."""
     bytes_per_second: int = 512 * 1024
     """That a viewer may send for long; for a moment four times as many. A mouse of 1000 Hz sends 200 KB."""
+    channel_bytes: int = 1024 * 1024
+    """Of one message of an application's channel, either way. A picture's worth; what is larger is better fetched."""
+    channel_queue: int = 8 * 1024 * 1024
+    """Bytes of such messages that wait: for one viewer that doesn't read, and of a display's viewers for its handlers.
+    A reliable channel can't leave any out, so a viewer that is behind by more is closed."""
     queued_messages: int = 16
     """Of one viewer, read from its socket and not yet looked at: then the socket waits."""
 

@@ -18,7 +18,7 @@ from .damage import TileMap
 from .events import is_number, validate
 from .lanes import Chunk
 from .types import BackendSelection as BackendSelection
-from .types import ColorSpace, Encoded, EncodedPayload, EventDict, Rect, Selection, StreamOptions, VideoFormat
+from .types import ColorSpace, Encoded, EncodedPayload, EventDict, Message, Rect, Selection, StreamOptions, VideoFormat
 from .types import ImageMode as ImageMode
 
 TILES = "rfb/tiles"
@@ -26,6 +26,12 @@ TILES = "rfb/tiles"
 
 PROOF = "rfb/proof"
 """The capability of viewers that let a hub prove itself before they say their token."""
+
+CHANNELS = "rfb/channels"
+"""The capability of viewers that take an application's messages, a cursor, and large messages in pieces."""
+
+CLIPBOARD = "rfb/clipboard"
+"""The capability of viewers that write their user's clipboard and tell what is pasted."""
 
 VIDEO = {
     "webcodecs/h264-annexb": VideoFormat("h264", "420"),
@@ -39,6 +45,7 @@ VIDEO = {
 MIMES: dict[ImageMode, str] = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
 _MAX_SUPPORTED = 64
+_CHANNEL = re.compile(r"[A-Za-z0-9._~-]{1,64}")
 _NONCE = re.compile(r"[0-9a-f]{32}")
 _LENGTH = struct.Struct("<I")
 
@@ -121,16 +128,37 @@ class Event:
     event: EventDict
 
 
-ClientMessage: TypeAlias = Hello | SetViewport | Ack | RequestKeyframe | DecoderReset | Event
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message on one of the application's channels."""
+
+    channel: str
+    data: Any
+    nbytes: int = 0
+    """Of the whole message."""
 
 
-def parse(message: str | bytes) -> ClientMessage | None:
+@dataclass(frozen=True, slots=True)
+class Got:
+    """The viewer has this piece, and all before it."""
+
+    piece: int
+
+
+ClientMessage: TypeAlias = Hello | SetViewport | Ack | RequestKeyframe | DecoderReset | Event | Said | Got
+
+
+def parse(message: str | bytes, *, binary: bool = False) -> ClientMessage | None:
     """The viewer's *message*, or None for one of a type that this version doesn't know.
 
-    Raises `ProtocolError` with 4400 for anything malformed, and nothing else.
+    With *binary* it may send such messages too. Raises `ProtocolError` with 4400 for anything malformed, and nothing
+    else.
     """
     if isinstance(message, bytes):
-        _malformed("viewers send text, and a binary message came")
+        if not binary:
+            _malformed("viewers send text, and a binary message came")
+        header, payload = _unpack(message)
+        return Said(_channel(header), payload) if header.get("type") == "message" else None
     fields = parse_control(message)
     reader = _READERS.get(fields["type"])
     return reader(fields) if reader else None
@@ -191,6 +219,23 @@ def _event(fields: dict[str, Any]) -> Event | None:
     return Event(event) if event else None
 
 
+def _said(fields: dict[str, Any]) -> Said:
+    if "data" not in fields:
+        _malformed("a message has data")
+    return Said(_channel(fields), fields["data"])
+
+
+def _got(fields: dict[str, Any]) -> Got:
+    return Got(_count(fields, "piece"))
+
+
+def _channel(fields: dict[str, Any]) -> str:
+    name = fields.get("channel")
+    if not isinstance(name, str) or not _CHANNEL.fullmatch(name):
+        _malformed("a channel's name is 1 to 64 letters, digits, '.', '_', '~' or '-'")
+    return name
+
+
 _READERS: dict[str, Callable[[dict[str, Any]], ClientMessage | None]] = {
     "hello": _hello,
     "set_viewport": _set_viewport,
@@ -198,6 +243,8 @@ _READERS: dict[str, Callable[[dict[str, Any]], ClientMessage | None]] = {
     "request_keyframe": _request_keyframe,
     "decoder_reset": _decoder_reset,
     "event": _event,
+    "message": _said,
+    "got": _got,
 }
 
 
@@ -241,13 +288,17 @@ def config_message(
     color: ColorSpace | None = None,
     supported: Iterable[str] = (),
     hub: Mapping[str, str] | None = None,
+    clipboard: bool = False,
+    channel_bytes: int = 0,
 ) -> str:
     """What comes next: pictures, or video of this *codec*; to a viewer of `rfb/tiles` both in any order from there.
 
-    *hub*, its id and its version, is told to viewers that *supported* something beyond the base.
+    *hub*, its id and its version, is told to viewers that *supported* something beyond the base; *channel_bytes*, the
+    most that a message may hold, to those of `rfb/channels`.
     """
     offered = set(supported)
-    features = [name for name, holds in ((TILES, selection.tiles), (PROOF, PROOF in offered)) if holds]
+    echoed = {TILES: selection.tiles, PROOF: True, CHANNELS: True, CLIPBOARD: clipboard}
+    features = [name for name, holds in echoed.items() if holds and name in offered]
     features += [name for name, form in VIDEO.items() if name.startswith("rfb/") and form in selection.video]
     return _json(
         {"type": "config", "transport": "webcodecs" if codec else "image", "width": width, "height": height}
@@ -255,6 +306,7 @@ def config_message(
         | {"coords": "frame-pixels", "features": features}
         | ({"alpha": True} if alpha else {})
         | (dict(hub) if hub and offered & {TILES, PROOF} else {})
+        | ({"channel_bytes": channel_bytes} if CHANNELS in offered else {})
         | _meaning(pixel_ratio, color)
     )
 
@@ -335,6 +387,82 @@ def pack_header(header: dict[str, Any]) -> bytes:
 def pack_binary_message(header: dict[str, Any], payload: bytes) -> bytes:
     """One whole binary message."""
     return pack_header(header) + payload
+
+
+# Channels -------------------------------------------------------------------------------------------------------------
+
+
+def check_channel(name: object) -> None:
+    """Raises `ValueError` for a name that an application's channel can't have."""
+    if not isinstance(name, str) or not _CHANNEL.fullmatch(name):
+        raise ValueError(f"a channel's name is 1 to 64 letters, digits, '.', '_', '~' or '-', not {name!r}")
+
+
+def channel_message(channel: str, data: object, most: int) -> Message:
+    """*data* for the viewers' pages: bytes as they are, all else as JSON.
+
+    Raises `ValueError` for a name that a channel can't have, for *data* that holds more than *most* bytes, and for a
+    number that JSON doesn't know; `TypeError` for what is neither bytes nor JSON.
+    """
+    check_channel(channel)
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        message: Message = pack_header({"type": "message", "channel": channel}), bytes(data)
+        nbytes = len(message[1])
+    else:
+        try:
+            text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+        except TypeError as error:
+            raise TypeError(f"what goes to {channel!r} is bytes, or what JSON can say: {error}") from None
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"what goes to {channel!r} is bytes, or what JSON can say: {error}") from None
+        message, nbytes = f'{{"type":"message","channel":"{channel}","data":{text}}}', len(text)
+    if nbytes > most:
+        raise ValueError(f"a message holds at most {most} bytes (Limits.channel_bytes), not {nbytes}")
+    return message
+
+
+def cursor_message(cursor: str | None) -> str:
+    """How the pointer looks over the picture; None for the default."""
+    return _json({"type": "cursor", "cursor": cursor})
+
+
+def clipboard_message(text: str) -> str:
+    """What shall stand in the user's clipboard."""
+    return _json({"type": "clipboard", "text": text})
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a message that is sent in several."""
+
+    of: int
+    text: bool
+    """The whole message is a text."""
+    last: bool
+    data: bytes
+
+
+def piece_header(number: int, of: int, text: bool, last: bool) -> dict[str, Any]:
+    """The header of a piece of message *of*; its payload are the next bytes of that, be it text or binary."""
+    return {"type": "piece", "piece": number, "of": of, "text": text, "last": last}
+
+
+def read_piece(message: bytes) -> Piece | None:
+    """The viewer's piece, None for another binary message. Raises `ProtocolError` for one that is malformed."""
+    header, payload = _unpack(message)
+    if header.get("type") != "piece":
+        return None
+    text, last = header.get("text", False), header.get("last")
+    if not isinstance(text, bool) or not isinstance(last, bool):
+        _malformed("piece.text and piece.last are true or false")
+    return Piece(_count(header, "of"), text, last, payload)
+
+
+def _unpack(message: bytes) -> tuple[dict[str, Any], bytes]:
+    try:
+        return unpack_binary_message(message)
+    except (ValueError, RecursionError):
+        _malformed("a binary message has a header of JSON, with its length in front")
 
 
 def unpack_binary_message(buf: bytes) -> tuple[dict[str, Any], bytes]:

@@ -16,24 +16,29 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .adaptive import EXACT, Kind, Link
+from .channels import Inbox, Outbox
 from .course import Course
 from .damage import TileMap
 from .lanes import HELD_SHARE, Chunk
-from .limits import ACK_TIMEOUT, HELLO_TIMEOUT, PROBE_AFTER
+from .limits import ACK_TIMEOUT, HELLO_TIMEOUT, PROBE_AFTER, Limits
 from .metrics import SessionMetrics
 from .picture import Picture, Region, whole
 from .protocol import (
+    CHANNELS,
+    CLIPBOARD,
     Ack,
     CloseCode,
     DecoderReset,
     Event,
+    Got,
     Hello,
     ProtocolError,
     RequestKeyframe,
+    Said,
     SetViewport,
     chunk_header,
     config_message,
@@ -47,7 +52,7 @@ from .protocol import (
 )
 from .scene import Plan, Scene
 from .stills import Stills
-from .types import Encoded, EventDict, LaneKey, Selection, StreamOptions
+from .types import Encoded, EventDict, LaneKey, Message, Selection, StreamOptions
 
 _WINDOW = 2
 """Payloads that keep a viewer busy whose link is short."""
@@ -55,10 +60,10 @@ _MOST_TRAVELLING = 14
 """Payloads that a long way may hold besides."""
 _SURELY_CARRIED = 32 * 1024
 """Bytes that may travel on a link of which nothing is known."""
+_ENVELOPE = 256
+"""Bytes of a message besides its data."""
 EXACT_WASTE = 4
 """Unchanged tiles that are sent to save a rectangle, whose own cost is about theirs."""
-Message = str | tuple[bytes, bytes]
-"""Something to send: a text, or a binary message as its header and its payload."""
 
 
 @dataclass(slots=True)
@@ -85,13 +90,17 @@ class Session:
     local: bool = False
     hub: dict[str, str] = field(default_factory=dict)
     """Who answers: the hub's id and version, for `config`."""
+    limits: Limits = field(default_factory=Limits)
     selection: Selection | None = None
     viewport: SetViewport | None = None
     resized_at: float = -math.inf
     """When the viewport became what it is."""
     visible: bool = True
+    outbox: Outbox = field(init=False)
+    """What waits to be sent."""
     metrics: SessionMetrics = field(init=False)
     link: Link = field(init=False)
+    _inbox: Inbox = field(init=False)
     _supported: tuple[str, ...] = ()
     _picture: Picture = field(default_factory=Picture)
     _stills: Stills = field(init=False)
@@ -122,12 +131,18 @@ class Session:
         self.link = Link(self.local, self.options.bitrate)
         self._course = Course(self.scene, self.link)
         self._stills = Stills(self.scene, self._picture, self.link)
+        self.outbox = Outbox(self.limits.channel_queue)
+        self._inbox = Inbox(self._most_said)
 
     # What it is told --------------------------------------------------------------------------------------------------
 
-    def receive(self, message: str | bytes, now: float) -> EventDict | None:
-        """Take one message; the input event in it, if it holds one. Raises `ProtocolError` for what is no protocol."""
-        parsed = parse(message)
+    def receive(self, message: str | bytes, now: float) -> EventDict | Said | None:
+        """Take one message; the input event or the application's message in it, if it holds one. Raises
+        `ProtocolError` for what is no protocol."""
+        whole = self._inbox.take(message) if self.takes(CHANNELS) else message
+        if whole is None:
+            return None
+        parsed = parse(whole, binary=self.takes(CHANNELS))
         if self.selection is None:
             if not isinstance(parsed, Hello):
                 raise ProtocolError(CloseCode.MALFORMED, "the first message is hello")
@@ -143,10 +158,19 @@ class Session:
             case DecoderReset():
                 self._in_flight.clear()
                 self._begin_again()
+            case Event({"type": "paste"}) if not self.options.clipboard:
+                return None
             case Event(event):
                 self._notice(event)
                 return event
-            case None:
+            case Got(piece):
+                self.outbox.got(piece)
+            case Said() if self.takes(CHANNELS):
+                if len(whole) > self._most_said:
+                    most = self.limits.channel_bytes
+                    raise ProtocolError(CloseCode.OVER_LIMIT, f"a message of a channel holds at most {most} bytes")
+                return replace(parsed, nbytes=len(whole))
+            case None | Said():
                 self.metrics.unknown_messages += 1
         return None
 
@@ -217,7 +241,15 @@ class Session:
                 drawing = None if ack.draw_ms is None else ack.draw_ms / 1000
                 self.link.acknowledged(sent.nbytes, sent.pixels, sent.kind, rtt, drawing, now)
 
+    @property
+    def _most_said(self) -> int:
+        return self.limits.channel_bytes + _ENVELOPE
+
     # What it answers --------------------------------------------------------------------------------------------------
+
+    def takes(self, capability: str) -> bool:
+        """The viewer knows what goes beyond the base by this name, and the stream has it."""
+        return capability in self._supported and (capability != CLIPBOARD or self.options.clipboard)
 
     @property
     def stale(self) -> bool:
@@ -525,7 +557,9 @@ class Session:
         assert self.selection
         size, meaning = (tiles.width, tiles.height), (tiles.pixel_ratio, tiles.color)
         config = config_message(
-            *size, self.selection, self.options.alpha, self._codec, *meaning, self._supported, self.hub
+            *(*size, self.selection, self.options.alpha, self._codec, *meaning, self._supported, self.hub),
+            self.options.clipboard,
+            self.limits.channel_bytes,
         )
         if config == self._config:
             return []

@@ -15,7 +15,7 @@ from websockets.server import ServerProtocol
 
 from .limits import CLOSE_TIMEOUT
 from .protocol import CloseCode, Hello, parse
-from .session import Message
+from .types import Message
 
 _PING_INTERVAL = 1.0
 _JOIN_BELOW = 100 * 1024

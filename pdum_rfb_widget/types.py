@@ -24,6 +24,9 @@ MAX_SIDE = 16384
 MIN_RATIO, MAX_RATIO = 0.1, 16.0
 """Device pixels a logical pixel: beyond what any screen has, with room for browsers' zoom, 0.25 to 5."""
 
+Message: TypeAlias = str | tuple[bytes, bytes]
+"""Something to send: a text, or a binary message as its header and its payload."""
+
 Rect: TypeAlias = tuple[int, int, int, int]
 """``(x, y, width, height)`` in pixels of the frame."""
 
@@ -87,6 +90,30 @@ class InputEvent:
     """The event: ``type`` and the fields that renderview gives that type; ``x`` and ``y`` in pixels of the frame."""
     received_us: int
     """When it reached the hub, in microseconds of `time.monotonic`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelMessage:
+    """What a viewer's page said on one of the application's channels."""
+
+    client_id: str
+    """Opaque name of the viewer's connection, for ``display.send(..., to=...)``."""
+    principal: Any
+    """Who the application's authenticator says it is; None where there is no authenticator."""
+    channel: str
+    data: Any
+    """Bytes, or what JSON can say; any of it, whatever the page's own code means to send."""
+    received_us: int
+    """When it reached the hub, in microseconds of `time.monotonic`."""
+
+
+CURSORS = (
+    *("default", "none", "context-menu", "help", "pointer", "progress", "wait", "cell", "crosshair", "text"),
+    *("vertical-text", "alias", "copy", "move", "no-drop", "not-allowed", "grab", "grabbing", "all-scroll"),
+    *("col-resize", "row-resize", "n-resize", "e-resize", "s-resize", "w-resize", "ne-resize", "nw-resize"),
+    *("se-resize", "sw-resize", "ew-resize", "ns-resize", "nesw-resize", "nwse-resize", "zoom-in", "zoom-out"),
+)
+"""The keywords that CSS has for the look of the pointer, but for ``auto``, which guesses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +335,9 @@ class StreamOptions:
     default is as wide as the H.264 of common hardware goes, and a 4K screen. None for 16384, what a frame may have."""
     authenticate: Authenticator | None = None
     """Who decides about viewers of this stream, in place of the hub's tokens: see `auth.Authenticator`."""
+    clipboard: bool = False
+    """Let `Display.set_clipboard` write the clipboards of viewers, and tell a paste into a view as an event ``paste``.
+    Off, since a page that is only looked at should not touch what its user has copied."""
     record_events: bool = False
     """Keep the newest 10,000 input events for ``/recorded-events`` of the hub's port: for tests."""
     event_log: str | os.PathLike[str] | None = None
@@ -344,7 +374,7 @@ class StreamOptions:
             raise TypeError(f"authenticate is a function of an AuthContext, or None, not {self.authenticate!r}")
         if not (self.event_log is None or isinstance(self.event_log, (str, os.PathLike))):
             raise TypeError(f"event_log is the path of a file, or None, not {self.event_log!r}")
-        for name in ("own_frames", "alpha", "adaptive", "record_events"):
+        for name in ("own_frames", "alpha", "adaptive", "clipboard", "record_events"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is True or False, not {getattr(self, name)!r}")
         for name in ("still_after", "stats_interval"):

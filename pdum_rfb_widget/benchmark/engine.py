@@ -24,8 +24,8 @@ from ..display import Display
 from ..encoders.base import video_encoder_for
 from ..limits import Limits
 from ..protocol import unpack_binary_message
-from ..session import Message, Session
-from ..types import EncodedPayload, Pixels, RawFrame, VideoFormat
+from ..session import Session
+from ..types import EncodedPayload, Message, Pixels, RawFrame, VideoFormat
 from .content import VIDEO_CONTENT, Film
 from .endtoend import FULL_HD, serve
 from .rows import Figures, Progress, Row, at_least, at_most, extra, median, ratio
