@@ -297,8 +297,9 @@ def config_message(
     most that a message may hold, to those of `rfb/channels`.
     """
     offered = set(supported)
-    echoed = {TILES: selection.tiles, PROOF: True, CHANNELS: True, CLIPBOARD: clipboard}
-    features = [name for name, holds in echoed.items() if holds and name in offered]
+    extras = (PROOF, True), (CHANNELS, True), (CLIPBOARD, clipboard)
+    features = [TILES] if selection.tiles else []
+    features += [name for name, holds in extras if holds and name in offered]
     features += [name for name, form in VIDEO.items() if name.startswith("rfb/") and form in selection.video]
     return _json(
         {"type": "config", "transport": "webcodecs" if codec else "image", "width": width, "height": height}

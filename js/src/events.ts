@@ -12,6 +12,8 @@ export interface InputHost {
   keys: HTMLTextAreaElement;
   viewport: Viewport;
   pixelRatio(): number;
+  /** A paste is told as it is, and not as characters. */
+  pastes(): boolean;
   emit(event: InputEvent): void;
   /** The view itself was zoomed or panned. */
   moved(): void;
@@ -23,7 +25,7 @@ const BROWSER_COMBINATIONS = new Set("rtwnlcvx+-=0");
 const UNTOUCHED = new Set(["Tab", "F5", "F11", "F12", "Process", "Unidentified", "Dead"]);
 const LINE = 100 / 3;
 const PAGE = 800;
-/** Characters in one event, and of one input: a paste is told in pieces, and not without end. */
+/** Characters in one event, and of one input or paste: typed text is told in pieces, and neither without end. */
 const PIECE = 200;
 const LONGEST = 10_000;
 
@@ -61,6 +63,7 @@ export class Input {
     on<KeyboardEvent>(keys, "keydown", (e) => this.#keyDown(e), false);
     on<KeyboardEvent>(keys, "keyup", (e) => this.#keyUp(e));
     on<globalThis.InputEvent>(keys, "input", (e) => this.#typed(e));
+    on<ClipboardEvent>(keys, "paste", (e) => this.#paste(e), false);
     on<CompositionEvent>(keys, "compositionend", (e) => this.#composed(e));
     on<FocusEvent>(keys, "focus", (e) => this.#focusIn(e));
     on(keys, "blur", () => this.#focusOut());
@@ -226,6 +229,15 @@ export class Input {
   #composed(e: CompositionEvent): void {
     if (e.data) this.#char(e.data, "insertText", false);
     this.#host.keys.value = "";
+  }
+
+  #paste(e: ClipboardEvent): void {
+    e.stopPropagation();
+    if (!this.#host.pastes()) return;
+    e.preventDefault();
+    const text = e.clipboardData?.getData("text/plain") ?? "";
+    // Without half a character at its end.
+    this.#now({ type: "paste", text: text.slice(0, LONGEST).replace(/[\uD800-\uDBFF]$/, ""), timestamp: seconds(e) });
   }
 
   #char(data: string, inputType: string, isComposing: boolean): void {

@@ -56,8 +56,23 @@ export interface Part {
   data: Uint8Array<ArrayBuffer>;
 }
 
+/** A part of a message that comes in several; the next bytes of message *of*, be that text or binary. */
+export interface PieceHeader {
+  type: "piece";
+  piece: number;
+  of: number;
+  text: boolean;
+  last: boolean;
+}
+
+/** Bytes on one of the application's channels. */
+export interface MessageHeader {
+  type: "message";
+  channel: string;
+}
+
 /** A payload of a type that this viewer may or may not know. */
-export type Header = ImageHeader | TilesHeader | VideoHeader | { type: string };
+export type Header = ImageHeader | TilesHeader | VideoHeader | PieceHeader | MessageHeader | { type: string };
 
 export interface Config {
   type: "config";
@@ -71,6 +86,10 @@ export interface Config {
   /** Who answers, and of which version; hubs that know only the base protocol don't say. */
   hub?: string;
   version?: string;
+  /** What both sides know beyond the base. */
+  features?: string[];
+  /** The most that a message of the application's may hold. */
+  channel_bytes?: number;
 }
 
 /** The hub's answer to a hello without a token, see proof.ts. */
@@ -95,7 +114,26 @@ export interface Targets {
   fps?: number;
 }
 
-export type HubMessage = Config | Proof | Stats | Targets | { type: string };
+/** On one of the application's channels. */
+export interface Message {
+  type: "message";
+  channel: string;
+  data: unknown;
+}
+
+/** How the pointer looks over the picture; null is the default. */
+export interface Cursor {
+  type: "cursor";
+  cursor: string | null;
+}
+
+/** What shall stand in the user's clipboard. */
+export interface ClipboardText {
+  type: "clipboard";
+  text: string;
+}
+
+export type HubMessage = Config | Proof | Stats | Targets | Message | Cursor | ClipboardText | { type: string };
 
 export type InputEvent = { type: string } & Record<string, unknown>;
 
@@ -105,11 +143,13 @@ export type ViewerMessage =
   | { type: "ack"; seq: number; decode_queue_size: number; displayed: true; draw_ms: number }
   | { type: "request_keyframe"; reason: string }
   | { type: "decoder_reset" }
+  | { type: "got"; piece: number }
   | { type: "event"; event: InputEvent };
 
 /** What every browser shows; what it decodes of video is found out, see worker/probe.ts. */
-export const SUPPORTED = ["image/jpeg", "image/png", "image/webp", "rfb/tiles"];
+export const SUPPORTED = ["image/jpeg", "image/png", "image/webp", "rfb/tiles", "rfb/channels", "rfb/clipboard"];
 
+const CHANNEL = /^[A-Za-z0-9._~-]{1,64}$/;
 const BITSTREAMS = ["annexb", "vp9", "av1"];
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
@@ -122,6 +162,33 @@ export function unpack(message: ArrayBuffer): [Header, Uint8Array<ArrayBuffer>] 
   const header: unknown = JSON.parse(utf8.decode(new Uint8Array(message, 4, start - 4)));
   assert(isTyped(header), "the hub sent a payload without a type");
   return [header, new Uint8Array(message, start)];
+}
+
+/** The inverse of `unpack`, as bytes. */
+export function pack(header: Header, payload: Uint8Array): Uint8Array<ArrayBuffer> {
+  const text = new TextEncoder().encode(JSON.stringify(header));
+  const message = new Uint8Array(4 + text.length + payload.length);
+  new DataView(message.buffer).setUint32(0, text.length, true);
+  message.set(text, 4);
+  message.set(payload, 4 + text.length);
+  return message;
+}
+
+/** A message of the application's: bytes as they are, all else as JSON. Throws where it can't be sent, or is too long. */
+export function channelMessage(channel: string, data: unknown, most: number): string | Uint8Array<ArrayBuffer> {
+  if (!CHANNEL.test(channel)) {
+    throw new TypeError(`a channel's name is 1 to 64 letters, digits, '.', '_', '~' or '-', not ${JSON.stringify(channel)}`);
+  }
+  const bytes = data instanceof ArrayBuffer ? new Uint8Array(data) : ArrayBuffer.isView(data) ? bytesOf(data) : null;
+  const json = bytes ? "" : JSON.stringify(data);
+  if (json === undefined) throw new TypeError(`what goes to ${channel} is bytes, or what JSON can say, not ${typeof data}`);
+  const size = bytes?.length ?? new TextEncoder().encode(json).length;
+  if (size > most) throw new RangeError(`a message holds at most ${most} bytes, not ${size}`);
+  return bytes ? pack({ type: "message", channel }, bytes) : `{"type":"message","channel":"${channel}","data":${json}}`;
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 /** The hub's text message. */
@@ -189,6 +256,32 @@ export function isStats(message: HubMessage): message is Stats {
 
 export function isTargets(message: HubMessage): message is Targets {
   return message.type === "set_quality";
+}
+
+export function isMessage(message: HubMessage): message is Message {
+  return message.type === "message" && typeof (message as Message).channel === "string" && "data" in message;
+}
+
+export function isBytes(header: Header): header is MessageHeader {
+  return header.type === "message" && typeof (header as MessageHeader).channel === "string";
+}
+
+/** A keyword, or null: what else CSS takes may name an address. */
+export function isCursor(message: HubMessage): message is Cursor {
+  const { cursor } = message as Cursor;
+  return message.type === "cursor" && (cursor === null || (typeof cursor === "string" && /^[a-z-]+$/.test(cursor)));
+}
+
+export function isClipboardText(message: HubMessage): message is ClipboardText {
+  return message.type === "clipboard" && typeof (message as ClipboardText).text === "string";
+}
+
+/** The header, if it announces a piece; throws where it is not what it must be. */
+export function asPiece(header: Header): PieceHeader | null {
+  if (header.type !== "piece") return null;
+  const piece = header as PieceHeader;
+  assert(isCount(piece.piece) && isCount(piece.of) && typeof piece.last === "boolean", "the hub sent a piece of nothing");
+  return piece;
 }
 
 function isTyped(value: unknown): value is { type: string } {

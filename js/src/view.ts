@@ -2,12 +2,13 @@
 
 import styles from "inline:./style.css";
 import { Chrome } from "./chrome";
+import { Clipboard } from "./clipboard";
 import type { State } from "./connection";
 import { KERNEL_SILENT, type Try, WORKER_FORBIDDEN } from "./diagnosis";
 import { element } from "./element";
 import { type Engine, startEngine } from "./engine";
 import { Input } from "./events";
-import type { InputEvent } from "./protocol";
+import { channelMessage, type InputEvent } from "./protocol";
 import { store } from "./store";
 import { type Fit, Viewport } from "./viewport";
 import type { Target } from "./ways";
@@ -60,6 +61,9 @@ export class RemoteFramebufferView {
   #viewport = new Viewport();
   #chrome: Chrome;
   #engine: Engine;
+  #clipboard: Clipboard;
+  #features = { channelBytes: 0, clipboard: false };
+  #hearers = new Map<string, Set<(data: unknown) => void>>();
   #end = new AbortController();
   #state: State = "connecting";
   #message = "";
@@ -88,6 +92,7 @@ export class RemoteFramebufferView {
     this.setFit(options.fit ?? "contain");
     this.setBackground(options.background ?? "");
     if (options.height) this.setHeight(options.height);
+    this.#clipboard = new Clipboard(this.#stage, this.#keys, this.#end.signal);
     this.#engine = startEngine(this.#canvas, options.mainThreadPresent ?? false, (report) => this.#take(report));
     void this.#open();
     this.#listen();
@@ -146,6 +151,25 @@ export class RemoteFramebufferView {
     );
   }
 
+  /**
+   * Tell the application: bytes (a buffer, or a view of one), or what JSON can say; `display.on_message` gets it. What is
+   * sent on one channel arrives in that order, or not at all where the connection is lost. False while there is none.
+   * Throws for what can't be sent: too long (1 MiB, unless the hub says else), no name, or no JSON.
+   */
+  send(channel: string, data: unknown): boolean {
+    const { channelBytes } = this.#features;
+    if (!channelBytes) return false;
+    this.#engine.post({ type: "tell", message: channelMessage(channel, data, channelBytes) });
+    return true;
+  }
+
+  /** Call *heed* with what `display.send` sends on *channel*: bytes as a `Uint8Array`. What this returns ends it. */
+  onMessage(channel: string, heed: (data: unknown) => void): () => void {
+    const hearers = this.#hearers.get(channel) ?? new Set();
+    this.#hearers.set(channel, hearers.add(heed));
+    return () => hearers.delete(heed);
+  }
+
   /** End the connection and remove everything. The view can't be used again. */
   dispose(): void {
     this.#end.abort();
@@ -189,6 +213,7 @@ export class RemoteFramebufferView {
       keys: this.#keys,
       viewport: this.#viewport,
       pixelRatio: () => this.#pixelRatio,
+      pastes: () => this.#features.clipboard,
       emit: (event: InputEvent) => this.#emit(event),
       moved: () => this.#layOut(),
     };
@@ -241,6 +266,19 @@ export class RemoteFramebufferView {
         break;
       case "frame":
         this.#resizeFrame(report.width, report.height, report.pixelRatio);
+        break;
+      case "features":
+        this.#features = report;
+        if (!report.clipboard) this.#clipboard.forget();
+        break;
+      case "message":
+        for (const heed of this.#hearers.get(report.channel) ?? []) heed(report.data);
+        break;
+      case "cursor":
+        this.#stage.style.cursor = report.cursor ?? "";
+        break;
+      case "clipboard":
+        if (this.#features.clipboard) this.#clipboard.put(report.text);
         break;
       case "figures":
         this.#chrome.showNumbers(report.figures, `${this.#viewport.frame.width}×${this.#viewport.frame.height}`);

@@ -1,10 +1,11 @@
-// One attempt on one way: a WebSocket that counts only once the hub has said who it is, since proxies open it before they
+// One attempt on one way: a connection that counts only once the hub has said who it is, since proxies open it before they
 // have looked whether there is a hub.
 
 import type { End, Try } from "../diagnosis";
 import { macOf, newNonce, PROOF } from "../proof";
 import { type Config, isConfig, isProof, parse, type ViewerMessage } from "../protocol";
 import { type Target, type Way, withoutSecrets } from "../ways";
+import { type Connect, connectWebSocket, type Transport } from "./transport";
 
 export interface AttemptListener {
   /** Say the whole hello, with the token. */
@@ -26,14 +27,16 @@ export class Attempt {
   readonly log: Try;
   #target: Target;
   #listener: AttemptListener;
-  #socket: WebSocket | null = null;
+  #connect: Connect;
+  #transport: Transport | null = null;
   #opened = false;
   #won = false;
   #over = false;
   #nonce = "";
   #timer: ReturnType<typeof setTimeout>;
 
-  constructor(way: Way, target: Target, listener: AttemptListener) {
+  constructor(way: Way, target: Target, listener: AttemptListener, connect = connectWebSocket) {
+    this.#connect = connect;
     this.way = way;
     this.#target = target;
     this.#listener = listener;
@@ -46,8 +49,17 @@ export class Attempt {
     return this.#won;
   }
 
+  /** Bytes that were sent and have not left yet. */
+  get waiting(): number {
+    return this.#transport?.waiting ?? 0;
+  }
+
   say(message: ViewerMessage): void {
-    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+    this.send(JSON.stringify(message));
+  }
+
+  send(message: string | Uint8Array<ArrayBuffer>): void {
+    this.#transport?.send(message);
   }
 
   /** Close it for the reason in *outcome*. */
@@ -62,24 +74,24 @@ export class Attempt {
   }
 
   #open(): void {
-    let socket: WebSocket;
+    const listener = {
+      opened: () => this.#greet(),
+      heard: (data: string | ArrayBuffer) => this.#take(data),
+      closed: (code: number, reason: string) => this.#end(this.#opened ? "closed" : "unreachable", code, reason),
+    };
     try {
-      socket = new WebSocket(this.way.url);
+      this.#transport = this.#connect(this.way.url, listener);
     } catch (error) {
       queueMicrotask(() => this.#end("blocked", 0, (error as Error).message));
-      return;
     }
-    this.#socket = socket;
-    socket.binaryType = "arraybuffer";
-    socket.onopen = () => {
-      this.#opened = true;
-      clearTimeout(this.#timer);
-      this.#timer = this.#wait(ANSWER_MS);
-      if (this.way.proof) this.#askForProof();
-      else this.#listener.greet(this);
-    };
-    socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => this.#take(data);
-    socket.onclose = ({ code, reason }) => this.#end(this.#opened ? "closed" : "unreachable", code, reason);
+  }
+
+  #greet(): void {
+    this.#opened = true;
+    clearTimeout(this.#timer);
+    this.#timer = this.#wait(ANSWER_MS);
+    if (this.way.proof) this.#askForProof();
+    else this.#listener.greet(this);
   }
 
   #askForProof(): void {
@@ -128,11 +140,8 @@ export class Attempt {
   #finish(): void {
     this.#over = true;
     clearTimeout(this.#timer);
-    const socket = this.#socket;
-    this.#socket = null;
-    if (!socket) return;
-    socket.onopen = socket.onmessage = socket.onclose = null;
-    socket.close(1000);
+    this.#transport?.close();
+    this.#transport = null;
   }
 }
 

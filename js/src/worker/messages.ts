@@ -12,6 +12,8 @@ export type Command =
   | { type: "probe"; probes: Probe[] }
   | { type: "offer"; video: string[] }
   | { type: "say"; message: ViewerMessage }
+  /** The application's, as it goes. */
+  | { type: "tell"; message: string | Uint8Array<ArrayBuffer> }
   | { type: "retry" }
   /** The page is back: from sleep, from being offline, or from the background. */
   | { type: "wake" }
@@ -39,5 +41,10 @@ export type Report =
   | { type: "remark"; text: string }
   | { type: "onThisThread" }
   | { type: "frame"; width: number; height: number; pixelRatio: number }
+  /** What the connection has beyond pictures; no messages while there is none. */
+  | { type: "features"; channelBytes: number; clipboard: boolean }
+  | { type: "message"; channel: string; data: unknown }
+  | { type: "cursor"; cursor: string | null }
+  | { type: "clipboard"; text: string }
   | { type: "probed"; video: string[] }
   | { type: "figures"; figures: Figures };

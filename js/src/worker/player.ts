@@ -2,22 +2,29 @@
 
 import { versionNote } from "../diagnosis";
 import {
+  asPiece,
   asVideo,
   type Config,
   type Header,
   type HubMessage,
   type ImageHeader,
+  isBytes,
+  isClipboardText,
   isConfig,
+  isCursor,
+  isMessage,
   isPicture,
   isStats,
   isTargets,
   parse,
   partsOf,
+  type PieceHeader,
   SUPPORTED,
   type TilesHeader,
   unpack,
   type VideoHeader,
 } from "../protocol";
+import { Inbox } from "./channels";
 import { decodeAll } from "./decoder";
 import type { Command, Report } from "./messages";
 import { Meter, type Shown } from "./meter";
@@ -46,6 +53,7 @@ export class Player {
   #hub: HubSocket;
   #screen: Screen;
   #queue = new Queue();
+  #inbox = new Inbox();
   #video: Video;
   /** The formats of video that are decoded here. */
   #offer: Promise<string[]>;
@@ -100,6 +108,8 @@ export class Player {
         return this.#hub.wake();
       case "say":
         return this.#hub.say(command.message);
+      case "tell":
+        return this.#hub.tell(command.message);
       case "close":
         clearInterval(this.#beat);
         this.#hub.end();
@@ -110,6 +120,8 @@ export class Player {
     clearTimeout(this.#resetting);
     this.#resetting = undefined;
     this.#queue.forget();
+    this.#inbox.forget();
+    this.#report({ type: "features", channelBytes: 0, clipboard: false });
     this.#video.restart();
     this.#screen.forget();
     this.#config = null;
@@ -122,16 +134,28 @@ export class Player {
     try {
       if (typeof data === "string") return this.#heed(parse(data));
       const [header, payload] = unpack(data);
-      this.#show(header, payload);
+      const piece = asPiece(header);
+      if (piece) return this.#join(piece, payload);
+      if (isBytes(header)) this.#report({ type: "message", channel: header.channel, data: payload.slice() });
+      else this.#show(header, payload);
     } catch (error) {
       this.#fail(error);
     }
+  }
+
+  #join(piece: PieceHeader, payload: Uint8Array<ArrayBuffer>): void {
+    this.#hub.say({ type: "got", piece: piece.piece });
+    const whole = this.#inbox.take(piece, payload);
+    if (whole !== null) this.#receive(whole);
   }
 
   #heed(message: HubMessage): void {
     if (isStats(message)) this.#meter.heard(message);
     if (isTargets(message)) this.#meter.aim(message);
     if (isConfig(message)) this.#configure(message);
+    if (isMessage(message)) this.#report({ type: "message", channel: message.channel, data: message.data });
+    if (isCursor(message)) this.#report({ type: "cursor", cursor: message.cursor });
+    if (isClipboardText(message)) this.#report({ type: "clipboard", text: message.text });
   }
 
   #configure(config: Config): void {
@@ -140,10 +164,19 @@ export class Player {
       const why = transport === "webcodecs" ? this.#noVideo : "This viewer is older than its hub";
       return this.#hub.refuse(`The hub sends ${transport}. ${why}.`);
     }
-    if (!this.#config) this.#report({ type: "remark", text: versionNote(VIEWER_VERSION, config.version) });
+    if (!this.#config) {
+      this.#report({ type: "remark", text: versionNote(VIEWER_VERSION, config.version) });
+      this.#report({ type: "cursor", cursor: null });
+    }
+    this.#reportFeatures(config);
     this.#config = config;
     this.#screen.prepare(config);
     this.#hub.live();
+  }
+
+  #reportFeatures({ features = [], channel_bytes = 0 }: Config): void {
+    const [channels, clipboard] = [features.includes("rfb/channels"), features.includes("rfb/clipboard")];
+    this.#report({ type: "features", channelBytes: channels ? channel_bytes : 0, clipboard });
   }
 
   get #videoOffer(): Promise<string[]> {

@@ -5,6 +5,7 @@ import { explain, type Failure, type Try } from "../diagnosis";
 import type { ViewerMessage } from "../protocol";
 import type { Target, WayName } from "../ways";
 import type { Attempt } from "./attempt";
+import { Outbox } from "./channels";
 import { Race } from "./race";
 
 export interface Listener {
@@ -30,6 +31,7 @@ export class HubSocket {
   #ratio = 1;
   #race: Race | null = null;
   #hub: Attempt | null = null;
+  #outbox: Outbox;
   #greeted = new Set<Attempt>();
   #liveSince: number | null = null;
   /** This connection has shown a picture; any connection has. */
@@ -50,6 +52,13 @@ export class HubSocket {
 
   constructor(listener: Listener) {
     this.#listener = listener;
+    const waiting = () => this.#hub?.waiting ?? 0;
+    this.#outbox = new Outbox({
+      get waiting() {
+        return waiting();
+      },
+      send: (message) => this.#hub?.send(message),
+    });
   }
 
   open(target: Target, ratio: number): void {
@@ -77,6 +86,11 @@ export class HubSocket {
     const hearers = this.#hub ? [this.#hub] : lasting ? this.#greeted : [];
     for (const attempt of hearers) if (this.#greeted.has(attempt)) attempt.say(message);
     if (message.type === "event" && message.event.type === "show") this.#examine();
+  }
+
+  /** Send a message of the application's after those before it. Lost while there is no connection. */
+  tell(message: string | Uint8Array<ArrayBuffer>): void {
+    if (this.#hub && !this.#outbox.put(message)) console.warn("rfb: a message was left out: 8 MiB wait already");
   }
 
   /** The hub has answered. */
@@ -186,6 +200,7 @@ export class HubSocket {
     this.#probe = undefined;
     this.#waiting = this.#shown = this.#doubted = false;
     this.#greeted.clear();
+    this.#outbox.forget();
     this.#liveSince = this.#hub = null;
     const race = this.#race;
     this.#race = null;

@@ -1,0 +1,99 @@
+// What goes over one connection besides pictures: the application's messages, and large ones of any kind in pieces.
+
+import { assert } from "../assert";
+import { pack, type PieceHeader } from "../protocol";
+
+/** Bytes of a message that is not cut, and of a piece of one that is. */
+const PIECE = 16 * 1024;
+/** Bytes that may wait in the socket before input: what a home's line sends in some 20 ms. */
+const ROOM = 2 * PIECE;
+/** Browsers don't tell when a socket has room again. */
+const LOOK_MS = 5;
+/** Bytes of messages that wait for a hub that doesn't read. */
+const MOST = 8 * 1024 * 1024;
+
+const utf8 = new TextDecoder("utf-8", { fatal: true });
+
+export interface Line {
+  readonly waiting: number;
+  send(message: string | Uint8Array<ArrayBuffer>): void;
+}
+
+/** The application's messages, in order. They wait until the connection has room, so that input does not. */
+export class Outbox {
+  #line: Line;
+  #waiting: (string | Uint8Array<ArrayBuffer>)[] = [];
+  #bytes = 0;
+  #cut = 0;
+  #pieces = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(line: Line) {
+    this.#line = line;
+  }
+
+  /** False, and nothing is sent, where too much waits. */
+  put(message: string | Uint8Array<ArrayBuffer>): boolean {
+    const size = message.length;
+    if (this.#bytes + size > MOST) return false;
+    for (const piece of size > PIECE ? this.#cutUp(message) : [message]) {
+      this.#waiting.push(piece);
+      this.#bytes += piece.length;
+    }
+    this.#send();
+    return true;
+  }
+
+  /** What waits is for a connection that is over. */
+  forget(): void {
+    clearTimeout(this.#timer);
+    this.#waiting = [];
+    this.#bytes = this.#cut = this.#pieces = 0;
+  }
+
+  *#cutUp(message: string | Uint8Array<ArrayBuffer>): Generator<Uint8Array<ArrayBuffer>> {
+    const text = typeof message === "string";
+    const bytes = text ? new TextEncoder().encode(message) : message;
+    const of = ++this.#cut;
+    for (let start = 0; start < bytes.length; start += PIECE) {
+      const last = start + PIECE >= bytes.length;
+      yield pack({ type: "piece", piece: ++this.#pieces, of, text, last }, bytes.subarray(start, start + PIECE));
+    }
+  }
+
+  #send(): void {
+    clearTimeout(this.#timer);
+    while (this.#waiting.length && this.#line.waiting < ROOM) {
+      const message = this.#waiting.shift()!;
+      this.#bytes -= message.length;
+      this.#line.send(message);
+    }
+    if (this.#waiting.length) this.#timer = setTimeout(() => this.#send(), LOOK_MS);
+  }
+}
+
+/** Joins what the hub sends in pieces. */
+export class Inbox {
+  #begun = new Map<number, Uint8Array[]>();
+
+  /** The whole message, if this piece completes it. */
+  take({ of, text, last }: PieceHeader, data: Uint8Array): string | ArrayBuffer | null {
+    const parts = this.#begun.get(of) ?? [];
+    parts.push(data);
+    this.#begun.set(of, parts);
+    if (!last) return null;
+    this.#begun.delete(of);
+    const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+    let end = 0;
+    for (const part of parts) {
+      whole.set(part, end);
+      end += part.length;
+    }
+    assert(whole.length, "the hub sent a message in pieces that is empty");
+    return text ? utf8.decode(whole) : whole.buffer;
+  }
+
+  forget(): void {
+    this.#begun.clear();
+  }
+}
