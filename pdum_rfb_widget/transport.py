@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Protocol, TypeAlias
 from weakref import WeakSet
@@ -14,7 +15,7 @@ from websockets.frames import CloseCode as WebSocketCode
 from websockets.server import ServerProtocol
 
 from .limits import CLOSE_TIMEOUT
-from .protocol import CloseCode, Hello, parse
+from .protocol import CloseCode, Hello, ProtocolError, parse
 from .types import Message
 
 _PING_INTERVAL = 1.0
@@ -119,6 +120,60 @@ class WebSocketTransport:
         except TimeoutError:
             # A peer that doesn't read: the close frame waits behind what it has not taken.
             self._socket.transport.abort()
+
+
+class MemoryTransport:
+    """One end of a `Transport` within an event loop: for tests of what speaks to a hub, and for viewers beside it.
+
+    At most *most* bytes may come in one message. `pair` makes two that lead to each other.
+    """
+
+    ROOM = 2
+    """Messages that the other end may leave unread before `send` waits."""
+
+    def __init__(self, most: int) -> None:
+        self.latency = 0.0
+        self.ended: tuple[int, str] | None = None
+        """Code and reason, once one end has closed it."""
+        self._most = most
+        self._other = self
+        self._came: deque[str | bytes] = deque()
+        self._changed = asyncio.Event()
+
+    @classmethod
+    def pair(cls, most: int) -> tuple[MemoryTransport, MemoryTransport]:
+        """A hub's end, which takes *most* bytes in a message, and a viewer's, which takes any."""
+        hub, viewer = cls(most), cls(1 << 62)
+        hub._other, viewer._other = viewer, hub
+        return hub, viewer
+
+    async def receive(self) -> str | bytes:
+        await self._until(lambda: bool(self._came))
+        if not self._came:
+            raise TransportClosed(str(self.ended))
+        message = self._came.popleft()
+        self._other._changed.set()
+        if len(message) > self._most:
+            raise ProtocolError(CloseCode.OVER_LIMIT, f"a message of a viewer holds at most {self._most} bytes")
+        return message
+
+    async def send(self, message: Message | bytes) -> None:
+        other = self._other
+        await self._until(lambda: len(other._came) < self.ROOM)
+        if self.ended:
+            raise TransportClosed(str(self.ended))
+        other._came.append(b"".join(message) if isinstance(message, tuple) else message)
+        other._changed.set()
+
+    async def close(self, code: int, reason: str) -> None:
+        for end in (self, self._other):
+            end.ended = end.ended or (int(code), reason)
+            end._changed.set()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not (condition() or self.ended):
+            self._changed.clear()
+            await self._changed.wait()
 
 
 class OpeningTransport:
