@@ -1,0 +1,146 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { channelMessage, type Header, isCursor, pack, type PieceHeader, unpack } from "../src/protocol";
+import { Attempt, type AttemptListener } from "../src/worker/attempt";
+import { Inbox, Outbox } from "../src/worker/channels";
+import { memory, MemoryTransport } from "./memory";
+
+const K = 1024;
+const nothing = { opened() {}, heard() {}, closed() {} };
+
+function opened(message: string | Uint8Array<ArrayBuffer>): [Header, Uint8Array<ArrayBuffer>] {
+  if (typeof message === "string") throw new Error(`a text: ${message.slice(0, 40)}`);
+  return unpack(message.buffer);
+}
+
+function joined(messages: (string | Uint8Array<ArrayBuffer>)[]): (string | ArrayBuffer)[] {
+  const inbox = new Inbox();
+  return messages.flatMap((message) => {
+    if (typeof message === "string") return [message];
+    const [header, data] = opened(message);
+    const whole = header.type === "piece" ? inbox.take(header as PieceHeader, data) : message.buffer;
+    return whole === null ? [] : [whole];
+  });
+}
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+describe("Outbox", () => {
+  it("sends what is short as it is, and what is long in pieces that make the same again", () => {
+    const line = new MemoryTransport(nothing);
+    const outbox = new Outbox(line);
+    const text = JSON.stringify("\u2603".repeat(20 * K));
+    const bytes = new Uint8Array(100 * K).map((_, i) => i * 7);
+    for (const message of ["short", text, bytes]) expect(outbox.put(message)).toBe(true);
+    for (let round = 0; round < 20; round++) {
+      line.drain();
+      vi.advanceTimersByTime(5);
+    }
+    expect(Math.max(...line.sent.map(({ length }) => length))).toBeLessThan(17 * K);
+    const [first, second, third] = joined(line.sent);
+    expect([first, second]).toEqual(["short", text]);
+    expect(new Uint8Array(third as ArrayBuffer)).toEqual(bytes);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it("leaves the connection room: what is sent past it waits for two pieces at most", () => {
+    const line = new MemoryTransport(nothing);
+    const outbox = new Outbox(line);
+    outbox.put(new Uint8Array(1000 * K));
+    expect(line.waiting).toBeLessThan(34 * K);
+    vi.advanceTimersByTime(1000);
+    expect(line.sent.length).toBe(2);
+  });
+
+  it("takes no more than 8 MiB for a hub that does not read, and all again for the next connection", () => {
+    const line = new MemoryTransport(nothing);
+    const outbox = new Outbox(line);
+    const taken = Array.from({ length: 10 }, () => outbox.put(new Uint8Array(1000 * K)));
+    expect(taken).toEqual([...Array(8).fill(true), false, false]);
+    outbox.forget();
+    line.drain();
+    line.sent = [];
+    expect(outbox.put("fresh")).toBe(true);
+    vi.advanceTimersByTime(100);
+    expect(line.sent).toEqual(["fresh"]);
+  });
+});
+
+describe("Inbox", () => {
+  const piece = (of: number, last: boolean, text = false): PieceHeader => ({ type: "piece", piece: 1, of, text, last });
+
+  it("joins the pieces of several messages that come in turns", () => {
+    const inbox = new Inbox();
+    const snowman = new TextEncoder().encode("\u2603");
+    expect(inbox.take(piece(1, false), new Uint8Array([1, 2]))).toBe(null);
+    expect(inbox.take(piece(2, false, true), snowman.subarray(0, 1))).toBe(null);
+    expect(inbox.take(piece(1, true), new Uint8Array([3]))).toEqual(new Uint8Array([1, 2, 3]).buffer);
+    expect(inbox.take(piece(2, true, true), snowman.subarray(1))).toBe("\u2603");
+  });
+
+  it("knows nothing of a connection before", () => {
+    const inbox = new Inbox();
+    inbox.take(piece(1, false), new Uint8Array([1]));
+    inbox.forget();
+    expect(inbox.take(piece(1, true), new Uint8Array([2]))).toEqual(new Uint8Array([2]).buffer);
+  });
+});
+
+describe("channelMessage", () => {
+  it("is JSON for what JSON can say, and else the bytes with a header", () => {
+    expect(channelMessage("a.b", { x: [1, null] }, 100)).toBe('{"type":"message","channel":"a.b","data":{"x":[1,null]}}');
+    const view = new Uint8Array([9, 1, 2, 9]).subarray(1, 3);
+    const [header, data] = opened(channelMessage("a", view, 100));
+    expect([header, [...data]]).toEqual([{ type: "message", channel: "a" }, [1, 2]]);
+  });
+
+  it("refuses what has no name, is no JSON, or is too long", () => {
+    expect(() => channelMessage("a/b", 1, 100)).toThrow(/a channel's name is .* not "a\/b"/);
+    expect(() => channelMessage("a", undefined, 100)).toThrow(/what JSON can say, not undefined/);
+    expect(() => channelMessage("a", "\u2603".repeat(33), 100)).toThrow(/at most 100 bytes, not 101/);
+  });
+});
+
+it("takes a keyword for a cursor, and nothing that names an address", () => {
+  const cursors = ["crosshair", "nw-resize", null, "url(http://a/b), auto", "", 3, undefined];
+  expect(cursors.map((cursor) => isCursor({ type: "cursor", cursor } as Header))).toEqual([true, true, true, false, false, false, false]);
+});
+
+describe("Attempt over any transport", () => {
+  function attempt(proof: boolean) {
+    const made: MemoryTransport[] = [];
+    const log: unknown[] = [];
+    const listener: AttemptListener = {
+      greet: (attempt) => attempt.say({ type: "hello", supported: [], device_pixel_ratio: 1, token: "t" }),
+      won: () => log.push("won"),
+      heard: (data) => log.push(data),
+      ended: (_, end) => log.push(end),
+    };
+    const target = { ways: [], stream: "s", hubId: "", hubKey: "", token: "t" };
+    const one = new Attempt({ name: "url", url: "ws://x/s", proof }, target, listener, memory(made));
+    return { one, log, transport: made[0]! };
+  }
+
+  it("greets, wins with a config, hears text and bytes in order, and tells code and reason of the end", () => {
+    const { log, transport } = attempt(false);
+    transport.listener.opened();
+    expect(transport.sent).toEqual(['{"type":"hello","supported":[],"device_pixel_ratio":1,"token":"t"}']);
+    const config = '{"type":"config","transport":"image","width":1,"height":1}';
+    const bytes = pack({ type: "message", channel: "a" }, new Uint8Array(1)).buffer;
+    for (const message of [config, bytes, "{}"]) transport.listener.heard(message);
+    transport.listener.closed(4429, "too slow");
+    expect(log).toEqual(["won", config, bytes, "{}", { fault: "closed", code: 4429, reason: "too slow" }]);
+    expect(transport.closed).toBe(true);
+  });
+
+  it("says its token to nobody that has not proved itself, and nothing once it was left", () => {
+    const { one, log, transport } = attempt(true);
+    transport.listener.opened();
+    expect(transport.sent.join()).not.toContain("token");
+    one.leave("another way was faster");
+    one.say({ type: "decoder_reset" });
+    expect(transport.sent.length).toBe(1);
+    expect(transport.closed).toBe(true);
+    expect(log).toEqual([]);
+  });
+});
