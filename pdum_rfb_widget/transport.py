@@ -28,7 +28,11 @@ class TransportClosed(Exception):
 
 
 class Transport(Protocol):
-    """One viewer's two-way channel. All methods are called on the hub's loop."""
+    """One viewer's connection: whole messages both ways, in order. All methods are called on the hub's loop.
+
+    Which of what waits goes first, and in which pieces, is decided before, by `channels.Outbox`: so that another
+    transport needs to know nothing of channels, and sessions nothing of it.
+    """
 
     @property
     def latency(self) -> float:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pdum_rfb_widget.adaptive import LOCAL_FAST, Link
 from pdum_rfb_widget.channels import SHORT, Inbox, Outbox, pieces_of, size_of
-from pdum_rfb_widget.protocol import CloseCode, ProtocolError, pack_binary_message, unpack_binary_message
+from pdum_rfb_widget.protocol import CloseCode, ProtocolError, pack_binary_message, parse, unpack_binary_message
 from pdum_rfb_widget.types import Message
 
 K = 1024
@@ -268,6 +271,21 @@ def test_a_malformed_piece_is_4400(message: bytes) -> None:
     with pytest.raises(ProtocolError) as refused:
         Inbox(100_000).take(message)
     assert refused.value.code == CloseCode.MALFORMED
+
+
+values = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["message", "piece", "a"])
+headers = st.dictionaries(st.sampled_from(["type", "channel", "of", "last", "text"]), values)
+payloads = st.binary(max_size=60)
+pieces = st.builds(piece, st.integers(0, 3), payloads, last=st.booleans())
+
+
+@given(st.lists(payloads | pieces | st.builds(pack_binary_message, headers, payloads)))
+def test_whatever_a_viewer_sends_is_understood_or_refused(messages: list[bytes]) -> None:
+    inbox = Inbox(1000)
+    with contextlib.suppress(ProtocolError):
+        for message in messages:
+            if (whole := inbox.take(message)) is not None:
+                parse(whole, binary=True)
 
 
 def test_a_text_that_was_cut_is_the_text() -> None:

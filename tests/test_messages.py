@@ -336,6 +336,18 @@ def test_on_a_slow_link_a_message_overtakes_the_rest_of_a_picture_which_arrives_
                 assert order.count("piece") > 10
 
 
+def test_a_base_viewer_gets_whole_pictures_on_the_slowest_link() -> None:
+    display = rfb.serve(300, 200, port=0, quality="lossless", still_after=None)
+    with SlowLink(display.port, 1.25e6) as link, RawViewer(display, "image/png") as viewer:
+        viewer.connect(f"ws://127.0.0.1:{link.port}/{display.name}")
+        viewer.greet()
+        for seed in range(4):
+            display.publish(noise(seed, 200, 300))
+            assert viewer.see()[0]["type"] == "image_frame"
+        (figures,) = display.status()["clients"]
+        assert 0 < figures["link_bps"] < 1e8, "it was seen to be slow"
+
+
 def watch_picture(viewer: RawViewer, display: rfb.Display) -> list[str]:
     """The kinds of what comes until a picture is there, which a message is sent behind as soon as it has begun."""
     order: list[str] = []

@@ -14,9 +14,11 @@ from pdum_rfb_widget.protocol import (
     CloseCode,
     DecoderReset,
     Event,
+    Got,
     Hello,
     ProtocolError,
     RequestKeyframe,
+    Said,
     SetViewport,
     UnsupportedClient,
     config_message,
@@ -42,6 +44,10 @@ def test_every_client_message_is_understood() -> None:
     assert parse('{"type":"ack","seq":3,"decode_queue_size":1,"displayed":true}') == Ack(3, 1, None)
     assert parse('{"type":"request_keyframe","reason":"lost"}') == RequestKeyframe("lost")
     assert parse('{"type":"decoder_reset"}') == DecoderReset()
+    assert parse('{"type":"message","channel":"a","data":[1]}') == Said("a", [1])
+    assert parse(pack_binary_message({"type": "message", "channel": "a"}, b"xy"), binary=True) == Said("a", b"xy")
+    assert parse('{"type":"got","piece":7}') == Got(7)
+    assert parse('{"type":"event","event":{"type":"paste","text":"a"}}') == Event({"type": "paste", "text": "a"})
     assert parse('{"type":"event","event":{"type":"key_down","key":"a"}}') == Event({"type": "key_down", "key": "a"})
 
 
@@ -91,6 +97,14 @@ def test_unknown_types_and_fields_are_ignored() -> None:
         '{"type":"event","event":{"type":"pointer_move","x":1,"y":1,"touches":{"1":{"x":"a"}}}}',
         '{"type":"event","event":{"type":"key_down","key":"a","modifiers":["Hyper"]}}',
         '{"type":"event","event":{"type":"wheel","dx":0}}',
+        '{"type":"event","event":{"type":"paste"}}',
+        '{"type":"event","event":{"type":"paste","text":"' + "x" * 10_001 + '"}}',
+        '{"type":"message","channel":"a"}',
+        '{"type":"message","channel":"a/b","data":1}',
+        '{"type":"message","data":1}',
+        '{"type":"message","channel":"a","data":NaN}',
+        '{"type":"got"}',
+        '{"type":"got","piece":-1}',
     ],
 )
 def test_malformed_is_refused_with_4400_and_words(message: Any) -> None:
