@@ -295,6 +295,8 @@ class Broadcast:
             self._record(options)
         for viewer in self.viewers:
             viewer.session.reconfigured(redraw=options.alpha != before.alpha)
+            if options.clipboard != before.clipboard:
+                viewer.announce()
         self._video.step()
         self._sizing = Sizing(options)
         self.heed_sizes()
@@ -495,6 +497,12 @@ class Viewer:
     def wake(self) -> None:
         """There may be something new to send."""
         self._something_new.set()
+
+    def announce(self) -> None:
+        """Say the stream's config again, where it has changed."""
+        assert self._stream
+        self._outbox.show(self.session.greet(*self._stream.size))
+        self.wake()
 
     def tell(self, message: Message, channel: str, *, latest: bool) -> None:
         """Send *message* as soon as the connection takes it. A viewer that reads too slowly for that is closed."""

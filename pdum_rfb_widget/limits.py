@@ -44,8 +44,7 @@ class Limits:
     channel_bytes: int = 1024 * 1024
     """Of one message of an application's channel, either way. A picture's worth; what is larger is better fetched."""
     channel_queue: int = 8 * 1024 * 1024
-    """Bytes of such messages that wait: for one viewer that doesn't read, and of a display's viewers for its handlers.
-    A reliable channel can't leave any out, so a viewer that is behind by more is closed."""
+    """Bytes of such messages that wait for one viewer. None may be left out, so who is further behind is closed."""
     queued_messages: int = 16
     """Of one viewer, read from its socket and not yet looked at: then the socket waits."""
 

@@ -13,9 +13,11 @@ from hosts import read_canvas, wait_for
 from pages import show, texture, wait_for_events
 from playwright.sync_api import Page
 from relay import SlowLink
-from viewers import RawViewer, closed, grey
+from viewers import RawViewer, closed, grey, value_of
 
 import pdum_rfb_widget as rfb
+from pdum_rfb_widget import encoding
+from pdum_rfb_widget.adaptive import LOCAL_FAST
 from pdum_rfb_widget.protocol import pack_binary_message, unpack_binary_message
 from pdum_rfb_widget.types import CURSORS
 
@@ -336,6 +338,29 @@ def test_on_a_slow_link_a_message_overtakes_the_rest_of_a_picture_which_arrives_
                 assert order.count("piece") > 10
 
 
+def test_a_message_does_not_wait_for_a_picture_that_is_being_encoded(
+    display: rfb.Display, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, held = threading.Event(), threading.Event()
+    encode = encoding.encode_image
+
+    def slowly(*arguments: Any) -> Any:
+        begun.set()
+        assert held.wait(20)
+        return encode(*arguments)
+
+    monkeypatch.setattr(encoding, "encode_image", slowly)
+    with RawViewer(display, *OURS) as viewer:
+        viewer.greet()
+        display.publish(grey(5))
+        assert begun.wait(10)
+        for number in range(3):
+            display.send("a", number)
+            assert viewer.hear("message")["data"] == number
+        held.set()
+        assert value_of(viewer.see()[1]) == 5
+
+
 def test_a_base_viewer_gets_whole_pictures_on_the_slowest_link() -> None:
     display = rfb.serve(300, 200, port=0, quality="lossless", still_after=None)
     with SlowLink(display.port, 1.25e6) as link, RawViewer(display, "image/png") as viewer:
@@ -376,15 +401,18 @@ def watch_picture(viewer: RawViewer, display: rfb.Display) -> list[str]:
 def test_no_picture_is_cut_for_this_machines_own_page(page: Page) -> None:
     display = rfb.serve(600, 400, port=0, quality="lossless")
     frames: list[Any] = []
+    rates: list[float] = []
     page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: frames.append(frame)))
     canvas = show(page, display, mainThreadPresent=True)
     for seed in range(5):
         pixels = noise(seed)
         display.publish(pixels)
         wait_for(lambda wanted=pixels: np.array_equal(read_canvas(canvas), wanted), "the picture")
+        rates += [client["link_bps"] / 8 for client in display.status()["clients"]]
     binary = [frame for frame in frames if isinstance(frame, bytes)]
     assert binary
-    assert not [frame for frame in binary if unpack_binary_message(frame)[0]["type"] == "piece"]
+    cut = [frame for frame in binary if unpack_binary_message(frame)[0]["type"] == "piece"]
+    assert not cut or min(filter(None, rates)) < LOCAL_FAST, "but where a busy machine is as slow as a far one"
 
 
 # In Chromium ----------------------------------------------------------------------------------------------------------
@@ -580,6 +608,17 @@ def test_without_clipboard_nothing_is_written_and_no_paste_is_told(page: Page, d
         viewer.say(type="event", event={"type": "paste", "text": "pushed"})
         viewer.say(type="event", event={"type": "focus_in"})
         assert "paste" not in {event["type"] for event in wait_for_events(display, "focus_in")}
+
+
+def test_a_clipboard_that_is_allowed_while_the_stream_runs_is_told_at_once(display: rfb.Display) -> None:
+    with RawViewer(display, *OURS, "rfb/clipboard") as viewer:
+        assert viewer.greet()["features"] == ["rfb/channels"]
+        display.configure(clipboard=True)
+        assert viewer.hear("config")["features"] == ["rfb/channels", "rfb/clipboard"]
+        display.set_clipboard("text")
+        assert viewer.hear("clipboard")["text"] == "text"
+        viewer.say(type="event", event={"type": "paste", "text": "back"})
+        assert wait_for_events(display, "paste")[-1]["text"] == "back"
 
 
 def test_only_those_whose_input_counts_get_a_clipboard_unless_they_are_named() -> None:
