@@ -154,12 +154,14 @@ export class RemoteFramebufferView {
   /**
    * Tell the application: bytes (a buffer, or a view of one), or what JSON can say; `display.on_message` gets it. What is
    * sent on one channel arrives in that order, or not at all where the connection is lost. False while there is none.
-   * Throws for what can't be sent: too long (1 MiB, unless the hub says else), no name, or no JSON.
+   * With `latest` it replaces one that was sent so and still waits: for what only counts while it is new. Throws for what
+   * can't be sent: too long (1 MiB, unless the hub says else), no name, or no JSON.
    */
-  send(channel: string, data: unknown): boolean {
+  send(channel: string, data: unknown, { latest = false } = {}): boolean {
     const { channelBytes } = this.#features;
     if (!channelBytes) return false;
-    this.#engine.post({ type: "tell", message: channelMessage(channel, data, channelBytes) });
+    const message = channelMessage(channel, data, channelBytes);
+    this.#engine.post({ type: "tell", message, latestOf: latest ? channel : "" });
     return true;
   }
 

@@ -52,6 +52,22 @@ describe("Outbox", () => {
     expect(line.sent.length).toBe(2);
   });
 
+  it("sends the latest of a channel in place of what still waits, and finishes what has begun", () => {
+    const line = new MemoryTransport(nothing);
+    const outbox = new Outbox(line);
+    const full = () => (line.waiting = 1000 * K);
+    outbox.put("x".repeat(20 * K), "a");
+    full();
+    for (const message of ["old", "older", "newest"]) outbox.put(message, "a");
+    outbox.put("kept");
+    outbox.put("other", "b");
+    for (let round = 0; round < 5; round++) {
+      line.drain();
+      vi.advanceTimersByTime(5);
+    }
+    expect(joined(line.sent)).toEqual(["x".repeat(20 * K), "newest", "kept", "other"]);
+  });
+
   it("takes no more than 8 MiB for a hub that does not read, and all again for the next connection", () => {
     const line = new MemoryTransport(nothing);
     const outbox = new Outbox(line);

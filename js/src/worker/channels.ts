@@ -19,10 +19,19 @@ export interface Line {
   send(message: string | Uint8Array<ArrayBuffer>): void;
 }
 
+interface Waiting {
+  size: number;
+  /** The channel of which it is the latest; empty for one that may not be left out. */
+  latestOf: string;
+  begun: boolean;
+  /** What of it is still to be sent. */
+  rest: Generator<string | Uint8Array<ArrayBuffer>>;
+}
+
 /** The application's messages, in order. They wait until the connection has room, so that input does not. */
 export class Outbox {
   #line: Line;
-  #waiting: (string | Uint8Array<ArrayBuffer>)[] = [];
+  #waiting: Waiting[] = [];
   #bytes = 0;
   #cut = 0;
   #pieces = 0;
@@ -32,14 +41,14 @@ export class Outbox {
     this.#line = line;
   }
 
-  /** False, and nothing is sent, where too much waits. */
-  put(message: string | Uint8Array<ArrayBuffer>): boolean {
+  /** With *latestOf* it replaces what waits as the latest of that channel. False, and it isn't sent, where too much waits. */
+  put(message: string | Uint8Array<ArrayBuffer>, latestOf = ""): boolean {
     const size = message.length;
+    const older = this.#waiting.find((one) => latestOf && one.latestOf === latestOf && !one.begun);
+    if (older) this.#remove(older);
     if (this.#bytes + size > MOST) return false;
-    for (const piece of size > PIECE ? this.#cutUp(message) : [message]) {
-      this.#waiting.push(piece);
-      this.#bytes += piece.length;
-    }
+    this.#waiting.push({ size, latestOf, begun: false, rest: this.#cutUp(message) });
+    this.#bytes += size;
     this.#send();
     return true;
   }
@@ -51,7 +60,8 @@ export class Outbox {
     this.#bytes = this.#cut = this.#pieces = 0;
   }
 
-  *#cutUp(message: string | Uint8Array<ArrayBuffer>): Generator<Uint8Array<ArrayBuffer>> {
+  *#cutUp(message: string | Uint8Array<ArrayBuffer>): Generator<string | Uint8Array<ArrayBuffer>> {
+    if (message.length <= PIECE) return yield message;
     const text = typeof message === "string";
     const bytes = text ? new TextEncoder().encode(message) : message;
     const of = ++this.#cut;
@@ -64,11 +74,18 @@ export class Outbox {
   #send(): void {
     clearTimeout(this.#timer);
     while (this.#waiting.length && this.#line.waiting < ROOM) {
-      const message = this.#waiting.shift()!;
-      this.#bytes -= message.length;
-      this.#line.send(message);
+      const first = this.#waiting[0]!;
+      first.begun = true;
+      const { value, done } = first.rest.next();
+      if (done) this.#remove(first);
+      else this.#line.send(value);
     }
     if (this.#waiting.length) this.#timer = setTimeout(() => this.#send(), LOOK_MS);
+  }
+
+  #remove(one: Waiting): void {
+    this.#waiting.splice(this.#waiting.indexOf(one), 1);
+    this.#bytes -= one.size;
   }
 }
 

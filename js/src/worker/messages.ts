@@ -12,8 +12,8 @@ export type Command =
   | { type: "probe"; probes: Probe[] }
   | { type: "offer"; video: string[] }
   | { type: "say"; message: ViewerMessage }
-  /** The application's, as it goes. */
-  | { type: "tell"; message: string | Uint8Array<ArrayBuffer> }
+  /** The application's, as it goes; see `Outbox.put`. */
+  | { type: "tell"; message: string | Uint8Array<ArrayBuffer>; latestOf: string }
   | { type: "retry" }
   /** The page is back: from sleep, from being offline, or from the background. */
   | { type: "wake" }

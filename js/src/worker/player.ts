@@ -109,7 +109,7 @@ export class Player {
       case "say":
         return this.#hub.say(command.message);
       case "tell":
-        return this.#hub.tell(command.message);
+        return this.#hub.tell(command.message, command.latestOf);
       case "close":
         clearInterval(this.#beat);
         this.#hub.end();

@@ -89,8 +89,8 @@ export class HubSocket {
   }
 
   /** Send a message of the application's after those before it. Lost while there is no connection. */
-  tell(message: string | Uint8Array<ArrayBuffer>): void {
-    if (this.#hub && !this.#outbox.put(message)) console.warn("rfb: a message was left out: 8 MiB wait already");
+  tell(message: string | Uint8Array<ArrayBuffer>, latestOf: string): void {
+    if (this.#hub && !this.#outbox.put(message, latestOf)) console.warn("rfb: a message was left out: 8 MiB wait already");
   }
 
   /** The hub has answered. */
