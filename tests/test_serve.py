@@ -417,13 +417,13 @@ def test_a_taken_over_stream_with_a_still_due_costs_nothing_until_its_next_frame
         rfb.serve(8, 8, name="scene")
         (watched,) = old._stream.viewers
         turns: list[bool] = []
-        send_next = watched._send_next
+        plan = watched._plan
 
         async def counted(now: float) -> bool:
-            turns.append(await send_next(now))
+            turns.append(await plan(now))
             return turns[-1]
 
-        watched._send_next = counted  # type: ignore[method-assign]
+        watched._plan = counted  # type: ignore[method-assign]
         viewer.say(type="event", event={"type": "key_down", "key": "x"})
         with pytest.raises(TimeoutError):
             viewer.see(timeout=0.3)
