@@ -135,6 +135,8 @@ class Link:
     """Seconds there and back for nothing at all: the least that was measured."""
     draw_seconds: dict[Kind, float] = field(default_factory=dict)
     """Seconds the viewer takes to decode and draw a pixel."""
+    last_rate: float = 0.0
+    """What `rate` was when there was one: a pause makes no link faster."""
     _rates: deque[tuple[float, float]] = field(default_factory=deque)
     _tokens: float = math.inf
     _unlimited: bool = False
@@ -154,9 +156,9 @@ class Link:
     def narrow(self) -> float:
         """Bytes a second that large messages hold up others for; infinite on a local link that was not seen to be
         slow, as a forwarded port may be."""
-        if self.local and not 0 < self.rate < LOCAL_FAST:
+        if self.local and not 0 < self.last_rate < LOCAL_FAST:
             return math.inf
-        return self.rate or self._limited()
+        return self.last_rate or self._limited()
 
     def draws(self, kind: Kind, pixels: float) -> float:
         """How many frames of so many *pixels* a second the viewer can draw."""
@@ -207,6 +209,7 @@ class Link:
         # The last goes too: after a bad moment messages may be too small to show that it is over.
         while self._rates and self._rates[0][0] < now - _RATE_WINDOW:
             self._rates.popleft()
+        self.last_rate = self.rate or self.last_rate
 
     # What may be sent -------------------------------------------------------------------------------------------------
 

@@ -171,7 +171,7 @@ def pieces_of(link: Link) -> tuple[float, float]:
     if math.isinf(rate):
         return math.inf, math.inf
     piece = max(SHORT, PIECE_SECONDS * rate)
-    if not (link.rate and math.isfinite(link.latency)):
+    if not (link.last_rate and math.isfinite(link.latency)):
         return piece, math.inf  # a guess must not hold up a link that may be faster
     return piece, PIECES_ON_THE_WAY * piece + link.latency * rate
 

@@ -211,6 +211,15 @@ def test_a_quick_link_of_this_machine_is_never_cut_up_and_a_slow_one_is() -> Non
     assert (piece, most) == (pytest.approx(0.02 * 1.25e6), pytest.approx(0.08 * 1.25e6))
 
 
+def test_a_link_that_was_slow_is_so_after_a_pause_until_it_is_seen_to_be_quick() -> None:
+    forwarded = link(local=True, rate=1.25e6)
+    forwarded.acknowledged(100, 1, "exact", 0.02, None, 100.0)
+    assert forwarded.rate == 0
+    assert pieces_of(forwarded)[0] == pytest.approx(0.02 * 1.25e6)
+    forwarded.acknowledged(1 << 20, 1, "exact", 0.04, None, 101.0)
+    assert pieces_of(forwarded) == (math.inf, math.inf)
+
+
 def test_a_piece_is_what_a_link_takes_in_20_ms_and_16_kb_at_least() -> None:
     assert pieces_of(link(local=False, rate=100e6))[0] == pytest.approx(2e6)
     assert pieces_of(link(local=False, rate=1e4))[0] == SHORT

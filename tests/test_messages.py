@@ -323,12 +323,8 @@ def noise(seed: int, height: int = 400, width: int = 600) -> np.ndarray[Any, np.
 
 def test_on_a_slow_link_a_message_overtakes_the_rest_of_a_picture_which_arrives_whole() -> None:
     display = rfb.serve(600, 400, port=0, quality="lossless", still_after=None)
-    with (
-        SlowLink(display.port, 1.25e6) as link,
-        RawViewer(
-            display, *OURS, "rfb/tiles", url=f"ws://127.0.0.1:{link.port}/default", token=display.server.token
-        ) as viewer,
-    ):
+    with SlowLink(display.port, 1.25e6) as link, RawViewer(display, *OURS, "rfb/tiles") as viewer:
+        viewer.connect(f"ws://127.0.0.1:{link.port}/{display.name}")
         viewer.greet()
         for seed in range(3):  # the first tells how fast the link is
             display.publish(noise(seed))
