@@ -161,12 +161,12 @@ class MemoryTransport:
             raise ProtocolError(CloseCode.OVER_LIMIT, f"a message of a viewer holds at most {self._most} bytes")
         return message
 
-    async def send(self, message: Message | bytes) -> None:
+    async def send(self, data: Message | bytes) -> None:
         other = self._other
         await self._until(lambda: len(other._came) < self.ROOM)
         if self.ended:
             raise TransportClosed(str(self.ended))
-        other._came.append(b"".join(message) if isinstance(message, tuple) else message)
+        other._came.append(b"".join(data) if isinstance(data, tuple) else data)
         other._changed.set()
 
     async def close(self, code: int, reason: str) -> None:
