@@ -24,13 +24,13 @@ from .auth import Principal
 from .damage import Mask, TileMap
 from .encoding import Encoding
 from .frames import Frame, FrameStore, Outcome
-from .limits import ACK_TIMEOUT, Allowance, Limits
+from .limits import ACK_TIMEOUT, MESSAGE_COST, Allowance, Limits
 from .protocol import CloseCode, ProtocolError
 from .recorder import Recorder
 from .scene import Plan, Scene
 from .session import Message, Session
 from .sizing import Sizing, Target
-from .transport import Transport, TransportClosed
+from .transport import TOO_MUCH, Transport, TransportClosed
 from .types import (
     ColorSpace,
     DownscaleHint,
@@ -492,8 +492,8 @@ class Viewer:
     async def _read(self) -> None:
         while True:
             message = await self._transport.receive()
-            if not self._allowance.spend(len(message), self._clock()):
-                raise ProtocolError(CloseCode.OVER_LIMIT, "the viewer sends more than it may for long")
+            if not self._allowance.spend(len(message) + MESSAGE_COST, self._clock()):
+                raise ProtocolError(CloseCode.OVER_LIMIT, TOO_MUCH)
             was_open = self.session.selection is not None
             was_seen = self.session.visible, self.session.viewport
             if latency := self._transport.latency:

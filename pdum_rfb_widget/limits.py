@@ -21,6 +21,9 @@ ACK_TIMEOUT = 30.0
 CLOSE_TIMEOUT = 2.0
 """Seconds for a viewer to take its close before the connection is cut."""
 
+MESSAGE_COST = 200
+"""Bytes that a message counts as beyond its own: the shortest take as long to be read as ones of that length."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -36,11 +39,13 @@ class Limits:
     viewers_per_hub: int = 256
     """Of all streams together."""
     handshakes: int = 64
-    """Connections that have not said hello yet. A page opens one, and says it at once."""
+    """Connections that have not said hello yet, and as many that have not ended their HTTP request. A page opens one,
+    and says it at once."""
     message_bytes: int = 64 * 1024
     """Of one message of a viewer. The longest without a clipboard is a hello, of 1 KiB."""
     bytes_per_second: int = 512 * 1024
-    """That a viewer may send for long; for a moment four times as many. A mouse of 1000 Hz sends 200 KB."""
+    """That a viewer may send for long; for a moment four times as many. Each message counts as `MESSAGE_COST` more: a
+    mouse of 1000 Hz costs 400 KB."""
     queued_messages: int = 16
     """Of one viewer, read from its socket and not yet looked at: then the socket waits."""
 

@@ -287,7 +287,7 @@ class Server:
         limits = self.limits
         return dict(
             process_request=partial(self.process_request, by_route=by_route),
-            create_connection=partial(LimitedConnection, most=limits.message_bytes),
+            create_connection=partial(LimitedConnection, limits=limits),
             compression=None,  # pixels are compressed already: 5 ms for 200 KB, and nothing gained
             max_size=limits.message_bytes,
             max_queue=limits.queued_messages,
