@@ -18,6 +18,9 @@ PROBE_AFTER = 2.0
 ACK_TIMEOUT = 30.0
 """Seconds without an acknowledgement after which a viewer is closed."""
 
+ENCODE_TIMEOUT = 30.0
+"""Seconds for an encoder to return: as long as a viewer may take for what it was sent."""
+
 CLOSE_TIMEOUT = 2.0
 """Seconds for a viewer to take its close before the connection is cut."""
 
