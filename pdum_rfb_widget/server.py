@@ -282,7 +282,7 @@ class Server:
     @property
     def private(self) -> bool:
         """It listens on a unix socket that only this user's processes reach."""
-        return bool(self._socket)
+        return os.path.exists(self._socket)  # what sweeps folders of temporary files may have taken it
 
     def _settings(self, *, by_route: bool = False) -> dict[str, Any]:
         limits = self.limits

@@ -275,7 +275,9 @@ def test_a_port_that_is_taken_is_said_and_the_streams_there_are_go_on(
 def test_a_unix_socket_that_was_removed_is_said_by_the_route_and_hurts_nobody_else(
     display: rfb.Display, other_goes_on: Goes, caplog: pytest.LogCaptureFixture
 ) -> None:
+    assert display.status()["unix_socket"]
     os.unlink(display.server._socket)
+    assert not display.status()["unix_socket"]
 
     async def ask() -> None:
         found = runtime.find(display.server.hub_id)
@@ -334,7 +336,7 @@ async def come_and_go(display: rfb.Display, times: int) -> None:
     visit = Visit("/default", {}, ("127.0.0.1", 1))
     for _ in range(times // 8):
         inside = [Inside(display.server.token) for _ in range(8)]
-        await asyncio.gather(*(display.server.receive(transport, visit) for transport in inside))
+        await asyncio.gather(*(display.server._door.receive(transport, visit) for transport in inside))
 
 
 def test_ten_thousand_viewers_that_come_and_go_leave_nothing(display: rfb.Display) -> None:
