@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import av  # noqa: F401  # so that it is there before the memory is measured
 import numpy as np
 import psutil
 from hosts import wait_for
@@ -169,14 +170,17 @@ def soak(seconds: float = 600, viewers: int = 20) -> Report:
     displays = [server.add_stream(name, *SIZES[0], record_events=True, **options) for name, options in STREAMS.items()]
     before = count_all(server)
     publishers = [Publisher(display, seed) for seed, display in enumerate(displays)]
-    address = displays[0].ws_url.rpartition("/")[0], server.token, server.view_token, str(viewers)
+    address = displays[0].ws_url.rpartition("/")[0], server.token, server.view_token, viewers
     crowd = subprocess.Popen(
-        [sys.executable, __file__, "viewers", *address],
+        [sys.executable, __file__, "viewers"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
+    assert crowd.stdin
+    crowd.stdin.write(json.dumps(address) + "\n")
+    crowd.stdin.flush()
     try:
         _measure(report, seconds)
         report.frames = sum(publisher.frames for publisher in publishers)
@@ -332,9 +336,9 @@ class Crowd:
             await self.take(socket, canvas)
 
 
-async def crowd_of(count: int, *address: str) -> None:
+async def crowd_of(base: str, token: str, view_token: str, count: int) -> None:
     """*count* viewers until a line says where the last pictures are; then, in a line, how near they came."""
-    crowd = Crowd(*address)
+    crowd = Crowd(base, token, view_token)
     visitors = [asyncio.ensure_future(crowd.visitor(number)) for number in range(count)]
     path = (await asyncio.to_thread(sys.stdin.readline)).strip()
     crowd.last.set()
@@ -364,8 +368,7 @@ def _error(wanted: Any, stream: str, kind: tuple[str, ...], canvas: ModelCanvas)
 
 def main() -> None:
     if sys.argv[1:2] == ["viewers"]:
-        base, token, view_token, count = sys.argv[2:]
-        asyncio.run(crowd_of(int(count), base, token, view_token))
+        asyncio.run(crowd_of(*json.loads(sys.stdin.readline())))
         return
     report = soak(*map(int, sys.argv[1:]))
     print(report)

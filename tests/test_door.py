@@ -410,6 +410,16 @@ def test_who_sends_more_than_it_may_for_long_is_4429(send: Callable[[RawViewer],
         assert closed(viewer) == (4429, "the viewer sends more than it may for long")
 
 
+def test_who_says_very_little_very_often_is_4429() -> None:
+    display = limited(bytes_per_second=20_000)
+    with RawViewer(display) as viewer:
+        viewer.greet()
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(1000):
+                viewer.socket.send('{"type":"?"}')  # 18 KB in all, where 80 would do
+        assert closed(viewer) == (4429, "the viewer sends more than it may for long")
+
+
 def test_an_allowance_comes_back_with_time_and_never_grows_beyond_its_burst() -> None:
     allowance = Allowance(100, 0)
     assert allowance.spend(400, 0), "four seconds' worth at once"

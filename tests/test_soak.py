@@ -7,7 +7,7 @@ from soak import soak
 
 def test_viewers_of_all_kinds_come_and_go_and_nothing_is_left_of_them() -> None:
     report = soak(seconds=30, viewers=12)
-    assert report.connections > 50, report
+    assert report.connections > 20, report
     assert report.changes > 3, report
     assert not report.wrong, report
     assert not report.leaked, report
