@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
+from weakref import WeakSet
 
 import av  # noqa: F401  # so that it is there before the memory is measured
 import numpy as np
@@ -167,7 +168,7 @@ def soak(seconds: float = 600, viewers: int = 20) -> Report:
     """Let *viewers* come and go for so long, and see what is left."""
     report = Report(seconds, viewers)
     server = rfb.serve_server(port=0, limits=Limits(handshakes=viewers + 8))
-    displays = [server.add_stream(name, *SIZES[0], record_events=True, **options) for name, options in STREAMS.items()]
+    displays = [server.add_stream(name, *SIZES[0], **options) for name, options in STREAMS.items()]
     before = count_all(server)
     publishers = [Publisher(display, seed) for seed, display in enumerate(displays)]
     address = displays[0].ws_url.rpartition("/")[0], server.token, server.view_token, viewers
@@ -248,6 +249,8 @@ class Crowd:
     bytes: int = 0
     last: asyncio.Event = field(default_factory=asyncio.Event)
     """The last pictures are published; from now on all viewers stay."""
+    lost: WeakSet[ModelCanvas] = field(default_factory=WeakSet)
+    """Canvases whose decoder is new, and waits for a keyframe."""
     stayed: list[asyncio.Future[None]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
@@ -307,6 +310,9 @@ class Crowd:
                 canvas.config = parsed
             return
         header, payload = unpack_binary_message(message)
+        if canvas in self.lost and header["type"] == "video_chunk" and not header["keyframe"]:
+            return  # it was on the way when the decoder was lost
+        self.lost.discard(canvas)
         canvas.take(header, payload)
         await asyncio.sleep(slow)
         await socket.send(json.dumps({"type": "ack", "seq": header["seq"], "decode_queue_size": 0, "draw_ms": 2}))
@@ -320,6 +326,7 @@ class Crowd:
             await socket.send(json.dumps({"type": "set_viewport", **box}))
         if self.dice.random() < 0.02:
             canvas.lose()
+            self.lost.add(canvas)
             await socket.send('{"type":"decoder_reset"}')
 
     async def stays(self, number: int) -> tuple[str, tuple[str, ...], ModelCanvas]:
