@@ -19,7 +19,9 @@ import numpy as np
 import psutil
 import pytest
 from hosts import wait_for
-from viewers import RawViewer, grey, value_of
+from test_asgi import mounted
+from viewers import RawViewer, closed, grey, value_of
+from websockets.exceptions import ConnectionClosed
 
 import pdum_rfb_widget as rfb
 from pdum_rfb_widget import session
@@ -371,3 +373,31 @@ def test_a_storm_that_is_not_let_in_is_closed_with_words_and_ends(display: rfb.D
         refused = [wire.end() for wire in wires[64:]]
         assert set(refused) == {(4429, "64 connections have not said hello yet")}
         healthy(3)
+
+
+# In an application of one's own ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (["[" * 60_000], 4400),
+        ([b"\0" * 100], 4400),
+        (["x" * 70_000], 4429),
+        (['{"type":"ack","seq":99}'], 4400),
+        (['{"type":"event","event":{"type":"pointer_move","x":1,"y":1}}'] * 20_000, 4429),
+        ([], 4408),
+    ],
+)
+def test_the_same_limits_hold_where_an_applications_server_has_the_socket(
+    display: rfb.Display, healthy: Sees, monkeypatch: pytest.MonkeyPatch, said: list[str | bytes], code: int
+) -> None:
+    monkeypatch.setattr(session, "HELLO_TIMEOUT", 1.0)
+    with mounted(display) as url, RawViewer(display, url=url, token=display.server.token) as viewer:
+        if said:
+            viewer.greet()
+        with contextlib.suppress(ConnectionClosed):
+            for message in said:
+                viewer.socket.send(message)
+        healthy(2)
+        assert closed(viewer)[0] == code
