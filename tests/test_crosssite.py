@@ -19,11 +19,12 @@ from pdum_rfb_widget.asgi import rfb_endpoint, rfb_hub_endpoint
 
 WAYS = ["the hub's port", "an endpoint", "the hub's endpoint", "the unix socket"]
 FOREIGN = ["https://evil.example", "http://127.0.0.1.evil.example", "null", "file://", "http://["]
+Way = tuple[str, rfb.Display, str, dict[str, Any]]
+"""Which it is, a display, its address that way, and what a client needs for it."""
 
 
 @pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest) -> Iterator[tuple[str, rfb.Display, str, dict[str, Any]]]:
-    """Which it is, a display, its address that way, and what a client needs for it."""
+def way(request: pytest.FixtureRequest) -> Iterator[Way]:
     display = rfb.serve(64, 48, port=0)
     display.publish(grey(9))
     with contextlib.ExitStack() as stack:
@@ -42,7 +43,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[tuple[str, rfb.Display, str,
         yield request.param, display, url, connection
 
 
-def test_whoever_has_the_token_sees_the_picture(way: tuple[str, rfb.Display, str, dict[str, Any]]) -> None:
+def test_whoever_has_the_token_sees_the_picture(way: Way) -> None:
     _, display, url, connection = way
     with RawViewer(display, url=url, **connection) as viewer:
         viewer.greet()
@@ -50,9 +51,7 @@ def test_whoever_has_the_token_sees_the_picture(way: tuple[str, rfb.Display, str
 
 
 @pytest.mark.parametrize("which", ["none", "wrong", "old", "the key", "the id"])
-def test_a_token_that_is_not_the_hubs_opens_nothing(
-    way: tuple[str, rfb.Display, str, dict[str, Any]], which: str
-) -> None:
+def test_a_token_that_is_not_the_hubs_opens_nothing(way: Way, which: str) -> None:
     _, display, url, connection = way
     server = display.server
     tokens = {"none": None, "wrong": "wrong", "old": server.token, "the key": server.hub_key, "the id": server.hub_id}
@@ -66,9 +65,7 @@ def test_a_token_that_is_not_the_hubs_opens_nothing(
 
 @pytest.mark.parametrize("way", WAYS[:3], indirect=True)  # the server before the socket has checked: see test_route
 @pytest.mark.parametrize("origin", FOREIGN)
-def test_a_strangers_page_is_refused_though_it_has_the_token(
-    way: tuple[str, rfb.Display, str, dict[str, Any]], origin: str
-) -> None:
+def test_a_strangers_page_is_refused_though_it_has_the_token(way: Way, origin: str) -> None:
     name, display, url, connection = way
     if "endpoint" in name:
         with pytest.raises(InvalidStatus, match="403"):
