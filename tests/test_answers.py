@@ -210,8 +210,7 @@ def watched(served: rfb.Display) -> Any:
         viewer.greet()
         viewer.see()
         viewer.say(type="event", event={"type": "key_down", "key": "a"})
-        while not recorded(served):
-            pass
+        wait_for(lambda: recorded(served), "the event")
         yield served
 
 
@@ -272,15 +271,12 @@ def test_recorded_events_are_the_newest_of_so_many(served: rfb.Display, monkeypa
         viewer.greet()
         for key in "abcde":
             viewer.say(type="event", event={"type": "key_down", "key": key})
-        while not (events := recorded(display)) or events[-1]["key"] != "e":
-            pass
-    assert [event["key"] for event in events] == ["c", "d", "e"]
+        wait_for(lambda: [event["key"] for event in recorded(display)] == ["c", "d", "e"], "the newest three")
 
 
 def test_without_being_asked_for_no_input_is_kept(display: rfb.Display) -> None:
     with RawViewer(display) as viewer:
         viewer.greet()
         viewer.say(type="event", event={"type": "key_down", "key": "a"})
-        while not display.poll_events():
-            pass
+        wait_for(display.poll_events, "the event")
         assert recorded(display) == []
