@@ -205,6 +205,7 @@ def test_who_reads_a_byte_now_and_then_is_dropped(impatient: None, display: rfb.
 
 
 def test_who_acknowledges_one_payload_again_and_again_gets_no_more_for_it(display: rfb.Display, healthy: Sees) -> None:
+    display.configure(max_inflight=2)
     with RawViewer(display) as viewer:
         viewer.greet()
         seq = viewer.see()[0]["seq"]

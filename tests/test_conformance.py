@@ -122,6 +122,7 @@ def test_it_is_told_the_ratio_and_the_colours_before_the_picture_that_has_them()
 
 
 def test_no_more_is_on_the_way_than_may_be_and_the_newest_always_comes(display: rfb.Display) -> None:
+    display.configure(max_inflight=2)
     with client(display, "image/png") as viewer:
         held = []
         for value in range(1, 30):
