@@ -53,11 +53,11 @@ class Answers:
             return asset
         if not self._known(request.headers, query):
             return respond(HTTPStatus.UNAUTHORIZED, "the token is missing or not this hub's\n")
-        return self._found(method, unquote(path), request.headers.get("Accept", ""))
+        return self._found(method, unquote(path), _header(request.headers, "Accept") or "")
 
     def _foreign(self, headers: Headers) -> str:
         """Why a page that sends these may not ask; empty when it may."""
-        origin, host = headers.get("Origin"), headers.get("Host")
+        origin, host = _header(headers, "Origin"), _header(headers, "Host")
         forwarded = is_forwarded({name.lower() for name in headers})
         if not origin_allowed(origin, host, self._door.origins, forwarded=forwarded):
             return f"pages from {origin} may not ask this hub\n"
@@ -101,6 +101,12 @@ class Answers:
         if stream:
             stream.forget_recorded_events()
         return {"ok": True}
+
+
+def _header(headers: Headers, name: str) -> str | None:
+    """What came under *name*, also where that was more than once."""
+    values = headers.get_all(name)
+    return ", ".join(values) if values else None
 
 
 def _describe(stream: Broadcast) -> dict[str, Any]:

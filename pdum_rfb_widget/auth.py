@@ -61,7 +61,7 @@ async def ask(authenticate: Authenticator, context: AuthContext) -> Principal | 
             return await authenticate(context)
         answer = await asyncio.to_thread(authenticate, context)
         return await answer if inspect.isawaitable(answer) else answer
-    except Exception:
+    except (Exception, SystemExit, KeyboardInterrupt):  # the last two would end the hub's loop
         log.exception("the authenticator failed, which refuses a viewer of %r", context.stream)
         return None
 
@@ -134,7 +134,9 @@ def host_allowed(host: str | None, allowed: Collection[str]) -> bool:
     if host is None:
         return True
     try:
-        name = urlsplit(f"//{host}").hostname or ""
+        parts = urlsplit(f"//{host}")
+        name = parts.hostname or ""
+        _ = parts.port  # where several names came together there is none
     except ValueError:
         return False
     own = socket.gethostname().lower()

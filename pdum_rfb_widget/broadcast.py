@@ -15,7 +15,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from itertools import count
 from typing import Protocol
@@ -25,13 +24,14 @@ from .channels import pieces_of
 from .damage import Mask, TileMap
 from .encoding import Encoding
 from .frames import Frame, FrameStore, Outcome
-from .limits import ACK_TIMEOUT, Allowance, Limits
+from .limits import ACK_TIMEOUT, ENCODE_TIMEOUT, MESSAGE_COST, Allowance, Limits
+from .pool import HELD_UP, Pool
 from .protocol import CHANNELS, CloseCode, ProtocolError, Said, cursor_message
 from .recorder import Recorder
 from .scene import Plan, Scene
 from .session import Session
 from .sizing import Sizing, Target
-from .transport import Transport, TransportClosed
+from .transport import TOO_MUCH, Transport, TransportClosed
 from .types import (
     ChannelMessage,
     ColorSpace,
@@ -66,6 +66,8 @@ _CURSOR = "rfb/cursor"
 _MAX_ENCODINGS = 32
 """Encodings that are kept for viewers to share."""
 _KEPT_TROUBLES = 20
+_MOST_THAT_HANG = 2
+"""Encodings that may never return, each of which has a thread of the hub's, before a stream may begin no more."""
 _KEPT_FRAMES = 2
 """An encoding that was not asked for while so many frames came is dropped."""
 
@@ -91,7 +93,7 @@ class Broadcast:
         size: tuple[int, int],
         options: StreamOptions,
         loop: asyncio.AbstractEventLoop,
-        pool: Executor,
+        pool: Pool,
         threads: int,
     ) -> None:
         self.name = name
@@ -111,6 +113,7 @@ class Broadcast:
         self._video = VideoCast(self.scene, self.hold, self.release, self._changed, self.note_trouble)
         self._sizing = Sizing(options)
         self._settling: asyncio.TimerHandle | None = None
+        self._hang = 0
         self._encodings: dict[tuple[Fidelity, tuple[Rect, ...], int], _Shared] = {}
         self._publisher: Publisher | None = None
         self._recorder: Recorder | None = None
@@ -362,6 +365,9 @@ class Broadcast:
             self._frames.release(frame)
             shared.used = frame.tiles.version
         else:
+            if self._hang >= _MOST_THAT_HANG:
+                self._frames.release(frame)
+                raise TimeoutError(f"{self._hang} encoders of this stream hang: no more are begun")
             shared = _Shared(self._begin(frame, plan), frame.tiles.version)
         self._encodings[key] = shared  # as the last, which goes last
         if len(self._encodings) > _MAX_ENCODINGS:
@@ -376,8 +382,28 @@ class Broadcast:
             with contextlib.suppress(RuntimeError):  # the hub was closed meanwhile
                 self._loop.call_soon_threadsafe(settle, outcome)
 
+        def give_up() -> None:
+            self._hang += 1
+            hangs = TimeoutError(f"an encoder has not returned for {ENCODE_TIMEOUT:.0f} s")
+            log.error("%r: %s; its viewers are closed, other streams go on", self.name, hangs)
+            self.note_trouble(str(hangs))
+            future.set_exception(hangs)
+            future.exception()
+
+        timers = [
+            self._loop.call_later(1.5 * HELD_UP, self._pool.relieve),
+            self._loop.call_later(ENCODE_TIMEOUT, give_up),
+        ]
+
         def settle(outcome: Encoded | BaseException) -> None:
+            for timer in timers:
+                timer.cancel()
+            if future.done():  # it did return, and was given up meanwhile
+                self._hang -= 1
+                return
             if isinstance(outcome, BaseException):
+                if not isinstance(outcome, Exception):  # the loop would end with who waits
+                    outcome = RuntimeError(f"an encoder raised {outcome!r}")
                 future.set_exception(outcome)
                 future.exception()  # who waits is told; if it was encoded ahead, nobody does
                 return
@@ -387,6 +413,8 @@ class Broadcast:
         try:
             Encoding(frame, plan.region.rects, plan.fidelity, encoded).start(self._pool, self._threads)
         except RuntimeError:
+            for timer in timers:
+                timer.cancel()
             raise TransportClosed("the process is ending") from None
         return future
 
@@ -557,8 +585,8 @@ class Viewer:
     async def _read(self) -> None:
         while True:
             message = await self._transport.receive()
-            if not self._allowance.spend(len(message), self._clock()):
-                raise ProtocolError(CloseCode.OVER_LIMIT, "the viewer sends more than it may for long")
+            if not self._allowance.spend(len(message) + MESSAGE_COST, self._clock()):
+                raise ProtocolError(CloseCode.OVER_LIMIT, TOO_MUCH)
             was_open = self.session.selection is not None
             was_seen = self.session.visible, self.session.viewport
             if latency := self._transport.latency:

@@ -18,8 +18,14 @@ PROBE_AFTER = 2.0
 ACK_TIMEOUT = 30.0
 """Seconds without an acknowledgement after which a viewer is closed."""
 
+ENCODE_TIMEOUT = 30.0
+"""Seconds for an encoder to return: as long as a viewer may take for what it was sent."""
+
 CLOSE_TIMEOUT = 2.0
 """Seconds for a viewer to take its close before the connection is cut."""
+
+MESSAGE_COST = 200
+"""Bytes that a message counts as beyond its own: the shortest take as long to be read as ones of that length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +42,13 @@ class Limits:
     viewers_per_hub: int = 256
     """Of all streams together."""
     handshakes: int = 64
-    """Connections that have not said hello yet. A page opens one, and says it at once."""
+    """Connections that have not said hello yet, and as many that have not ended their HTTP request. A page opens one,
+    and says it at once."""
     message_bytes: int = 64 * 1024
     """Of one message of a viewer. The longest without a clipboard is a hello, of 1 KiB."""
     bytes_per_second: int = 512 * 1024
-    """That a viewer may send for long; for a moment four times as many. A mouse of 1000 Hz sends 200 KB."""
+    """That a viewer may send for long; for a moment four times as many. Each message counts as `MESSAGE_COST` more: a
+    mouse of 1000 Hz costs 400 KB."""
     channel_bytes: int = 1024 * 1024
     """Of one message of an application's channel, either way. A picture's worth; what is larger is better fetched."""
     channel_queue: int = 8 * 1024 * 1024

@@ -102,7 +102,8 @@ def prometheus_text(viewers: Iterable[Mapping[str, Any]]) -> str:
             metric = f"pdum_rfb_{name}{suffix}"
             lines.append(f"# TYPE {metric} {kind}")
             for row in rows:
-                # JSON's escapes are those that a label's value needs.
-                labels = f"stream={json.dumps(row['stream'])},client={json.dumps(row['client_id'])}"
+                # JSON's escapes are those that a label's value needs; letters beyond ASCII stand as they are.
+                stream, client = (json.dumps(row[name], ensure_ascii=False) for name in ("stream", "client_id"))
+                labels = f"stream={stream},client={client}"
                 lines.append(f"{metric}{{{labels}}} {row[name]}")
     return "\n".join(lines) + "\n"

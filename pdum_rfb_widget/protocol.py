@@ -204,7 +204,10 @@ def _ack(fields: dict[str, Any]) -> Ack:
 
 
 def _request_keyframe(fields: dict[str, Any]) -> RequestKeyframe:
-    return RequestKeyframe(str(fields.get("reason", ""))[:256])
+    reason = fields.get("reason", "")
+    if not isinstance(reason, str):
+        _malformed("request_keyframe.reason is a string")
+    return RequestKeyframe(reason[:256])
 
 
 def _decoder_reset(fields: dict[str, Any]) -> DecoderReset:

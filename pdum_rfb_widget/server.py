@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from .display import Display
 from .door import DEFAULT_STREAM, Door, Visit
 from .encoders.base import require_codec
 from .limits import HELLO_TIMEOUT, Limits
+from .pool import Pool
 from .transport import LimitedConnection, Transport, WebSocketTransport
 from .types import MAX_SIDE, StreamOptions, check_int
 
@@ -84,7 +85,7 @@ class Server:
         self._listening = asyncio.Lock()
         self._door = Door(self.hub_id, self._streams)
         self._threads = max(2, os.cpu_count() or 2)
-        self._pool = ThreadPoolExecutor(self._threads, "rfb-encoder")
+        self._pool = Pool(self._threads)
         self._loop = asyncio.new_event_loop()
         self._answers = Answers(self._door, self._streams, self._loop.time)
         self._thread = threading.Thread(target=self._loop.run_forever, name="rfb-hub", daemon=True)
@@ -281,13 +282,13 @@ class Server:
     @property
     def private(self) -> bool:
         """It listens on a unix socket that only this user's processes reach."""
-        return bool(self._socket)
+        return os.path.exists(self._socket)  # what sweeps folders of temporary files may have taken it
 
     def _settings(self, *, by_route: bool = False) -> dict[str, Any]:
         limits = self.limits
         return dict(
             process_request=partial(self.process_request, by_route=by_route),
-            create_connection=partial(LimitedConnection, most=limits.message_bytes),
+            create_connection=partial(LimitedConnection, limits=limits),
             compression=None,  # pixels are compressed already: 5 ms for 200 KB, and nothing gained
             max_size=limits.message_bytes,
             max_queue=limits.queued_messages,

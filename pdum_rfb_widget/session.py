@@ -225,7 +225,7 @@ class Session:
         if event["type"] in ("show", "hide"):
             self.visible = event["type"] == "show"
             self._leave_lane()
-        elif event["type"] in ("pointer_move", "pointer_down", "wheel"):
+        elif event["type"] in ("pointer_move", "pointer_down", "wheel") and event.keys() >= {"x", "y"}:
             self._stills.pointer = event["x"], event["y"]
 
     def _acknowledge(self, ack: Ack, now: float) -> None:

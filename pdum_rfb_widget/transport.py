@@ -12,11 +12,14 @@ from weakref import WeakSet
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode as WebSocketCode
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from .limits import CLOSE_TIMEOUT
+from .limits import CLOSE_TIMEOUT, Allowance, Limits
 from .protocol import CloseCode, Hello, ProtocolError, parse
 from .types import Message
+
+TOO_MUCH = "the viewer sends more than it may for long"
 
 _PING_INTERVAL = 1.0
 _JOIN_BELOW = 100 * 1024
@@ -53,28 +56,47 @@ Channel: TypeAlias = Transport
 
 
 class LimitedConnection(ServerConnection):
-    """A connection that answers a message over its limit with 4429 in place of WebSocket's own 1009."""
+    """A connection that keeps to *limits* before anybody looks at a message: how many ask at once, and how much one may
+    send. A message over its limit is answered with 4429 in place of WebSocket's own 1009."""
 
     _alive: ClassVar[WeakSet[LimitedConnection]] = WeakSet()
 
-    def __init__(self, protocol: ServerProtocol, server: Server, *, most: int, **settings: Any) -> None:
+    def __init__(self, protocol: ServerProtocol, server: Server, *, limits: Limits, **settings: Any) -> None:
         super().__init__(protocol, server, **settings)
         self._alive.add(self)
+        self._limits = limits
+        self._allowance = Allowance(limits.bytes_per_second, self.loop.time())
         fail = protocol.fail
 
         def fail_in_our_words(code: int, reason: str = "") -> None:
             if code == WebSocketCode.MESSAGE_TOO_BIG:
-                code, reason = CloseCode.OVER_LIMIT, f"a message of a viewer holds at most {most} bytes"
+                code, reason = CloseCode.OVER_LIMIT, f"a message of a viewer holds at most {limits.message_bytes} bytes"
             fail(code, reason)
 
         protocol.fail = fail_in_our_words  # type: ignore[method-assign]  # websockets has no hook for it
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        asking = [other for other in self._connected(self.loop) if other.protocol.state is State.CONNECTING]
+        if len(asking) > self._limits.handshakes:
+            self.transport.abort()  # it may not speak WebSocket, and the process needs its files for other things
+
+    def data_received(self, data: bytes) -> None:
+        # Pings and pieces of messages, too, which a viewer's session never hears of.
+        if not self._allowance.spend(len(data), self.loop.time()) and self.protocol.state is State.OPEN:
+            self.protocol.fail(CloseCode.OVER_LIMIT, TOO_MUCH)
+            data = b""
+        super().data_received(data)
+
+    @classmethod
+    def _connected(cls, loop: asyncio.AbstractEventLoop) -> list[LimitedConnection]:
+        return [other for other in cls._alive if other.loop is loop and hasattr(other, "transport")]
+
     @classmethod
     def abort_all(cls, loop: asyncio.AbstractEventLoop) -> None:
         """Cut what is left of *loop*'s connections, also of those that never finished their handshake."""
-        for connection in [connection for connection in cls._alive if connection.loop is loop]:
-            if transport := getattr(connection, "transport", None):
-                transport.abort()
+        for connection in cls._connected(loop):
+            connection.transport.abort()
 
 
 class WebSocketTransport:

@@ -19,6 +19,7 @@ from .encoders.base import video_encoder_for
 from .encoders.image import looks_drawn
 from .frames import Frame
 from .lanes import Chunk, Lane, Take
+from .limits import ENCODE_TIMEOUT
 from .protocol import bitstream_of
 from .scene import Scene
 from .types import ColorSpace, EncoderBackend, LaneKey, PixelFormat, RawFrame, VideoFormat
@@ -88,14 +89,22 @@ class VideoCast:
         if encoder is None:
             encoder = self._encoders[lane] = LaneEncoder(lane.key, self._scene.options.fps)
 
+        hangs = TimeoutError(f"an encoder has not returned for {ENCODE_TIMEOUT:.0f} s")
+        timer = self._loop.call_later(ENCODE_TIMEOUT, self._deliver, lane, take, hangs)
+
+        def deliver(outcome: Chunk | BaseException) -> None:
+            timer.cancel()
+            self._deliver(lane, take, outcome)
+
         def encoded(outcome: Chunk | BaseException) -> None:  # on the lane's thread
             self._release(frame)
             with contextlib.suppress(RuntimeError):  # the hub was closed meanwhile
-                self._loop.call_soon_threadsafe(self._deliver, lane, take, outcome)
+                self._loop.call_soon_threadsafe(deliver, outcome)
 
         try:
             encoder.encode(frame, take, encoded)
         except RuntimeError:
+            timer.cancel()
             self._release(frame)
         return look
 

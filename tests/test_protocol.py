@@ -90,6 +90,7 @@ def test_unknown_types_and_fields_are_ignored() -> None:
         '{"type":"hello","supported":[],"device_pixel_ratio":NaN}',
         '{"type":"set_viewport","width":"wide"}',
         '{"type":"set_viewport","width":1e999,"height":1,"pwidth":1,"pheight":1,"ratio":1}',
+        '{"type":"request_keyframe","reason":7}',
         '{"type":"event"}',
         '{"type":"event","event":{"type":"pointer_down"}}',
         '{"type":"event","event":{"type":"pointer_down","x":"left","y":0}}',

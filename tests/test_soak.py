@@ -1,0 +1,14 @@
+"""The soak, for less than a minute: what `bash tests/run soak` does for ten."""
+
+from __future__ import annotations
+
+from soak import soak
+
+
+def test_viewers_of_all_kinds_come_and_go_and_nothing_is_left_of_them() -> None:
+    report = soak(seconds=30, viewers=12)
+    assert report.connections > 20, report
+    assert report.changes > 3, report
+    assert not report.wrong, report
+    assert not report.leaked, report
+    assert report.growth < 0.15, f"half a minute is hardly enough to get warm: {report}"
