@@ -23,6 +23,8 @@ PIECES_ON_THE_WAY = 3
 """Enough that a link does not run dry while the viewer's answer to the first of them is on its way."""
 SHORT = 16 * 1024
 """Bytes of a message that is not cut on any link, and of the application's that is urgent."""
+LARGEST = 8 * 1024 * 1024
+"""Bytes of a piece on any link: jupyter-server-proxy drops messages above 10 MiB."""
 
 _MOST_PIECES = 256
 """On the way to a viewer that never says what it has got."""
@@ -166,11 +168,11 @@ def _is_cut(waiting: _Waiting, piece: float) -> bool:
 
 
 def pieces_of(link: Link) -> tuple[float, float]:
-    """How long a piece is on this *link*, and how much may be on the way; infinite where nothing is to be cut."""
+    """How long a piece is on this *link*, and how much may be on the way."""
     rate = link.narrow
+    piece = min(max(SHORT, PIECE_SECONDS * rate), LARGEST)
     if math.isinf(rate):
-        return math.inf, math.inf
-    piece = max(SHORT, PIECE_SECONDS * rate)
+        return piece, math.inf
     if not (link.last_rate and math.isfinite(link.latency)):
         return piece, math.inf  # a guess must not hold up a link that may be faster
     return piece, PIECES_ON_THE_WAY * piece + link.latency * rate

@@ -24,13 +24,14 @@ from .auth import (
     prove,
     same_token,
 )
-from .broadcast import Broadcast, Viewer
+from .broadcast import Broadcast
 from .limits import Limits
 from .protocol import CloseCode, Hello, ProtocolError, proof_message
 from .scene import Scene
 from .session import Session
 from .transport import OpeningTransport, Transport
 from .types import StreamOptions
+from .viewer import Viewer
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ class Door:
 
         scene = stream.scene if stream else Scene(StreamOptions())
         local = is_local(visit.headers.get("origin"), visit.peer)
-        hub = {"hub": self._hub_id, "version": runtime.package_version()}
+        hub: dict[str, object] = {"hub": self._hub_id, "version": runtime.package_version()}
         session = Session(scene, authorize, asyncio.get_running_loop().time(), local, hub, self.limits)
         viewer = Viewer(session, OpeningTransport(transport, answer, meet), stream, self.limits)
         viewer.principal = visit.principal
@@ -201,6 +202,8 @@ class Door:
             raise _over_limit(f"{limits.viewers_per_stream} viewers look at {name!r} already")
         if sum(len(other.viewers) for other in self._streams.values()) >= limits.viewers_per_hub:
             raise _over_limit(f"the hub has {limits.viewers_per_hub} viewers already")
+        if viewer.view_only:
+            viewer.session.hub["view_only"] = True
         self._strangers.discard(viewer)
 
     async def change_token(self, *, view: bool) -> str:

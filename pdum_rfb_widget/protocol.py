@@ -290,7 +290,7 @@ def config_message(
     pixel_ratio: float = 1.0,
     color: ColorSpace | None = None,
     supported: Iterable[str] = (),
-    hub: Mapping[str, str] | None = None,
+    hub: Mapping[str, object] | None = None,
     clipboard: bool = False,
     channel_bytes: int = 0,
 ) -> str:

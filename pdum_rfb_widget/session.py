@@ -88,7 +88,7 @@ class Session:
     authorize: Callable[[Hello], None]
     started: float
     local: bool = False
-    hub: dict[str, str] = field(default_factory=dict)
+    hub: dict[str, object] = field(default_factory=dict)
     """Who answers: the hub's id and version, for `config`."""
     limits: Limits = field(default_factory=Limits)
     selection: Selection | None = None

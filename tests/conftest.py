@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import pytest
 from hosts import chromium
+from hypothesis import HealthCheck, settings
 from pages import show, texture, wait_for_events
 from playwright.sync_api import Browser, Page
 
@@ -14,6 +15,10 @@ import pdum_rfb_widget as rfb
 from pdum_rfb_widget import server
 
 T = TypeVar("T")
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

@@ -109,6 +109,16 @@ def test_configure_switches_between_pictures_and_video(page: Page, codec: str) -
     wait_for(lambda: (frames() > 0) == (codec == "h264"), f"codec {codec}")
 
 
+def test_who_may_only_look_is_told_so(page: Page, display: rfb.Display) -> None:
+    display.publish(grey(10))
+    page.goto(display.url.replace(display.server.token, display.server.view_token))
+    page.locator(".rfb-has-picture").wait_for()
+    assert page.locator(".rfb-status").inner_text() == "View only"
+    page.locator("canvas").first.click()
+    wait_for(lambda: display.status()["clients"][0]["refused_events"], "the click to be refused")
+    assert display.poll_events() == []
+
+
 # The browser ----------------------------------------------------------------------------------------------------------
 
 

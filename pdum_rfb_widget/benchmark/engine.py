@@ -18,7 +18,6 @@ import simplejpeg
 from isal import isal_zlib
 
 from ..adaptive import QUANTIZERS
-from ..broadcast import Viewer
 from ..damage import stripes_that_differ
 from ..display import Display
 from ..encoders.base import video_encoder_for
@@ -26,6 +25,7 @@ from ..limits import Limits
 from ..protocol import unpack_binary_message
 from ..session import Session
 from ..types import EncodedPayload, Message, Pixels, RawFrame, VideoFormat
+from ..viewer import Viewer
 from .content import VIDEO_CONTENT, Film
 from .endtoend import FULL_HD, serve
 from .rows import Figures, Progress, Row, at_least, at_most, extra, median, ratio

@@ -165,7 +165,7 @@ export class Player {
       return this.#hub.refuse(`The hub sends ${transport}. ${why}.`);
     }
     if (!this.#config) {
-      this.#report({ type: "remark", text: versionNote(VIEWER_VERSION, config.version) });
+      this.#report({ type: "remark", text: config.view_only ? "View only" : versionNote(VIEWER_VERSION, config.version) });
       this.#report({ type: "cursor", cursor: null });
     }
     this.#reportFeatures(config);
