@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from hosts import ARGUMENTS, chromium_path, error_of, numbers_seen, wait_for, watch_numbers
 from pages import numbered, texture, wait_for_events, wait_until_notice
@@ -13,8 +15,10 @@ from pages import show as show_page
 from playwright.sync_api import Browser, Page
 from relay import SlowLink
 from sites import LEAD, NOT_FOUND, Answer, Site, traits_of
+from viewers import RawViewer
 
 import pdum_rfb_widget as rfb
+from pdum_rfb_widget.protocol import unpack_binary_message
 
 pytestmark = pytest.mark.hosts
 
@@ -44,6 +48,34 @@ def test_a_megabit_and_200_ms_of_delay_carry_pictures_input_and_then_the_newest_
         assert len(during) >= 50
         assert clicked is not None, "the click came while frames were on their way"
         wait_for(lambda: error_of(canvas, numbered(150, 640, 360)) == 0, "the newest, exactly")
+
+
+def test_a_message_overtakes_the_picture_that_a_slow_link_is_busy_with() -> None:
+    display = rfb.serve(640, 600, port=0, quality="lossless", still_after=None)
+    noise = np.random.default_rng(1).integers(0, 255, (3, 600, 640, 3), np.uint8)
+    with SlowLink(display.port, rate=1_250_000, delay=0) as link:
+        url = f"ws://127.0.0.1:{link.port}/{display.name}"
+        with RawViewer(display, "image/png", "rfb/tiles", "rfb/channels", url=url) as viewer:
+            viewer.greet()
+            display.publish(noise[0])
+            viewer.see()  # now the hub knows the link
+            display.publish(noise[1])
+            came: list[tuple[float, str]] = []
+            while not came or came[-1][1] != "last":
+                message = viewer.socket.recv(timeout=10)
+                if isinstance(message, str):
+                    came.append((time.perf_counter(), json.loads(message)["type"]))
+                    continue
+                header, _ = unpack_binary_message(message)
+                viewer.say(type="got", piece=header["piece"])
+                came.append((time.perf_counter(), "last" if header["last"] else "piece"))
+                if header["piece"] == 1:
+                    display.send("news", 1)
+    kinds = [kind for _, kind in came]
+    begun, told, done = (came[kinds.index(kind)][0] for kind in ("piece", "message", "last"))
+    print(f"{1000 * (told - begun):.0f} ms for the message, {1000 * (done - begun):.0f} for the picture")
+    assert kinds.count("piece") > 20
+    assert kinds[: kinds.index("message")].count("piece") < kinds.count("piece") / 2
 
 
 # Cut ------------------------------------------------------------------------------------------------------------------
