@@ -170,7 +170,7 @@ def test_every_event_of_the_vocabulary_reaches_the_application(display: rfb.Disp
         "char": {"data": "ä"},
         "resize": {"width": 10, "height": 10},
     }
-    told = [{"type": kind} | fields.get(kind, {}) for kind in EVENT_FIELDS]
+    told = [{"type": kind} | fields.get(kind, {}) for kind in EVENT_FIELDS if kind != "paste"]  # which is ours
     got: list[Any] = []
     with client(display) as viewer:
         viewer.say(type="set_viewport", width=10, height=5, pwidth=20, pheight=10, ratio=2)

@@ -144,7 +144,7 @@ def test_a_viewer_that_never_acks_is_4408_and_nobody_else_notices(
     display: rfb.Display, monkeypatch: pytest.MonkeyPatch, reads: bool
 ) -> None:
     monkeypatch.setattr(session, "ACK_TIMEOUT", 3.0)
-    monkeypatch.setattr("pdum_rfb_widget.broadcast.ACK_TIMEOUT", 0.2)
+    monkeypatch.setattr("pdum_rfb_widget.viewer.ACK_TIMEOUT", 0.2)
     noise = np.random.default_rng(1).integers(0, 256, (1080, 1920, 3), np.uint8)
     with RawViewer(display) as good, RawViewer(display, max_queue=1, close_timeout=0.1) as bad:
         good.greet()
