@@ -13,7 +13,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from . import page
-from .auth import host_allowed, is_forwarded, origin_allowed, same_token
+from .auth import host_allowed, origin_allowed, same_token
 from .broadcast import Broadcast
 from .door import DEFAULT_STREAM, Door
 from .metrics import PROMETHEUS, prometheus_text
@@ -58,10 +58,9 @@ class Answers:
     def _foreign(self, headers: Headers) -> str:
         """Why a page that sends these may not ask; empty when it may."""
         origin, host = _header(headers, "Origin"), _header(headers, "Host")
-        forwarded = is_forwarded({name.lower() for name in headers})
-        if not origin_allowed(origin, host, self._door.origins, forwarded=forwarded):
+        if not origin_allowed(origin, host, self._door.origins):
             return f"pages from {origin} may not ask this hub\n"
-        if not (forwarded or host_allowed(host, self._door.origins)):
+        if not host_allowed(host, self._door.origins):
             return f"this hub does not know the name {host}; pass origins=['http://{host}'] to allow it\n"
         return ""
 
