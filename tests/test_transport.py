@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed
 
 from pdum_rfb_widget.asgi import ASGITransport
 from pdum_rfb_widget.channels import SHORT, Inbox, Outbox
+from pdum_rfb_widget.limits import Limits
 from pdum_rfb_widget.protocol import CloseCode, ProtocolError, unpack_binary_message
 from pdum_rfb_widget.transport import (
     LimitedConnection,
@@ -73,7 +74,7 @@ async def websocket() -> AsyncIterator[Ends]:
         opened.set_result(WebSocketTransport(socket))
         await socket.wait_closed()
 
-    limited = partial(LimitedConnection, most=MOST)
+    limited = partial(LimitedConnection, limits=Limits(message_bytes=MOST))
     async with serve(welcome, "127.0.0.1", 0, create_connection=limited, max_size=MOST, compression=None) as listener:
         port = next(iter(listener.sockets)).getsockname()[1]
         async with viewer(port) as peer:
