@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 MOST_KEPT = 10_000
 """Events that a source keeps for `BaseFrameSource.snapshot_events`, and that wait for it; the oldest go."""
-_LOOK_EVERY = 1 / 60
-"""Seconds between two looks whether somebody can see the next frame."""
+_LOOK_SOON, _LOOK_LATEST = 1 / 60, 1 / 4
+"""Seconds between two looks whether somebody can see the next frame: more and more, since idle is to be free."""
 
 Render = Callable[[int, int], Pixels]
 """The pixels of a frame, of its number and its time in microseconds."""
@@ -206,8 +206,10 @@ async def _publish(display: Display, source: FrameSource) -> None:
     while True:
         display.publish(await source.next_frame())
         await asyncio.sleep(0)  # a source without a pace may never wait
-        while not (display.wait_ready(0) or display.recordings):  # noqa: ASYNC110  # any thread may make it ready
-            await asyncio.sleep(_LOOK_EVERY)
+        look = _LOOK_SOON
+        while not (display.wait_ready(0) or display.recordings):  # any thread may make it ready
+            await asyncio.sleep(look)
+            look = min(2 * look, _LOOK_LATEST)
 
 
 async def _tell(display: Display, source: FrameSource, event: EventDict, report: Callable[[str], object]) -> None:
