@@ -43,13 +43,8 @@ def display() -> rfb.Display:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    try:
-        context = chromium()
-        launched = context.__enter__()
-    except Exception as error:
-        pytest.skip(f"not run, no browser starts here: {error}")
-    yield launched
-    context.__exit__(None, None, None)
+    with chromium() as launched:
+        yield launched
 
 
 @pytest.fixture
