@@ -66,7 +66,7 @@ async def _serve(websocket: WebSocket, server: Server, stream: str, authenticate
     if authenticate:
         visit = visit.known_as(await ask(authenticate, visit.context(None)))
     try:
-        server.look_at(visit)
+        await asyncio.wrap_future(server.look_at(visit))
     except (ProtocolError, RuntimeError):
         await websocket.close()  # before it was accepted: the server answers 403
         return

@@ -333,11 +333,14 @@ class Server:
         """Who decides about viewers of *stream*, in place of the tokens; None where those do."""
         return self._door.authenticator(stream)
 
-    def look_at(self, visit: Visit) -> None:
-        """Raise `ProtocolError` for a handshake that is refused before a word is said, `RuntimeError` once the hub was
-        closed."""
-        self._check_usable()
-        self._door.look_at(visit)
+    def look_at(self, visit: Visit) -> Future[None]:
+        """Done once the door has looked at a handshake, in the hub's loop; a `ProtocolError` where it is refused before
+        a word is said. Raises `RuntimeError` once the hub was closed."""
+
+        async def look() -> None:
+            self._door.look_at(visit)
+
+        return self._start(look())
 
     def begin(self, transport: Transport, visit: Visit) -> Future[None]:
         """Serve a connection of another listener, such as an ASGI server's, in the hub's loop, until it ends."""
