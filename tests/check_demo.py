@@ -50,7 +50,7 @@ def check_drag(page: Page, canvas: Locator) -> Terrain:
     frame_x, frame_y = (x - box["x"]) * WIDTH / box["width"], (y - box["y"]) * HEIGHT / box["height"]
     after.azimuth, after.altitude = light_at(frame_x, frame_y, WIDTH, HEIGHT)
     wanted = after.render()
-    wait_for(lambda: error_of(canvas, wanted) < JPEG_ERROR, f"light from {after.azimuth:.0f}°", 30)
+    wait_for(lambda: error_of(canvas, wanted) < JPEG_ERROR, f"light from {after.azimuth:.0f}°", 60)
 
     # The same measure must tell this light from its neighbours.
     error = error_of(canvas, wanted)

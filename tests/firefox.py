@@ -64,6 +64,6 @@ def firefox(html: str, widget: bytes) -> Iterator[Queue[dict[str, Any]]]:
             yield reports
         finally:
             browser.terminate()
-            browser.wait(10)
+            browser.wait(60)
             server.shutdown()
             server.server_close()

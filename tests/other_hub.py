@@ -54,7 +54,7 @@ class OtherHub:
 
     def greet(self, **config: Any) -> list[str]:
         """Wait for the next viewer's hello, and answer it; what the viewer supports."""
-        self._viewer = self._viewers.get(timeout=20)
+        self._viewer = self._viewers.get(timeout=60)
         self._seq = 0
         self.configure(**config)
         return list(self.heard[0]["supported"])

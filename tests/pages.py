@@ -68,7 +68,7 @@ def wait_for_events(display: rfb.Display, *kinds: str) -> list[dict[str, Any]]:
 
 def notice(page: Page) -> str:
     """The words of the notice, once it is there."""
-    page.locator(".rfb-notice").wait_for(timeout=15_000)
+    page.locator(".rfb-notice").wait_for(timeout=60_000)
     return page.locator(".rfb-words").inner_text()
 
 

@@ -48,7 +48,7 @@ class PrivateHub:
 
     def met(self) -> tuple[socket.socket, str]:
         """The connection that came, and the head that it began with."""
-        self._accepting.join(20)
+        self._accepting.join(60)
         return self._peer, self._head
 
     def _accept(self) -> None:
@@ -56,7 +56,7 @@ class PrivateHub:
             self._peer, _ = self._listener.accept()
         except OSError:
             return
-        self._peer.settimeout(20)
+        self._peer.settimeout(60)
         self._head = ""
         while "\r\n\r\n" not in self._head:
             self._head += self._peer.recv(65536).decode()

@@ -115,7 +115,7 @@ class Site:
         self._do(self._cut())
 
     def _do(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     async def _cut(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}

@@ -193,7 +193,7 @@ def soak(seconds: float = 600, viewers: int = 20) -> Report:
             display.configure(codec="none")
         gc.collect()
         with contextlib.suppress(TimeoutError):
-            wait_for(lambda: not _more(before, count_all(server)), "all to be gone", 10)
+            wait_for(lambda: not _more(before, count_all(server)), "all to be gone", 60)
         report.leaked = _more(before, count_all(server))
     finally:
         for publisher in publishers:

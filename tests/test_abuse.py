@@ -44,7 +44,7 @@ class Wire:
     """A connection that sends what a test wants, byte by byte if it does. A context manager that leaves."""
 
     def __init__(self, display: rfb.Display, *, upgrade: bool = True, hello: bool = True) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", display.port), timeout=20)
+        self.socket = socket.create_connection(("127.0.0.1", display.port), timeout=60)
         self._display = display
         if upgrade:
             self.send(b"GET /default HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
@@ -89,12 +89,12 @@ class Wire:
             with contextlib.suppress(TimeoutError):
                 if self.socket.recv(1, socket.MSG_PEEK) in (b"", b"\x88"):
                     return False
-            self.socket.settimeout(20)
+            self.socket.settimeout(60)
         return True
 
     def end(self) -> tuple[int, str]:
         """Code and reason of the hub's close; 0 where the connection ended without one."""
-        self.socket.settimeout(20)
+        self.socket.settimeout(60)
         with contextlib.suppress(ConnectionError):
             while head := self._take(2):
                 size = head[1]
@@ -142,6 +142,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "HELLO_TIMEOUT", 0.6)
     monkeypatch.setattr(session, "ACK_TIMEOUT", 1.0)
     monkeypatch.setattr("pdum_rfb_widget.viewer.ACK_TIMEOUT", 0.2)
+
+
+@pytest.fixture
+def frugal() -> None:
+    """A hub whose viewers may say so little that any machine can send too much; to be asked for before the display."""
+    rfb.serve_server(port=0, limits=Limits(bytes_per_second=20_000))
 
 
 # Dead and slow ------------------------------------------------------------------------------------------------------
@@ -288,16 +294,15 @@ def test_garbage_of_any_kind_ends_the_connection_and_nothing_else(
 # Hostile: borne, within bounds --------------------------------------------------------------------------------------
 
 
-def test_a_flood_of_events_is_cut_while_others_are_served(display: rfb.Display, healthy: Sees) -> None:
-    display.on("*", thread=True)(lambda event: time.sleep(0.001))
+def test_a_flood_of_events_is_cut_while_others_are_served(frugal: None, display: rfb.Display, healthy: Sees) -> None:
+    display.configure(event_queue_size=50)
     event = frame(b'{"type":"event","event":{"type":"pointer_move","x":1,"y":1}}')
     with Wire(display) as wire:
-        wire.push(event * 1000, 2)
+        wire.push(event * 100)
         healthy(3)
-        wire.push(event * 1000, 100)
+        wire.push(event * 1000, 10)
         assert wire.end() == (4429, "the viewer sends more than it may for long")
-    assert len(display.poll_events()) <= 4096
-    assert len(display.callbacks._in_thread.calls) <= 4096
+    assert len(display.poll_events()) == 50
 
 
 @pytest.mark.parametrize("message", ["request_keyframe", "decoder_reset"])
@@ -386,12 +391,17 @@ def test_a_storm_that_is_not_let_in_is_closed_with_words_and_ends(display: rfb.D
         ([b"\0" * 100], 4400),
         (["x" * 70_000], 4429),
         (['{"type":"ack","seq":99}'], 4400),
-        (['{"type":"event","event":{"type":"pointer_move","x":1,"y":1}}'] * 20_000, 4429),
+        (['{"type":"event","event":{"type":"pointer_move","x":1,"y":1}}'] * 1000, 4429),
         ([], 4408),
     ],
 )
 def test_the_same_limits_hold_where_an_applications_server_has_the_socket(
-    display: rfb.Display, healthy: Sees, monkeypatch: pytest.MonkeyPatch, said: list[str | bytes], code: int
+    frugal: None,
+    display: rfb.Display,
+    healthy: Sees,
+    monkeypatch: pytest.MonkeyPatch,
+    said: list[str | bytes],
+    code: int,
 ) -> None:
     monkeypatch.setattr(session, "HELLO_TIMEOUT", 1.0)
     with mounted(display) as url, RawViewer(display, url=url, token=display.server.token) as viewer:

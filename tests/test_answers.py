@@ -28,7 +28,7 @@ def ask(
     display: rfb.Display, method: str, path: str, *headers: tuple[str, str], host: str = ""
 ) -> tuple[int, http.client.HTTPMessage, str]:
     """Status, headers and text of the hub's answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", display.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", display.port, timeout=60)
     connection.putrequest(method, path.replace("{}", "gr%C3%B6%C3%9Fe.1"), skip_host=True)
     for name, value in (("Host", host or f"127.0.0.1:{display.port}"), *headers):
         connection.putheader(name, value)
@@ -164,7 +164,7 @@ def test_a_header_that_comes_twice_is_answered_and_is_no_error_of_the_hub(
 def test_what_is_no_request_gets_nothing_and_is_no_error_of_the_hub(
     served: rfb.Display, request_text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as asking:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as asking:
         asking.sendall(request_text.encode("latin-1"))
         asking.shutdown(socket.SHUT_WR)
         answer = b""
@@ -181,10 +181,10 @@ def test_requests_that_never_end_are_not_waited_for_without_limit() -> None:
     display = rfb.serve_server(port=0, limits=Limits(handshakes=4)).add_stream("default", 8, 8)
     address = "127.0.0.1", display.port
     with contextlib.ExitStack() as stack:
-        silent = [stack.enter_context(socket.create_connection(address, timeout=10)) for _ in range(4)]
+        silent = [stack.enter_context(socket.create_connection(address, timeout=60)) for _ in range(4)]
         for quiet in silent:
             quiet.sendall(b"GET /health HTTP/1.1\r\nHost: local")
-        one_more = stack.enter_context(socket.create_connection(address, timeout=10))
+        one_more = stack.enter_context(socket.create_connection(address, timeout=60))
         with contextlib.suppress(ConnectionResetError):
             assert one_more.recv(1) == b"", "an end without a word"
         silent[0].sendall(b"host\r\n\r\n")

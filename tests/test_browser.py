@@ -65,7 +65,7 @@ def test_nothing_is_drawn_out_of_order_and_the_newest_of_every_burst_is_shown(pa
             assert seen == sorted(seen)
         stop.set()
         display.close()
-        lagging.join(10)
+        lagging.join(60)
 
 
 def _see_slowly(viewer: RawViewer, stop: threading.Event) -> None:

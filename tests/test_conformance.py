@@ -131,7 +131,7 @@ def test_no_more_is_on_the_way_than_may_be_and_the_newest_always_comes(display: 
                 held.append(viewer.next(ack=False))
         with pytest.raises(TimeoutError):
             viewer.next(ack=False, timeout=0.3)
-        probe = viewer.next(ack=False, timeout=10)  # after 2 s without an acknowledgement
+        probe = viewer.next(ack=False, timeout=60)  # after 2 s without an acknowledgement
         assert pixels_of(probe).max() == 29
         with pytest.raises(TimeoutError):
             viewer.next(ack=False, timeout=0.5)
@@ -213,14 +213,14 @@ def closed(viewer: WireClient, code: int) -> bool:
     """By the hub with this *code*, and words."""
     try:
         while True:
-            viewer.socket.recv(timeout=10)
+            viewer.socket.recv(timeout=60)
     except ConnectionClosed as end:
         return end.rcvd is not None and end.rcvd.code == code and len(end.rcvd.reason) > 8
 
 
 def test_the_port_answers_as_the_page_says(display: rfb.Display) -> None:
     def ask(path: str, **headers: str) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", display.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", display.port, timeout=60)
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
         text = answer.read().decode()

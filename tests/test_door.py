@@ -181,7 +181,7 @@ def test_an_authenticator_that_hangs_closes_its_viewer_and_holds_up_nobody(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(session, "HELLO_TIMEOUT", 0.5)
-    display = rfb.serve(64, 48, port=0, authenticate=hangs if in_the_loop else lambda context: release.wait(30))
+    display = rfb.serve(64, 48, port=0, authenticate=hangs if in_the_loop else lambda context: release.wait(60))
     other = display.server.add_stream("other", 64, 48)
     try:
         with RawViewer(other) as neighbour, RawViewer(display, token="any") as viewer:
@@ -199,14 +199,14 @@ def test_nothing_is_heard_of_a_viewer_before_the_authenticator_has_said_yes(disp
 
     def slowly(context: AuthContext) -> str:
         asked.set()
-        answer.wait(10)
+        answer.wait(60)
         return "late"
 
     display.configure(authenticate=slowly)
     with RawViewer(display, token="any") as viewer:
         viewer.say(**viewer.hello)
         press(viewer, "a")
-        assert asked.wait(10)
+        assert asked.wait(60)
         assert (display.client_count, display.poll_events()) == (0, [])
         answer.set()
         (event,) = wait_until_events(display, 1)

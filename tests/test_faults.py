@@ -221,9 +221,9 @@ def test_a_fork_leaves_the_parents_streams_sockets_and_files_alone() -> None:
         status = os.waitpid(child, 0)[1]
         with connect(display.ws_url) as ws:
             ws.send(json.dumps({"type": "hello", "supported": ["image/png"], "token": display.server.token}))
-            ws.recv(timeout=10)
+            ws.recv(timeout=60)
             display.publish(np.ones((5, 5), np.uint8))
-            while '"width":5' not in str(ws.recv(timeout=10))[:300]:
+            while '"width":5' not in str(ws.recv(timeout=60))[:300]:
                 pass
         print(status, os.path.exists(display.server._socket))
     """)

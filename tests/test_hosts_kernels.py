@@ -134,7 +134,7 @@ def test_a_killed_kernel_is_said_and_its_picture_comes_back_when_the_notebook_ru
     shows(canvas, 7)
     os.kill(process, signal.SIGKILL)
     assert "The kernel was restarted or has ended: run the cell again." in wait_until_notice(page, "has ended")
-    page.get_by_role("button", name="Ok").click(timeout=30_000)  # Lab says so too, and has started another
+    page.get_by_role("button", name="Ok").click(timeout=60_000)  # Lab says so too, and has started another
     page.wait_for_function(f"{LAB}.sessionContext.session.kernel.status === 'idle'")
     _, new = serve(lab, page)
     lab.run_cell(page, 1)
@@ -199,7 +199,7 @@ def test_a_view_in_a_cell_that_never_ends_connects_and_shows_what_comes(lab: Lab
     serve(lab, page)
     lab.run_cell(page, 1)
     canvas = page.locator(CANVAS)
-    canvas.wait_for(timeout=30_000)
+    canvas.wait_for(timeout=60_000)
     watch_numbers(canvas)
     wait_for_frames(canvas, 20)
     assert page.locator(".jp-Cell").nth(1).locator(".jp-InputPrompt").inner_text() == "[*]:", "the cell still runs"
@@ -236,7 +236,7 @@ def test_a_second_output_view_shows_the_picture_and_closing_it_leaves_the_first(
     shows(page.locator(CANVAS), 7)
     open_output_view(page)
     both = page.locator(CANVAS)
-    wait_for(lambda: both.count() == 2, "the second view", 30)
+    wait_for(lambda: both.count() == 2, "the second view", 60)
     shows(both.nth(0), 7)
     shows(both.nth(1), 7)
     page.evaluate("window.output.dispose()")

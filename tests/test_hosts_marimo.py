@@ -171,7 +171,7 @@ def test_nothing_is_left_of_a_hundred_reactive_runs(tmp_path: Path, page: Page) 
         streams = (tmp_path / "notebooks" / "streams").read_text()
 
         def viewers() -> int:
-            with urllib.request.urlopen(streams, timeout=10) as answer:
+            with urllib.request.urlopen(streams, timeout=60) as answer:
                 return int(json.load(answer)[0]["clients"])
 
         assert viewers() == 1

@@ -159,7 +159,7 @@ def test_no_token_is_in_marimos_session_file_or_export_and_a_reload_asks_for_it(
         offline.route(place, lambda route: route.fulfill(body=exported, content_type="text/html"))
         offline.goto(place)
         image = offline.locator("img.rfb-poster")
-        image.wait_for(timeout=30_000)
+        image.wait_for(timeout=60_000)
         assert image.evaluate("image => image.naturalWidth") == 320
 
         visit.reload()

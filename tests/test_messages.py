@@ -57,7 +57,7 @@ def test_a_base_viewer_is_told_nothing_and_says_nothing(display: rfb.Display, sp
         display.set_cursor("wait")
         other.hear("cursor")
         display.publish(grey(9))
-        header, _ = unpack_binary_message(viewer.socket.recv(timeout=10))  # type: ignore[arg-type]
+        header, _ = unpack_binary_message(viewer.socket.recv(timeout=60))  # type: ignore[arg-type]
         assert header["type"] == "image_frame", "the next thing that it hears"
         other.say(type="message", channel="a", data=2)
         wait_for(lambda: spoken, "the other's message")
@@ -285,12 +285,12 @@ def test_messages_that_nobody_handles_in_time_take_8_mib_at_most(display: rfb.Di
     @display.on_message("a", thread=True)
     def slow(message: rfb.ChannelMessage) -> None:
         held.set()
-        hold.wait(20)
+        hold.wait(60)
         heard.append(message.data[0])
 
     for number in range(20):
         display.put_message(rfb.ChannelMessage("v", None, "a", bytes([number]) * 1000, 0), nbytes=1024 * K)
-        assert held.wait(10)
+        assert held.wait(60)
     hold.set()
     wait_for(lambda: 19 in heard, "the newest")
     assert heard == [0, *range(12, 20)]
@@ -342,14 +342,14 @@ def test_a_message_does_not_wait_for_a_picture_that_is_being_encoded(
 
     def slowly(*arguments: Any) -> Any:
         begun.set()
-        assert held.wait(20)
+        assert held.wait(60)
         return encode(*arguments)
 
     monkeypatch.setattr(encoding, "encode_image", slowly)
     with RawViewer(display, *OURS) as viewer:
         viewer.greet()
         display.publish(grey(5))
-        assert begun.wait(10)
+        assert begun.wait(60)
         for number in range(3):
             display.send("a", number)
             assert viewer.hear("message")["data"] == number
@@ -374,7 +374,7 @@ def watch_picture(viewer: RawViewer, display: rfb.Display) -> list[str]:
     order: list[str] = []
     parts = b""
     while True:
-        message = viewer.socket.recv(timeout=20)
+        message = viewer.socket.recv(timeout=60)
         if isinstance(message, str):
             order += [kind for kind in [json.loads(message)["type"]] if kind == "message"]
             continue

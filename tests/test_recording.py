@@ -419,7 +419,7 @@ def test_a_recording_that_is_slow_skips_frames_and_holds_nobody_up(
     slow = _Film.add
 
     def stuck(self: _Film, *frame: Any) -> None:
-        assert may_go_on.wait(20)
+        assert may_go_on.wait(60)
         slow(self, *frame)
 
     monkeypatch.setattr(_Film, "add", stuck)

@@ -67,7 +67,7 @@ class JupyterServer(HostProcess):
         """What a browser holds that has logged in at *host*: Jupyter names its cookies after it."""
         jar = CookieJar()
         opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
-        opener.open(f"http://{host}:{self.port}{BASE}api/status?token={self.token}", timeout=20).close()
+        opener.open(f"http://{host}:{self.port}{BASE}api/status?token={self.token}", timeout=60).close()
         return "; ".join(f"{cookie.name}={cookie.value}" for cookie in jar)
 
 
@@ -281,7 +281,7 @@ def test_a_viewer_that_stops_reading_holds_the_hub_up_and_grows_nothing(server: 
         assert grown < 20_000_000
         # And all of it comes once the viewer reads again.
         peer.close()
-        viewer.settimeout(20)
+        viewer.settimeout(60)
         received = 0
         while data := viewer.recv(1 << 20):
             received += len(data)
@@ -292,5 +292,5 @@ def test_a_hub_that_dies_in_the_middle_breaks_the_connection(server: JupyterServ
     with PrivateHub() as hub, connect(server.address(hub.id)) as viewer:
         hub.met()[0].close()
         with pytest.raises(ConnectionClosedError) as caught:
-            viewer.recv(timeout=10)
+            viewer.recv(timeout=60)
         assert caught.value.rcvd is None

@@ -79,7 +79,7 @@ class RoutedMarimo(Marimo):
     def get(self, hub: str, stream: str, token: bool = True) -> tuple[int, str]:
         try:
             address = self.address(hub, stream, token).replace("ws:", "http:")
-            with urllib.request.urlopen(address, timeout=20) as answer:
+            with urllib.request.urlopen(address, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -206,4 +206,4 @@ def test_a_restarted_kernel_is_told_apart_from_the_one_before(tmp_path: Path) ->
 def post(app: RoutedMarimo, what: str, body: bytes) -> None:
     headers = {"Marimo-Session-Id": "s_edits", "Content-Type": "application/json"}
     address = f"http://127.0.0.1:{app.port}/api/kernel/{what}?access_token={app.token}"
-    urllib.request.urlopen(urllib.request.Request(address, body, headers), timeout=20).close()
+    urllib.request.urlopen(urllib.request.Request(address, body, headers), timeout=60).close()

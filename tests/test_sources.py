@@ -178,7 +178,7 @@ def test_of_events_that_a_source_is_slow_to_take_only_the_newest_wait(monkeypatc
         viewer.greet()
         viewer.see()
         viewer.say(type="event", event={"type": "key_down", "key": "0"})
-        assert began.wait(10)
+        assert began.wait(60)
         for number in range(1, 31):
             viewer.say(type="event", event={"type": "key_down", "key": str(number)})
         heard: list[Any] = []
@@ -227,7 +227,7 @@ def test_what_a_source_raises_ends_its_feed_and_is_told(caplog: pytest.LogCaptur
 
     feeding = attach(display, RenderCallbackSource(render))
     with pytest.raises(ZeroDivisionError):
-        feeding.result(10)
+        feeding.result(60)
     assert "no picture" in display.status()["troubles"][-1]
     assert "no picture" in caplog.text
     display.publish(grey(1))
@@ -256,7 +256,7 @@ def test_a_source_that_ends_is_done_and_one_that_is_cancelled_publishes_no_more(
     with RawViewer(display, "image/png") as viewer:
         viewer.greet()
         assert value_of(viewer.see()[1]) == 7
-        ending.result(10)
+        ending.result(60)
         source = OnDemandFrameSource(lambda seq, t_us: grey(9))
         feeding = attach(display, source)
         assert value_of(viewer.see()[1]) == 9

@@ -58,7 +58,7 @@ class Watcher:
 
     def close(self) -> None:
         self._viewer.__exit__()
-        self._thread.join(10)
+        self._thread.join(60)
         if self.error:
             raise self.error
 

@@ -68,11 +68,11 @@ class RawViewer:
     def hear(self, kind: str) -> dict[str, Any]:
         """The next text message of this *kind*; any other is skipped."""
         while True:
-            message = self.socket.recv(timeout=10)
+            message = self.socket.recv(timeout=60)
             if isinstance(message, str) and (parsed := json.loads(message))["type"] == kind:
                 return dict(parsed)
 
-    def see(self, *, ack: bool = True, timeout: float = 10) -> tuple[dict[str, Any], bytes]:
+    def see(self, *, ack: bool = True, timeout: float = 60) -> tuple[dict[str, Any], bytes]:
         """Header and bytes of the next payload, acknowledged at once."""
         while isinstance(message := self.socket.recv(timeout=timeout), str):
             pass
@@ -113,7 +113,7 @@ def value_of(payload: bytes) -> int:
     return round(float(np.asarray(Image.open(io.BytesIO(payload)).convert("L")).mean()))
 
 
-def closed(viewer: RawViewer, timeout: float = 10) -> tuple[int, str]:
+def closed(viewer: RawViewer, timeout: float = 60) -> tuple[int, str]:
     """Code and reason of the close that the viewer gets."""
     with pytest.raises(ConnectionClosed) as caught:
         read_on(viewer, timeout)
@@ -133,7 +133,7 @@ def get(display: rfb.Display, path: str, bearer: str = "") -> tuple[int, str]:
     if bearer:
         request.add_header("Authorization", f"Bearer {bearer}")
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:

@@ -55,7 +55,7 @@ class WireClient:
     def ack(self, payload: Payload) -> None:
         self.say(type="ack", seq=payload.header["seq"], decode_queue_size=0, displayed=True)
 
-    def next(self, *, ack: bool = True, timeout: float = 10) -> Payload:
+    def next(self, *, ack: bool = True, timeout: float = 60) -> Payload:
         """The next payload, held to the page, and acknowledged."""
         while isinstance(message := self.socket.recv(timeout=timeout), str):
             self._hear(json.loads(message))
@@ -69,7 +69,7 @@ class WireClient:
     def hear(self, kind: str) -> dict[str, Any]:
         """The next text of this *kind*."""
         while True:
-            message = self.socket.recv(timeout=10)
+            message = self.socket.recv(timeout=60)
             assert isinstance(message, str), f"a payload in place of {kind}"
             self._hear(json.loads(message))
             if self.told[-1]["type"] == kind:
