@@ -11,7 +11,6 @@ import random
 import secrets
 import socket
 import struct
-import time
 import zlib
 from collections.abc import Callable, Iterator
 
