@@ -139,6 +139,7 @@ class Link:
     """What `rate` was when there was one: a pause makes no link faster."""
     _rates: deque[tuple[float, float]] = field(default_factory=deque)
     _tokens: float = math.inf
+    _needed: float = math.inf
     _unlimited: bool = False
     _at: float = 0.0
 
@@ -167,8 +168,14 @@ class Link:
 
     def need(self, rate: float) -> None:
         """The stream needs *rate* bytes a second on this link."""
+        self._needed = rate
+        self._judge()
+
+    def _judge(self) -> None:
+        """Whether the link is unlimited: again with each need and with each measurement, or what was sent before the
+        first one would have to be paid for at a rate that was only guessed."""
         margin = LOCAL_MARGIN * (0.7 if self._unlimited else 1.0)  # it has to get clearly worse to be limited again
-        self._unlimited = self.local and self.rate >= margin * rate
+        self._unlimited = self.local and self.rate >= margin * self._needed
 
     def allows(self, rate: float) -> bool:
         """The budget for a stream of *rate* bytes a second is enough for it."""
@@ -210,6 +217,7 @@ class Link:
         while self._rates and self._rates[0][0] < now - _RATE_WINDOW:
             self._rates.popleft()
         self.last_rate = self.rate or self.last_rate
+        self._judge()
 
     # What may be sent -------------------------------------------------------------------------------------------------
 

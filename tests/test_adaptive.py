@@ -72,6 +72,16 @@ def test_before_anything_was_measured_the_bitrate_holds_on_a_local_link_too() ->
     assert link.budget == 1 * MB
 
 
+@pytest.mark.parametrize(("local", "wait"), [(True, 0.0), (False, 1.25 - 0.03)])
+def test_what_was_sent_before_the_link_was_measured_is_judged_again_when_it_is(local: bool, wait: float) -> None:
+    link = Link(local, bitrate=8_000_000, latency=0.001)
+    link.need(1 * MB)
+    link.sent(1_500_000, 0.0)  # the budget holds a quarter of a second's before
+    assert link.next_send(0.01) == pytest.approx(1.25)
+    link.acknowledged(1_500_000, HD, "exact", 0.03, 0.0, 0.03)
+    assert link.next_send(0.03) == pytest.approx(0.03 + wait)
+
+
 def test_a_frame_waits_until_the_budget_is_not_overdrawn_and_a_still_until_it_fits() -> None:
     link = Link(local=False, bitrate=8_000_000)
     assert link.next_send(10.0) == 10.0

@@ -6,6 +6,7 @@ import io
 import json
 import socket
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +54,20 @@ def test_last_of_every_burst_arrives_at_viewers_quick_and_slow(display: rfb.Disp
             for viewer in (quick, slow):
                 while value_of(viewer.see()[1]) != last:
                     pass
+
+
+@pytest.mark.parametrize("options", [{"quality": "lossless"}, {"alpha": True}, {"image_mode": "png"}], ids=str)
+def test_a_large_lossless_picture_holds_up_no_later_one_on_this_machine(options: dict[str, Any]) -> None:
+    # At `bitrate` the first alone would take a minute.
+    display = rfb.serve(512, 512, port=0, bitrate=100_000, **options)
+    noise = np.random.default_rng(1).integers(0, 256, (4, 512, 512, 3), np.uint8)
+    with RawViewer(display, "image/jpeg", "image/png", "rfb/tiles") as viewer:
+        viewer.greet()
+        for number, frame in enumerate(noise, 1):
+            display.publish(frame)
+            header, payload = viewer.see()
+            assert header["seq"] == number
+            assert len(payload) > 700_000
 
 
 def test_size_changes_are_announced_before_the_frame(display: rfb.Display) -> None:

@@ -485,6 +485,20 @@ def test_frames_that_the_budget_held_back_end_with_the_newest() -> None:
     assert flow.at(due).sent[-1] == (2, 10)
 
 
+@pytest.mark.parametrize(
+    "options", [{"quality": "lossless"}, {"alpha": True}, {"image_mode": "png"}, {"quality": 90}, {}], ids=str
+)
+def test_a_fast_local_viewer_gets_the_second_frame_though_the_first_was_beyond_the_budget(
+    options: dict[str, Any],
+) -> None:
+    flow = Flow(*TILES, stats_interval=None, **options)
+    flow.nbytes = 3_000_000  # two seconds of the default budget
+    flow.open().at(1).publish().publish()
+    assert flow.sent == [(1, 1)], "nothing is known of the link yet"
+    flow.at(1.03).ack(1)
+    assert flow.sent == [(1, 1), (2, 2)]
+
+
 def test_what_rests_is_painted_over_though_frames_leave_the_budget_nothing() -> None:
     flow = Flow(*TILES, local=False, bitrate=2_000_000, stats_interval=None, quality="lossy")
     flow.size, flow.nbytes = (1024, 1024), 20_000
