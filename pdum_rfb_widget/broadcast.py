@@ -226,6 +226,17 @@ class Broadcast:
 
         self._call_hub(tell)
 
+    def hand_over(self, controller: str | None) -> None:
+        """Only the viewer *controller* is heeded from now on, None for all; the others let go of what they hold."""
+        self.controller = controller
+
+        def release() -> None:
+            for viewer in self.viewers:
+                if not self.heeds(viewer):
+                    self._release(viewer)
+
+        self._call_hub(release)
+
     def set_cursor(self, cursor: str | None) -> None:
         """Show *cursor* to the viewers that there are, and to those that come."""
         self._call_hub(lambda: self._set_cursor(cursor))
@@ -313,6 +324,7 @@ class Broadcast:
 
     def dismiss(self, viewer: Viewer) -> None:
         self.viewers.discard(viewer)
+        self._release(viewer)
         if self.controller == viewer.id:
             able = sorted((other for other in self.viewers if not other.view_only), key=lambda other: other.number)
             self.controller = able[0].id if able else None
@@ -448,10 +460,16 @@ class Broadcast:
         if not self.heeds(viewer):
             viewer.refused_events += 1
         elif not isinstance(told, Said):
+            viewer.held.note(told)
             self._put(InputEvent(viewer.id, viewer.principal, told, now_us()))
         elif self._publisher:
             message = ChannelMessage(viewer.id, viewer.principal, told.channel, told.data, now_us())
             self._publisher.put_message(message, told.nbytes)
+
+    def _release(self, viewer: Viewer) -> None:
+        """Let go of what *viewer*'s user holds down, whose own words no longer reach the application."""
+        for event in viewer.held.release(time.time()):
+            self._put(InputEvent(viewer.id, viewer.principal, event, now_us()))
 
     def _put(self, event: InputEvent) -> None:
         if self._recorder:

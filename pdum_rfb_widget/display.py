@@ -425,7 +425,7 @@ class Display:
         able = [client.client_id for client in self.clients if not client.view_only]
         if client_id is not None and client_id not in able:
             raise ValueError(f"who controls is one of {', '.join(able) or 'nobody yet'}, or None, not {client_id!r}")
-        self._stream.controller = client_id
+        self._stream.hand_over(client_id)
 
     @property
     def recorded_events(self) -> list[EventDict]:

@@ -73,6 +73,9 @@ _POINTER: dict[str, Check] = {
     "touches": _are_touches,
     "pointer_id": is_number,
     "pointer_type": _is_text,
+    "pressure": is_number,
+    "tilt_x": is_number,
+    "tilt_y": is_number,
 }
 _KEY: dict[str, Check] = {"key": _is_text, "code": _is_text, "modifiers": _are_modifiers}
 _SIZE: dict[str, Check] = {name: is_number for name in ("width", "height", "pwidth", "pheight", "ratio")}
@@ -111,8 +114,9 @@ def validate(event: object) -> EventDict | None:
     """*event* with the fields that its type has, or None for a type that renderview doesn't know.
 
     Raises `ValueError` that names the field, for a value the field can't have or one that is missing.
-    Source: pygfx/renderview, ``src/spec.md``; ``paste``, ``inside``, ``pixel_ratio``, ``code`` and
-    the pointer's id are ours.
+    Source: pygfx/renderview, ``src/spec.md``; ``paste``, ``inside``, ``pixel_ratio``, ``code``,
+    the pointer's id and type, and what a pen or finger adds are ours: its ``pressure``, 0 to 1, and ``tilt_x`` and
+    ``tilt_y``, degrees from upright.
     """
     if not isinstance(event, dict) or not isinstance(kind := event.get("type"), str):
         raise ValueError("an event is an object with a type")

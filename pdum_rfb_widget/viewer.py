@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .auth import Principal
 from .channels import pieces_of
+from .held import Held
 from .limits import ACK_TIMEOUT, MESSAGE_COST, Allowance, Limits
 from .protocol import CHANNELS, CloseCode, ProtocolError
 from .session import Session
@@ -38,6 +39,8 @@ class Viewer:
         """That it came in with."""
         self.refused_events = 0
         """That the application was not told, since it may not send or does not control."""
+        self.held = Held()
+        """What the application was told is down."""
         self._transport = transport
         self._outbox = session.outbox
         self._stream = stream
