@@ -307,6 +307,30 @@ def test_who_is_not_there_or_only_looks_cannot_be_the_controller(display: rfb.Di
                 display.controller = nobody
 
 
+def test_who_goes_at_the_moment_of_being_given_control_does_not_keep_it(
+    display: rfb.Display, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RawViewer(display) as viewer:
+        viewer.greet()
+        looked_at = display.clients
+    wait_for(lambda: display.client_count == 0, "the viewer to go")
+    monkeypatch.setattr(rfb.Display, "clients", looked_at)
+    with pytest.raises(ValueError, match="nobody yet, or None, not 'viewer-"):
+        display.controller = looked_at[0].client_id
+    assert display.controller is None
+
+
+def test_who_is_given_control_is_asked_for_the_size() -> None:
+    display = rfb.serve(64, 48, port=0, resize_policy="match_client", resize_debounce=0)
+    with RawViewer(display) as first, RawViewer(display) as second:
+        for side, viewer in ((100, first), (200, second)):
+            viewer.greet()
+            viewer.say(type="set_viewport", width=side, height=side, pwidth=side, pheight=side, ratio=1)
+            wait_for(lambda: display.target_size == (side, side), "the newest viewer's size")  # noqa: B023
+        display.controller = display.clients[0].client_id
+        wait_for(lambda: display.target_size == (100, 100), "the controller's size")
+
+
 # Tokens that change -------------------------------------------------------------------------------------------------
 
 

@@ -281,6 +281,28 @@ def test_addresses_tell_the_token_only_in_the_fragment(display: rfb.Display) -> 
     assert display.server.token not in repr(display)
 
 
+def test_origins_that_are_being_looked_through_stay_as_they_are(display: rfb.Display) -> None:
+    server = display.server
+    server.allow_origins(["https://one.example"])
+    looking = iter(server._door.origins)
+    server.allow_origins(["https://two.example"])
+    assert list(looking) == ["https://one.example"]
+    assert server._door.origins == {"https://one.example", "https://two.example"}
+
+
+def test_a_hub_that_is_being_closed_can_be_closed_again(display: rfb.Display, monkeypatch: pytest.MonkeyPatch) -> None:
+    files: list[object] = []
+
+    def forget(file: object) -> None:
+        files.append(file)
+        if len(files) == 1:
+            display.server.close()
+
+    monkeypatch.setattr("pdum_rfb_widget.runtime.forget", forget)
+    display.server.close()
+    assert len(files) == 1
+
+
 def test_the_hub_listens_on_loopback_only(display: rfb.Display) -> None:
     with socket.socket() as probe, pytest.raises(ConnectionRefusedError):
         # Another address of this machine's own loopback range: a wildcard listener would answer.

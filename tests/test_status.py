@@ -83,6 +83,14 @@ def test_configure_keeps_what_it_is_not_told_and_refuses_what_it_is_not(display:
         display.configure(fps=30)
 
 
+def test_configure_keeps_what_another_thread_changes_meanwhile(
+    display: rfb.Display, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pdum_rfb_widget.display.require_codec", lambda codec: display.configure(fps=50))
+    display.configure(codec="h264")
+    assert (display._stream.options.codec, display._stream.options.fps) == ("h264", 50)
+
+
 def test_configure_turns_on_the_viewers_size() -> None:
     display = rfb.serve(64, 48, port=0)
     with RawViewer(display) as viewer:
