@@ -92,8 +92,6 @@ class Broadcast:
         threads: int,
     ) -> None:
         self.name = name
-        self.size = size
-        """Width and height of the newest frame, or what was asked for before the first."""
         self.scene = Scene(options, size, video_installed=video_installed())
         self.viewers: set[Viewer] = set()
         self.troubles: deque[str] = deque(maxlen=_KEPT_TROUBLES)
@@ -101,6 +99,7 @@ class Broadcast:
         self.controller: str | None = None
         """The viewer whose input counts, None for all."""
         self._cursor: str | None = None
+        self._first_size = size
         self._loop = loop
         self._pool = pool
         self._threads = threads
@@ -126,6 +125,12 @@ class Broadcast:
     @property
     def frames_published(self) -> int:
         return self._frames.count
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the newest frame, or what was asked for before the first."""
+        newest = self._frames.newest
+        return newest.size if newest else self._first_size
 
     @property
     def newest(self) -> TileMap | None:
@@ -178,11 +183,10 @@ class Broadcast:
             self._rests_until = time.monotonic() + 0.5 / self.options.fps
         # Also where an interrupt kept the hub from hearing of the same picture when it was new.
         if self._frames.newest is not self.scene.newest:
-            self._announce((pixels.shape[1], pixels.shape[0]))
+            self._announce()
         return True
 
-    def _announce(self, size: tuple[int, int]) -> None:
-        self.size = size
+    def _announce(self) -> None:
         for tap in self._taps:
             tap()
         with self._lock:
@@ -225,17 +229,6 @@ class Broadcast:
                     viewer.tell(message, channel, latest=latest)
 
         self._call_hub(tell)
-
-    def hand_over(self, controller: str | None) -> None:
-        """Only the viewer *controller* is heeded from now on, None for all; the others let go of what they hold."""
-        self.controller = controller
-
-        def release() -> None:
-            for viewer in self.viewers:
-                if not self.heeds(viewer):
-                    self._release(viewer)
-
-        self._call_hub(release)
 
     def set_cursor(self, cursor: str | None) -> None:
         """Show *cursor* to the viewers that there are, and to those that come."""
@@ -287,7 +280,7 @@ class Broadcast:
         self._frames.clear()
         self._encodings.clear()
         self._advised = 1.0
-        self.size = size
+        self._first_size = size
         if self._cursor:
             self._set_cursor(None)
         self.scene.restart(size, options)
@@ -326,7 +319,7 @@ class Broadcast:
         self.viewers.discard(viewer)
         self._release(viewer)
         if self.controller == viewer.id:
-            able = sorted((other for other in self.viewers if not other.view_only), key=lambda other: other.number)
+            able = self._able
             self.controller = able[0].id if able else None
         viewer.session.gone()
         self._video.step()
@@ -341,6 +334,25 @@ class Broadcast:
     def _show_cursor(self, viewer: Viewer) -> None:
         if viewer.session.takes(CHANNELS):
             viewer.tell(cursor_message(self._cursor), _CURSOR, latest=True)
+
+    def hand_over(self, controller: str | None) -> None:
+        """Only the viewer *controller* is heeded from now on, None for all; the others let go of what they hold.
+
+        Raises `ValueError` for who isn't connected or may only look.
+        """
+        able = [viewer.id for viewer in self._able]
+        if controller is not None and controller not in able:
+            raise ValueError(f"who controls is one of {', '.join(able) or 'nobody yet'}, or None, not {controller!r}")
+        self.controller = controller
+        for viewer in self.viewers:
+            if not self.heeds(viewer):
+                self._release(viewer)
+        self.heed_sizes()
+
+    @property
+    def _able(self) -> list[Viewer]:
+        """The viewers that may control, in the order that they came."""
+        return sorted((viewer for viewer in self.viewers if not viewer.view_only), key=lambda viewer: viewer.number)
 
     def step_video(self) -> None:
         """Some viewer may have room now, or be in another lane."""

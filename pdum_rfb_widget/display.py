@@ -422,10 +422,7 @@ class Display:
 
     @controller.setter
     def controller(self, client_id: str | None) -> None:
-        able = [client.client_id for client in self.clients if not client.view_only]
-        if client_id is not None and client_id not in able:
-            raise ValueError(f"who controls is one of {', '.join(able) or 'nobody yet'}, or None, not {client_id!r}")
-        self._stream.hand_over(client_id)
+        self.server.on_hub(lambda now: self._stream.hand_over(client_id))
 
     @property
     def recorded_events(self) -> list[EventDict]:
@@ -508,10 +505,6 @@ class Display:
         video encoders, and what went wrong last (``troubles``). Holds no token."""
         return self.server.on_hub(lambda now: status_of(self, self._stream, now))
 
-    def note_trouble(self, what: str) -> None:
-        """Keep *what* went wrong, in words, for `status`."""
-        self._stream.note_trouble(what)
-
     @property
     def recordings(self) -> int:
         """How many films are being made."""
@@ -527,9 +520,13 @@ class Display:
         changed = self._stream.options.but(options)
         if changed.codec != "auto" and changed.codec != "none":
             require_codec(changed.codec)
-        if self.closed:
-            raise RuntimeError(f"the display {self.name!r} was closed, or its cell has run again")
-        self.server.on_hub(lambda now: self._stream.reconfigure(changed))
+        self.server.on_hub(lambda now: self._reconfigure(options))
+
+    def _reconfigure(self, options: dict[str, Any]) -> None:
+        """On the hub's loop: another thread may have changed other options, or made the stream another display's."""
+        self._check_open()
+        changed = self._stream.options.but(options)
+        self._stream.reconfigure(changed)
         with self._lock:
             self._events = deque(self._events, changed.event_queue_size)
 

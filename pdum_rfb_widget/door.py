@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, unquote
@@ -107,12 +107,16 @@ class Door:
         self.view_token = new_token()
         self.hub_key = secrets.token_hex(32)
         self.limits = Limits()
-        self.origins: set[str] = set()
+        self.origins: frozenset[str] = frozenset()
         self.authenticate: Authenticator | None = None
         self._hub_id = hub_id
         self._streams = streams
         self._strangers: set[Viewer] = set()
         self._warned_of: set[str] = set()
+
+    def allow(self, origins: Iterable[str]) -> None:
+        """Let pages of these *origins* in too."""
+        self.origins |= frozenset(origins)
 
     def authenticator(self, name: str) -> Authenticator | None:
         """Who decides about viewers of the stream *name* in place of the tokens."""

@@ -33,7 +33,6 @@ from .display import Display
 from .door import DEFAULT_STREAM, Door, Visit
 from .encoders.base import require_codec
 from .limits import HELLO_TIMEOUT, Limits
-from .loops import lasting_loop
 from .pool import Pool
 from .transport import LimitedConnection, Transport, WebSocketTransport
 from .types import MAX_SIDE, StreamOptions, check_int
@@ -60,7 +59,11 @@ class _Caller:
 
     @classmethod
     def now(cls) -> _Caller:
-        return cls(current_session(), lasting_loop())
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        return cls(current_session(), loop)
 
 
 class Server:
@@ -78,6 +81,8 @@ class Server:
         self._folder: Path | None = None
         self._socket = ""
         self._pages: set[Path] = set()
+        self._closing = threading.Lock()
+        """Taken once, by the thread that closes the hub."""
         self._private: Listener | None = None
         self._listening = asyncio.Lock()
         self._door = Door(self.hub_id, self._streams)
@@ -176,7 +181,7 @@ class Server:
     @property
     def port(self) -> int:
         """The TCP port of the first listener, 0 while there is none."""
-        return self.address()[1] if self._listeners else 0
+        return next((port for _, port in list(self._listeners)), 0)
 
     def listen(self, host: str = "127.0.0.1", port: int | None = None) -> tuple[str, int]:
         """Listen on *host*:*port* too, and say where that is. None is the port there is, or any free one.
@@ -213,13 +218,15 @@ class Server:
         """Let pages from these origins (``https://host:port``) open streams, besides those of this machine."""
         if isinstance(origins, str) or not isinstance(origins, Iterable):
             raise TypeError(f"origins is a list of strings like 'https://host:port', not {origins!r}")
-        self._door.origins.update([check_origin(origin) for origin in origins])
+        more = [check_origin(origin) for origin in origins]
+        self.on_hub(lambda now: self._door.allow(more))
 
     def address(self, wanted: tuple[str, int] | None = None) -> tuple[str, int]:
         """Host and port at which a browser on this machine reaches the listener *wanted*, or else the first."""
-        if not self._listeners:
+        listeners = list(self._listeners)  # the hub's loop may add one meanwhile
+        if not listeners:
             raise RuntimeError("the hub listens on no TCP port: it was closed, or serve() was told tcp=False")
-        host, port = wanted or next(iter(self._listeners))
+        host, port = wanted or listeners[0]
         return _WILDCARDS.get(host, host), port
 
     async def _listen(self, host: str, port: int | None) -> tuple[str, int]:
@@ -273,7 +280,7 @@ class Server:
         """A file that leads a browser to *url*: only this user can read it, and it goes with the hub. Raises `OSError`
         where there is no folder for it."""
         page = runtime.redirect(self._folder or runtime.own_folder(), f"{name}-{self.hub_id}", url)
-        self._pages.add(page)
+        self.on_hub(lambda now: self._pages.add(page))
         return page
 
     @property
@@ -375,18 +382,18 @@ class Server:
                 self._end_thread()
 
     def _start_to_close(self) -> Future[None] | None:
-        if not self.usable:
+        if not self.usable or not self._closing.acquire(blocking=False):
             return None
-        if self._folder:
-            runtime.forget(self._file())
-        for page in self._pages:
-            page.unlink(missing_ok=True)
         shut_down = self._start(self._shut_down())
         self.closed = True
         atexit.unregister(self.close)
         return shut_down
 
     async def _shut_down(self) -> None:
+        if self._folder:
+            runtime.forget(self._file())
+        for page in self._pages:
+            page.unlink(missing_ok=True)
         for display in self._displays.values():
             display.retire()
         await asyncio.gather(*(stream.close("the hub was closed") for stream in self._streams.values()))

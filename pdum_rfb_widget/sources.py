@@ -15,8 +15,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, get_args
 
-from .failures import raise_as_exception, thrown_in
-from .loops import lasting_loop
 from .types import MAX_SIDE, EventDict, FrameSource, InputEvent, PixelFormat, Pixels, RawFrame, check_int
 
 if TYPE_CHECKING:
@@ -155,10 +153,12 @@ def feed(display: Display, source: FrameSource, report: Callable[[str], object])
     """Begin what `Display.attach` promises, and *report* what goes wrong, in words."""
     if wrong := [name for name in ("next_frame", "handle_event") if not callable(getattr(source, name, None))]:
         raise TypeError(f"a source has next_frame() and handle_event(event), and {source!r} has no {wrong[0]}")
-    lasting = lasting_loop()
-    loop = lasting or asyncio.new_event_loop()
+    try:
+        loop, own = asyncio.get_running_loop(), False
+    except RuntimeError:
+        loop, own = asyncio.new_event_loop(), True
     feeding = asyncio.run_coroutine_threadsafe(_feed(display, source, report), loop)
-    if lasting is None:
+    if own:
         threading.Thread(target=_run, args=(loop,), name="rfb-source", daemon=True).start()
         feeding.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
     return feeding
@@ -192,13 +192,11 @@ async def _feed(display: Display, source: FrameSource, report: Callable[[str], o
         await _publish(display, source)
     except StopAsyncIteration:
         pass
-    except BaseException as error:
-        if thrown_in(error):
-            raise
+    except Exception as error:
         if not display.closed:
             log.exception("the source of %r failed, and feeds it no more", display.name)
             report(f"the source failed: {type(error).__name__}: {error}")
-            raise_as_exception(error, "the source")
+            raise
     finally:
         display.off(hear)
         telling.cancel()
@@ -222,9 +220,7 @@ async def _tell(display: Display, source: FrameSource, event: EventDict, report:
         event = event | dict(zip(("pwidth", "pheight"), display.target_size, strict=True))
     try:
         await source.handle_event(event)
-    except BaseException as error:
-        if thrown_in(error):
-            raise
+    except Exception as error:
         log.exception("the source of %r failed to take an event", display.name)
         report(f"the source failed to take an event: {type(error).__name__}: {error}")
 
