@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
+from .failures import thrown_in
+
 log = logging.getLogger(__name__)
 
 Principal: TypeAlias = Any
@@ -61,7 +63,9 @@ async def ask(authenticate: Authenticator, context: AuthContext) -> Principal | 
             return await authenticate(context)
         answer = await asyncio.to_thread(authenticate, context)
         return await answer if inspect.isawaitable(answer) else answer
-    except (Exception, SystemExit, KeyboardInterrupt):  # the last two would end the hub's loop
+    except BaseException as error:  # SystemExit would end the hub's loop
+        if thrown_in(error):
+            raise
         log.exception("the authenticator failed, which refuses a viewer of %r", context.stream)
         return None
 

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from .failures import thrown_in
+
 log = logging.getLogger(__name__)
 
 _MOST_BYTES = 8 * 1024 * 1024
@@ -115,7 +117,8 @@ class Callbacks:
     def _put(self, call: _Call, thread: bool) -> None:
         waiting = self._in_thread if thread else self._in_loop
         self.left_out += waiting.put(call)
-        if not thread and len(waiting.calls) == 1 and not self._wake_loop():
+        # Calls that a loop left behind when it was closed would otherwise hide that nothing takes them any more.
+        if not thread and (len(waiting.calls) == 1 or self._loop_closed) and not self._wake_loop():
             # Its functions were promised that loop; without it, late beats never.
             while lost := waiting.take():
                 self._in_thread.put(lost)
@@ -124,6 +127,10 @@ class Callbacks:
             self._wake_thread()
 
     # In the loop ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _loop_closed(self) -> bool:
+        return self._loop is not None and self._loop.is_closed()
 
     def _wake_loop(self) -> bool:
         assert self._loop
@@ -155,9 +162,15 @@ class Callbacks:
             function, arguments, _ = call
             try:
                 result = function(*arguments)
+            except BaseException as error:
+                self._failed(function, error)
+                continue
+            try:
                 if inspect.isawaitable(result):
                     await result
-            except Exception as error:
+            except BaseException as error:
+                if thrown_in(error):
+                    raise
                 self._failed(function, error)
 
     # On the thread ----------------------------------------------------------------------------------------------------
@@ -179,14 +192,14 @@ class Callbacks:
                 result = function(*arguments)
                 if inspect.isawaitable(result):
                     asyncio.run(_finish(result))
-            except Exception as error:
+            except BaseException as error:  # SystemExit too: the thread belongs to all functions of the display
                 self._failed(function, error)
 
     def _next(self, waiting: _Waiting) -> _Call | None:
         with self._lock:
             return waiting.take()
 
-    def _failed(self, function: Function, error: Exception) -> None:
+    def _failed(self, function: Function, error: BaseException) -> None:
         self.errors += 1
         name = getattr(function, "__qualname__", repr(function))
         log.error("the callback %s failed", name, exc_info=error)

@@ -505,6 +505,10 @@ class Display:
         video encoders, and what went wrong last (``troubles``). Holds no token."""
         return self.server.on_hub(lambda now: status_of(self, self._stream, now))
 
+    def note_trouble(self, what: str) -> None:
+        """Keep *what* went wrong, in words, for `status`."""
+        self._stream.note_trouble(what)
+
     @property
     def recordings(self) -> int:
         """How many films are being made."""

@@ -9,6 +9,7 @@ import asyncio
 import importlib.util
 import inspect
 import json
+import logging
 import os
 import secrets
 import time
@@ -24,9 +25,13 @@ from . import page
 from .cells import jupyter_shell
 from .display import Display
 from .events import EVENT_FIELDS
+from .failures import raise_as_exception, thrown_in
+from .loops import lasting_loop
 
 if TYPE_CHECKING:
     from .poster import Poster
+
+log = logging.getLogger(__name__)
 
 _SECRETS = {"token", "hub_key"}
 _STATUS = {"state", "last_error", "height", "diagnosis"}
@@ -178,12 +183,33 @@ def publish_loop(display: Display, render: Callable[[], Any], *, fps: float = 30
     """Publish ``render()`` *fps* times a second from a task of the running loop, and return the task at once.
 
     *render* returns a frame or an awaitable of one. It is not called while no visible viewer can take a frame, but for
-    the first. The task ends when the display closes; ``task.cancel()`` ends it before. Raises `ValueError` for an *fps*
-    that is not above 0, `RuntimeError` outside a running event loop.
+    the first. The task ends when the display closes; ``task.cancel()`` ends it before. So does what *render* raises and
+    a frame that `Display.publish` refuses: the task holds the error, and the log and `Display.status` say it. In a
+    subshell of a Jupyter kernel, such as that of a button's callback, the task is one of the kernel's own loop: the
+    subshell ends with its page. Raises `ValueError` for an *fps* that is not above 0, `RuntimeError` outside a running
+    event loop.
     """
     if not fps > 0:
         raise ValueError(f"fps is a number above 0, not {fps!r}")
-    return asyncio.get_running_loop().create_task(_publish_for_ever(display, render, 1 / fps))
+    if (loop := lasting_loop()) is None:
+        raise RuntimeError("publish_loop is a task of the running event loop, and there is none: use display.attach")
+    publishing = _publish_until_closed(display, render, 1 / fps)
+    task = loop.create_task(publishing)
+    if loop is not asyncio.get_running_loop():
+        loop.call_soon_threadsafe(lambda: None)  # a loop does not wake by itself for a task of another thread's
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # it was said already
+    return task
+
+
+async def _publish_until_closed(display: Display, render: Callable[[], Any], interval: float) -> None:
+    try:
+        await _publish_for_ever(display, render, interval)
+    except BaseException as error:
+        if thrown_in(error):
+            raise
+        log.exception("publish_loop of %r failed, and publishes no more", display.name)
+        display.note_trouble(f"publish_loop failed: {type(error).__name__}: {error}")
+        raise_as_exception(error, "render")
 
 
 async def _publish_for_ever(display: Display, render: Callable[[], Any], interval: float) -> None:

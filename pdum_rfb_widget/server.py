@@ -33,6 +33,7 @@ from .display import Display
 from .door import DEFAULT_STREAM, Door, Visit
 from .encoders.base import require_codec
 from .limits import HELLO_TIMEOUT, Limits
+from .loops import lasting_loop
 from .pool import Pool
 from .transport import LimitedConnection, Transport, WebSocketTransport
 from .types import MAX_SIDE, StreamOptions, check_int
@@ -59,11 +60,7 @@ class _Caller:
 
     @classmethod
     def now(cls) -> _Caller:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            loop = None
-        return cls(current_session(), loop)
+        return cls(current_session(), lasting_loop())
 
 
 class Server:

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, get_args
 
+from .failures import raise_as_exception, thrown_in
+from .loops import lasting_loop
 from .types import MAX_SIDE, EventDict, FrameSource, InputEvent, PixelFormat, Pixels, RawFrame, check_int
 
 if TYPE_CHECKING:
@@ -153,12 +155,10 @@ def feed(display: Display, source: FrameSource, report: Callable[[str], object])
     """Begin what `Display.attach` promises, and *report* what goes wrong, in words."""
     if wrong := [name for name in ("next_frame", "handle_event") if not callable(getattr(source, name, None))]:
         raise TypeError(f"a source has next_frame() and handle_event(event), and {source!r} has no {wrong[0]}")
-    try:
-        loop, own = asyncio.get_running_loop(), False
-    except RuntimeError:
-        loop, own = asyncio.new_event_loop(), True
+    lasting = lasting_loop()
+    loop = lasting or asyncio.new_event_loop()
     feeding = asyncio.run_coroutine_threadsafe(_feed(display, source, report), loop)
-    if own:
+    if lasting is None:
         threading.Thread(target=_run, args=(loop,), name="rfb-source", daemon=True).start()
         feeding.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
     return feeding
@@ -192,11 +192,13 @@ async def _feed(display: Display, source: FrameSource, report: Callable[[str], o
         await _publish(display, source)
     except StopAsyncIteration:
         pass
-    except Exception as error:
+    except BaseException as error:
+        if thrown_in(error):
+            raise
         if not display.closed:
             log.exception("the source of %r failed, and feeds it no more", display.name)
             report(f"the source failed: {type(error).__name__}: {error}")
-            raise
+            raise_as_exception(error, "the source")
     finally:
         display.off(hear)
         telling.cancel()
@@ -220,7 +222,9 @@ async def _tell(display: Display, source: FrameSource, event: EventDict, report:
         event = event | dict(zip(("pwidth", "pheight"), display.target_size, strict=True))
     try:
         await source.handle_event(event)
-    except Exception as error:
+    except BaseException as error:
+        if thrown_in(error):
+            raise
         log.exception("the source of %r failed to take an event", display.name)
         report(f"the source failed to take an event: {type(error).__name__}: {error}")
 

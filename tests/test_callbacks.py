@@ -96,6 +96,67 @@ def test_what_one_raises_is_logged_and_counted_and_the_next_runs(
     assert record.exc_info
 
 
+ENDINGS = [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError]
+"""What ends threads, loops and tasks that let it through."""
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("where", ["thread", "loop", "coroutine"])
+def test_a_function_that_raises_what_ends_programs_is_counted_and_ends_nothing(
+    ending: type[BaseException], where: str
+) -> None:
+    came: list[int] = []
+
+    def end(event: InputEvent) -> None:
+        raise ending
+
+    async def end_later(event: InputEvent) -> None:
+        await asyncio.sleep(0)
+        raise ending
+
+    async def main() -> dict[str, Any]:
+        display = rfb.serve(8, 8, port=0)
+        display.on("pointer_down", thread=where == "thread")(end_later if where == "coroutine" else end)
+        display.on("pointer_down", thread=where == "thread")(lambda event: came.append(event.event["x"]))
+        for x in (1, 2):
+            await asyncio.to_thread(display.put_event, press(x))
+        await asyncio.to_thread(wait_for, lambda: len(came) == 2, "the calls after those that failed")
+        status = display.status()
+        await display.aclose()
+        return status
+
+    status = in_thread(main)
+    assert came == [1, 2]
+    if (ending, where) != (GeneratorExit, "coroutine"):  # there it looks as if the loop had closed the task
+        assert status["callback_errors"] == 2
+        assert ending.__name__ in status["troubles"][-1]
+
+
+def test_calls_that_a_loop_left_behind_go_to_the_thread_with_the_next() -> None:
+    came: list[int] = []
+    callbacks: list[Callbacks] = []
+
+    async def main() -> None:
+        made = Callbacks(asyncio.get_running_loop(), 10, print)
+        callbacks.append(made)
+        begun = asyncio.Event()
+
+        async def slow(number: int) -> None:
+            begun.set()
+            await asyncio.sleep(100)
+
+        made.add("slow", slow)
+        made.add("ping", came.append)
+        made.call("slow", 0)
+        made.call("ping", 1)
+        await asyncio.wait_for(begun.wait(), 10)
+
+    in_thread(main)
+    callbacks[0].call("ping", 2)
+    wait_for(lambda: came == [1, 2], "both calls")
+    callbacks[0].close()
+
+
 def test_a_loop_that_was_closed_gives_its_functions_to_the_thread() -> None:
     troubles: list[str] = []
     loop = asyncio.new_event_loop()

@@ -225,6 +225,28 @@ def test_publish_loop_feeds_who_can_see_and_ends_with_the_display() -> None:
         rfb.publish_loop(display, lambda: FRAME, fps=0)
 
 
+@pytest.mark.parametrize("fault", [np.zeros((8, 8)), SystemExit("enough")])
+def test_a_publish_loop_that_fails_says_so_in_the_log_and_in_the_status(
+    fault: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    display = rfb.serve(8, 8, port=0)
+
+    def render() -> Any:
+        if isinstance(fault, BaseException):
+            raise fault
+        return fault
+
+    async def main() -> None:
+        task = rfb.publish_loop(display, render)
+        await asyncio.wait([task])
+        assert isinstance(task.exception(), Exception)
+
+    in_thread(main)
+    words = "SystemExit: enough" if isinstance(fault, BaseException) else "the frame is float64"
+    assert words in display.status()["troubles"][-1]
+    assert words in caplog.text
+
+
 def test_scripts_get_the_default_stream_and_port_and_end_by_themselves() -> None:
     out = run_script("""
         import numpy as np, pdum_rfb_widget as rfb

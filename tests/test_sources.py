@@ -14,7 +14,7 @@ from viewers import RawViewer, grey, in_thread, value_of
 
 import pdum_rfb_widget as rfb
 from pdum_rfb_widget.sources import BaseFrameSource, OnDemandFrameSource, RenderCallbackSource
-from pdum_rfb_widget.types import EventDict, Pixels, RawFrame
+from pdum_rfb_widget.types import EventDict, InputEvent, Pixels, RawFrame
 
 RESIZE = {"type": "resize", "width": 100, "height": 50, "pwidth": 201, "pheight": 99, "ratio": 2.0}
 
@@ -231,6 +231,30 @@ def test_what_a_source_raises_ends_its_feed_and_is_told(caplog: pytest.LogCaptur
     assert "no picture" in display.status()["troubles"][-1]
     assert "no picture" in caplog.text
     display.publish(grey(1))
+
+
+def test_a_source_that_raises_what_ends_programs_ends_its_feed_alone() -> None:
+    display = rfb.serve(64, 48, port=0)
+
+    class Source(RenderCallbackSource):
+        async def handle_event(self, event: EventDict) -> None:
+            raise SystemExit
+
+    def render(seq: int, t_us: int) -> Any:
+        raise SystemExit("enough")
+
+    async def main() -> None:
+        feeding = display.attach(RenderCallbackSource(render))
+        with pytest.raises(RuntimeError, match="the source raised SystemExit"):
+            await asyncio.wrap_future(feeding)
+
+    in_thread(main)
+    assert "SystemExit: enough" in display.status()["troubles"][-1]
+    hearing = attach(display, Source(lambda seq, t_us: grey(seq % 250)))
+    for _ in range(2):
+        display.put_event(InputEvent("viewer-1", None, {"type": "focus_in"}, 0))
+    wait_for(lambda: sum("take an event" in trouble for trouble in display.status()["troubles"]) == 2, "both events")
+    assert not hearing.done()
 
 
 def test_what_a_source_raises_of_an_event_is_told_and_the_feed_goes_on(caplog: pytest.LogCaptureFixture) -> None:
