@@ -162,6 +162,7 @@ class Broadcast:
         damage: Mask | None,
         pixel_ratio: float = 1.0,
         color: ColorSpace | None = None,
+        rendered_us: int | None = None,
     ) -> bool:
         """Make *pixels* what every viewer is owed; False once another publisher has taken the stream over.
 
@@ -175,6 +176,7 @@ class Broadcast:
             still_wanted=lambda: self._publisher is publisher,
             pixel_ratio=pixel_ratio,
             color=color,
+            rendered_us=rendered_us,
         )
         if outcome is Outcome.REFUSED:
             return False

@@ -55,6 +55,8 @@ class TileMap:
     """Device pixels a logical pixel."""
     color: ColorSpace | None = None
     """None is `types.SRGB`."""
+    lead_us: int = 0
+    """How far the clock of the stream's frames, which follows the timestamps of `RawFrame`, is ahead."""
     _since: dict[tuple[int, int], tuple[Mask, tuple[Rect, ...]]] = field(
         default_factory=dict, repr=False
     )  # the hub's thread
@@ -63,6 +65,11 @@ class TileMap:
     def size(self) -> tuple[int, int]:
         """Width and height."""
         return self.width, self.height
+
+    @property
+    def frame_us(self) -> int:
+        """The frame's time on that clock: what viewers and films are told."""
+        return self.timestamp_us + self.lead_us
 
     @classmethod
     def whole(
@@ -73,16 +80,18 @@ class TileMap:
         timestamp_us: int = 0,
         pixel_ratio: float = 1.0,
         color: ColorSpace | None = None,
+        lead_us: int = 0,
     ) -> TileMap:
         """The map of a picture of which every tile is new."""
         changed = np.full(grid_of(width, height), version, np.int64)
-        return cls(width, height, version, timestamp_us, changed, pixel_ratio, color)
+        return cls(width, height, version, timestamp_us, changed, pixel_ratio, color, lead_us)
 
-    def after(self, mask: Mask, timestamp_us: int = 0) -> TileMap:
+    def after(self, mask: Mask, timestamp_us: int = 0, lead_us: int = 0) -> TileMap:
         """The map of the next version, which differs in the tiles of *mask*."""
         version = self.version + 1
         changed = np.where(mask, version, self.changed)
-        return TileMap(self.width, self.height, version, timestamp_us, changed, self.pixel_ratio, self.color)
+        meaning = self.pixel_ratio, self.color
+        return TileMap(self.width, self.height, version, timestamp_us, changed, *meaning, lead_us)
 
     def since(self, version: int, waste: int = 0) -> tuple[Mask, tuple[Rect, ...]]:
         """The tiles that changed after *version*, and the rectangles that they are merged into: see `merge`."""

@@ -18,7 +18,7 @@ from .callbacks import Callbacks, Function
 from .damage import as_damage
 from .encoders.base import require_codec
 from .events import EVENT_FIELDS
-from .frames import as_pixels
+from .pixels import as_pixels
 from .protocol import CHANNELS, CLIPBOARD, channel_message, check_channel, clipboard_message
 from .status import as_html, status_of
 from .types import (
@@ -92,11 +92,15 @@ class Display:
     ) -> None:
         """Make *frame* what every viewer sees next. Never waits for a viewer: one that is behind skips to the newest.
 
-        *frame* is a uint8 array, or anything numpy can view as one, of shape ``(H, W)`` (grey), ``(H, W, 3)`` (RGB) or
-        ``(H, W, 4)`` (RGBA, shown opaque unless the stream has ``alpha=True``), 1 to 16384 pixels a side, contiguous or
-        not. Its size may change from frame to frame. It is copied, unless the stream was made with
-        ``own_frames=False``: then never change it again. A `RawFrame` may be published too: it brings its ratio and
-        colour.
+        *frame* is a uint8 array, or anything numpy can view as one or get by DLPack, of shape ``(H, W)`` or
+        ``(H, W, 1)`` (grey), ``(H, W, 3)`` (RGB) or ``(H, W, 4)`` (RGBA, shown opaque unless the stream has
+        ``alpha=True``), 1 to 16384 pixels a side, contiguous or not; the last axis is always the channels. Pillow
+        images of palettes, HSV and the like are converted. Its size may change from frame to frame. It is copied,
+        unless the stream was made with ``own_frames=False``: then never change it again.
+
+        A `RawFrame` may be published too: it brings its ratio, colour and time. Where two of them follow one another
+        and their ``timestamp_us`` grow, viewers and films are told that distance; else how long ago the frame before
+        was published.
 
         What differs from the frame before is found out, and only that is sent: the same picture again costs viewers
         nothing. *damage* names it, as rectangles ``(x, y, width, height)`` in whole pixels, and is believed: what
@@ -107,17 +111,21 @@ class Display:
         *color* says what the numbers of this frame mean, by default `SRGB`; nothing is converted. With either another
         than before, everything counts as changed.
 
-        Raises `TypeError` for another dtype, `ValueError` for another shape or ratio, both for *damage* that is no list
+        Raises `TypeError` for another dtype or a masked array, `ValueError` for another shape or ratio, or a `RawFrame`
+        whose fields are not those of its data, both for *damage* that is no list
         of rectangles, and `RuntimeError` once the display is closed.
         """
+        rendered_us = None
         if isinstance(frame, RawFrame):
-            pixel_ratio, color = pixel_ratio or frame.pixel_ratio, color or frame.color
+            pixel_ratio = frame.pixel_ratio if pixel_ratio is None else pixel_ratio
+            color, rendered_us = color or frame.color, frame.timestamp_us
         pixels = as_pixels(frame)
         mask = None if damage is None else as_damage(damage, pixels.shape[1], pixels.shape[0])
         ratio = 1.0 if pixel_ratio is None else check_number("pixel_ratio", pixel_ratio, MIN_RATIO, MAX_RATIO)
         if not (color is None or isinstance(color, ColorSpace)):
             raise TypeError(f"color is a ColorSpace, like SRGB or DISPLAY_P3, or None, not {color!r}")
-        if self.closed or not self._stream.publish(self, pixels, mask, ratio, None if color == SRGB else color):
+        color = None if color == SRGB else color
+        if self.closed or not self._stream.publish(self, pixels, mask, ratio, color, rendered_us):
             raise RuntimeError(f"the display {self.name!r} was closed, or its cell has run again")
 
     def wait_ready(self, timeout: float | None = None) -> bool:

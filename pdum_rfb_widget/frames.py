@@ -1,4 +1,4 @@
-"""What `publish` takes, and the buffers it is copied into.
+"""The buffers that published frames are copied into.
 
 A stream holds its newest frame; encoders hold the frames they read. A buffer goes back to the free list when nobody
 holds its frame any more, because page faults of a fresh buffer cost several times the copy itself, and keeps what it
@@ -15,32 +15,9 @@ from enum import Enum
 import numpy as np
 
 from .damage import TILE, Mask, TileMap, stripes_that_differ, tiles_that_differ
-from .types import MAX_SIDE, ColorSpace, Pixels, RawFrame
+from .types import ColorSpace, Pixels
 
 _SPARE_BUFFERS = 2
-
-
-def as_pixels(frame: object) -> Pixels:
-    """*frame* as an array that can be encoded, without a copy but for ``bgra8``.
-
-    Takes anything numpy can view: uint8, ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)``, 1 to 16384 pixels a side; or a
-    `RawFrame` of that.
-    Raises `TypeError` for another dtype and `ValueError` for another shape, naming what came and what is wanted.
-    """
-    if isinstance(frame, RawFrame):
-        bgra = frame.pixel_format == "bgra8"
-        frame = np.asarray(frame.data)[..., (2, 1, 0, 3)] if bgra else frame.data
-    pixels = np.asarray(frame)
-    wanted = "wanted is uint8 of shape (H, W), (H, W, 3) or (H, W, 4)"
-    if pixels.dtype != np.uint8:
-        hint = "; scale floats from 0..1 with (frame * 255).astype('uint8')" if pixels.dtype.kind == "f" else ""
-        raise TypeError(f"the frame is {pixels.dtype} of shape {pixels.shape}, {wanted}{hint}")
-    if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
-        raise ValueError(f"the frame has shape {pixels.shape}, {wanted}")
-    height, width = pixels.shape[:2]
-    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
-        raise ValueError(f"the frame is {width}x{height} pixels, wanted are 1 to {MAX_SIDE} on each side")
-    return pixels
 
 
 @dataclass(slots=True, eq=False)
@@ -70,6 +47,9 @@ class FrameStore:
         self._lock = threading.Lock()
         self._newest: Frame | None = None
         self._version = 0
+        # Of the newest frame: how far its time is ahead of when it was published, and what a `RawFrame` said of it.
+        self._lead_us = 0
+        self._rendered: tuple[int, int] | None = None
         self._spare: list[Frame] = []
         self.count = 0
         """How many frames were put."""
@@ -84,11 +64,12 @@ class FrameStore:
         still_wanted: Callable[[], bool],
         pixel_ratio: float = 1.0,
         color: ColorSpace | None = None,
+        rendered_us: int | None = None,
     ) -> Outcome:
         """Make *pixels* the newest frame, unless it is the same picture, or not *still_wanted* once it is copied.
 
         *damage* names the tiles that differ from the frame before; without it they are looked for. With another
-        *pixel_ratio* or *color* than before no tile is the same.
+        *pixel_ratio* or *color* than before no tile is the same. *rendered_us* is a `RawFrame`'s own time.
         """
         with self._putting:
             newest, spare = self._newest, None
@@ -97,7 +78,8 @@ class FrameStore:
                 np.copyto(spare.pixels, pixels)
                 pixels = spare.pixels
             height, width = pixels.shape[:2]
-            whole = TileMap.whole(width, height, self._version + 1, timestamp_us, pixel_ratio, color)
+            lead = self._lead(rendered_us, timestamp_us)
+            whole = TileMap.whole(width, height, self._version + 1, timestamp_us, pixel_ratio, color, lead)
             tiles = self._compare(newest, pixels, damage, whole)
             if copy and tiles and spare is None:
                 spare = self._spare_for(pixels)
@@ -111,7 +93,8 @@ class FrameStore:
                         spare.tiles = newest.tiles  # it was filled with the same
                         self._spare.append(spare)
                     return Outcome.UNCHANGED
-                self._version = tiles.version
+                self._version, self._lead_us = tiles.version, lead
+                self._rendered = None if rendered_us is None else (rendered_us, timestamp_us)
                 self._replace(Frame(spare.pixels if spare else pixels, tiles, owned=copy))
             return Outcome.STORED
 
@@ -119,6 +102,7 @@ class FrameStore:
         """Forget the newest frame; the next one's version is higher all the same."""
         with self._lock:
             self._replace(None)
+            self._rendered = None
 
     @property
     def newest(self) -> TileMap | None:
@@ -137,6 +121,15 @@ class FrameStore:
         with self._lock:
             self._drop(frame)
 
+    def _lead(self, rendered_us: int | None, timestamp_us: int) -> int:
+        """Of the next frame: two frames in a row with times of their own, which grow, are so far apart as these say;
+        any other two as far as they were published. The first frame's time is its own."""
+        if rendered_us is None:
+            return self._lead_us
+        if self._rendered and rendered_us > self._rendered[0]:
+            return self._lead_us + (rendered_us - self._rendered[0]) - (timestamp_us - self._rendered[1])
+        return self._lead_us if self._version else rendered_us - timestamp_us
+
     def _compare(self, newest: Frame | None, pixels: Pixels, damage: Mask | None, whole: TileMap) -> TileMap | None:
         """The map of the frame that follows *newest*: *whole* if no tile is kept, None when it is the same picture."""
         if newest is None or newest.pixels.shape != pixels.shape:
@@ -149,7 +142,7 @@ class FrameStore:
             old, new = np.ascontiguousarray(newest.pixels), np.ascontiguousarray(pixels)
             stripes = stripes_that_differ(old, new)
             damage = tiles_that_differ(old, new, stripes)
-        return newest.tiles.after(damage, whole.timestamp_us) if damage.any() else None
+        return newest.tiles.after(damage, whole.timestamp_us, whole.lead_us) if damage.any() else None
 
     def _replace(self, frame: Frame | None) -> None:
         old, self._newest = self._newest, frame

@@ -373,7 +373,8 @@ def set_quality_message(bitrate: float, fps: float) -> str:
 def _header(kind: str, seq: int, frame: TileMap | EncodedPayload) -> dict[str, Any]:
     size = {"width": frame.width, "height": frame.height}
     meaning = _meaning(frame.pixel_ratio, frame.color)
-    return {"type": kind, "seq": seq, "timestamp_us": frame.timestamp_us} | size | meaning
+    time_us = frame.frame_us if isinstance(frame, TileMap) else frame.timestamp_us
+    return {"type": kind, "seq": seq, "timestamp_us": time_us} | size | meaning
 
 
 def _meaning(pixel_ratio: float, color: ColorSpace | None) -> dict[str, Any]:

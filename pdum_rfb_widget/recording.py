@@ -94,7 +94,7 @@ class Recording:
         self._last: Frame | None = None
         self._ended_us: int | None = None
         self._began_us = now_us()
-        self._version = 0  # of the frame that was taken last
+        self._version = self._lead_us = 0  # of the frame that was taken last
         with contextlib.ExitStack() as undo:
             undo.callback(_writing.pop, self._claim())
             with self._lock:  # the display may end it as soon as it knows it
@@ -198,7 +198,7 @@ class Recording:
         if self._last:
             self._take(self._last)
         if self.frames_written:
-            self._film.finish(self._ended_us)
+            self._film.finish(self._ended_us + self._lead_us)
 
     def _hold(self) -> Frame | None:
         with self._lock:
@@ -206,8 +206,9 @@ class Recording:
 
     def _take(self, frame: Frame) -> None:
         if frame.tiles.version > self._version:
-            self._version = frame.tiles.version
-            self._film.add(frame.pixels, max(frame.tiles.timestamp_us, self._began_us), frame.tiles.color)
+            self._version, self._lead_us = frame.tiles.version, frame.tiles.lead_us
+            shown_us = max(frame.tiles.timestamp_us, self._began_us) + self._lead_us
+            self._film.add(frame.pixels, shown_us, frame.tiles.color)
             self.frames_written += 1
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from .failures import raise_as_exception, thrown_in
 from .loops import lasting_loop
+from .pixels import FORMATS, as_pixels
 from .types import MAX_SIDE, EventDict, FrameSource, InputEvent, PixelFormat, Pixels, RawFrame, check_int
 
 if TYPE_CHECKING:
@@ -96,11 +97,17 @@ class BaseFrameSource(ABC):
         return list(self._events)
 
     def _frame(self, t_us: int) -> RawFrame:
-        pixels = self.render(self._seq, t_us)
+        pixels = as_pixels(self.render(self._seq, t_us))
         height, width = pixels.shape[:2]
-        frame = RawFrame(self._seq, width, height, t_us, self.pixel_format, "cpu", pixels)
+        frame = RawFrame(self._seq, width, height, t_us, self._format_of(pixels), "cpu", pixels)
         self._seq += 1
         return frame
+
+    def _format_of(self, pixels: Pixels) -> PixelFormat:
+        """What was asked for says the order of channels, and the array how many there are."""
+        if self.pixel_format == "bgra8":
+            return "bgra8"
+        return FORMATS[1 if pixels.ndim == 2 else pixels.shape[2]]
 
 
 class RenderCallbackSource(BaseFrameSource):

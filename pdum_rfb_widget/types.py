@@ -118,9 +118,11 @@ CURSORS = (
 
 @dataclass(frozen=True, slots=True)
 class RawFrame:
-    """One frame as an encoder is given it."""
+    """One frame as an encoder is given it. `Display.publish` takes it too; either refuses fields that contradict the
+    data, or ask for what there isn't."""
 
     seq: int
+    """For who made it and for encoders; a stream numbers what it sends itself."""
     width: int
     height: int
     timestamp_us: int

@@ -20,13 +20,12 @@ from .encoders.image import looks_drawn
 from .frames import Frame
 from .lanes import Chunk, Lane, Take
 from .limits import ENCODE_TIMEOUT
+from .pixels import FORMATS
 from .protocol import bitstream_of
 from .scene import Scene
-from .types import ColorSpace, EncoderBackend, LaneKey, PixelFormat, RawFrame, VideoFormat
+from .types import ColorSpace, EncoderBackend, LaneKey, RawFrame, VideoFormat
 
 log = logging.getLogger(__name__)
-
-_PIXEL_FORMATS: dict[int, PixelFormat] = {1: "gray8", 3: "rgb24", 4: "rgba8"}
 
 
 def video_installed() -> bool:
@@ -166,8 +165,8 @@ class LaneEncoder:
             seq=tiles.version,
             width=tiles.width,
             height=tiles.height,
-            timestamp_us=tiles.timestamp_us,
-            pixel_format=_PIXEL_FORMATS[channels],
+            timestamp_us=tiles.frame_us,
+            pixel_format=FORMATS[channels],
             memory="cpu",
             data=pixels,
             pixel_ratio=tiles.pixel_ratio,

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -441,12 +442,17 @@ def test_a_closed_encoder_leaves_no_thread_behind(chosen: VideoFormat) -> None:
         (frame(np.zeros((48, 64, 3), np.float32)), "float32"),  # type: ignore[arg-type]
         (frame(np.zeros((48, 64, 3), np.uint8), kind="rgba8"), r"\(48, 64, 4\), not uint8 of shape \(48, 64, 3\)"),
         (RawFrame(0, 64, 48, 0, "rgb24", "cpu", np.zeros((64, 48, 3), np.uint8)), r"shape \(48, 64, 3\)"),
+        (replace(frame(np.zeros((48, 64, 3), np.uint8)), pixel_format="nv12"), "pixel_format is one of"),
+        (replace(frame(np.zeros((48, 64, 3), np.uint8)), memory="cuda"), "memory is cpu, not 'cuda'"),
         (frame(np.zeros((50, 64, 3), np.uint8)), "64x50 pixels, the encoder is for 64x48"),
     ],
 )
 def test_frames_that_are_not_what_they_say_are_refused(wrong: RawFrame, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((TypeError, ValueError), match=words):
         opened(H264, 64, 48).encode(wrong)
+    if "the encoder" not in words:
+        with pytest.raises((TypeError, ValueError), match=words):
+            ImageEncoder().encode(wrong)
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:

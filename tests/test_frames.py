@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
 import numpy as np
+import numpy.lib.recfunctions
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget.frames import FrameStore, Outcome, as_pixels
+from pdum_rfb_widget.frames import FrameStore, Outcome
+from pdum_rfb_widget.pixels import as_pixels
 from pdum_rfb_widget.types import Pixels
 
 rng = np.random.default_rng(7)
@@ -19,17 +27,172 @@ def test_uint8_of_any_allowed_shape_is_taken_without_a_copy(shape: tuple[int, ..
     assert np.shares_memory(as_pixels(frame), frame)
 
 
+class OnlyDlpack:
+    """An array that numpy knows by nothing but DLPack, as those of other libraries."""
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self._array = array
+
+    def __dlpack__(self, **how: Any) -> Any:
+        return self._array.__dlpack__(**how)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._array.__dlpack_device__()
+
+
+class OldArray:
+    """By the protocol's signature before numpy 2."""
+
+    def __array__(self) -> Pixels:
+        return CARD
+
+
+class OnGpu:
+    def __dlpack__(self, **how: Any) -> Any:
+        raise BufferError("cuda:0 is no CPU")
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+    def detach(self) -> None: ...
+
+
+class OnCuda:
+    __cuda_array_interface__: ClassVar[dict[str, Any]] = {"shape": (4, 4), "typestr": "|u1", "data": (0, False)}
+
+    def get(self) -> None: ...
+
+
+class Boom:
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Pixels:
+        raise ValueError("boom")
+
+
+CARD = rng.integers(0, 256, (4, 6, 3), np.uint8)
+
+
 def test_what_numpy_can_view_is_taken() -> None:
     assert as_pixels(Image.new("RGB", (4, 2))).shape == (2, 4, 3)
+    assert np.array_equal(as_pixels(OldArray()), CARD)
+    assert np.array_equal(as_pixels(CARD[..., 0].view(np.matrix)), CARD[..., 0])
+    assert type(as_pixels(CARD[..., 0].view(np.matrix))) is np.ndarray
+    assert np.array_equal(as_pixels(memoryview(CARD)), CARD)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint16, bool, object])
+def test_a_file_in_memory_is_taken(tmp_path: Path) -> None:
+    CARD.tofile(tmp_path / "card")
+    assert np.array_equal(as_pixels(np.memmap(tmp_path / "card", np.uint8, "r", shape=CARD.shape)), CARD)
+
+
+def test_what_only_has_dlpack_is_taken_without_a_copy() -> None:
+    pixels = as_pixels(OnlyDlpack(CARD))
+    assert np.array_equal(pixels, CARD)
+    assert np.shares_memory(pixels, CARD)
+    with pytest.raises(TypeError, match=r"float32 of shape \(2, 3\).*np\.clip\(np\.asarray\(frame\), 0, 1\)"):
+        as_pixels(OnlyDlpack(np.zeros((2, 3), np.float32)))
+
+
+def test_one_channel_is_grey_and_the_last_axis_is_always_the_channels() -> None:
+    assert np.array_equal(as_pixels(CARD[..., :1]), CARD[..., 0])
+    assert as_pixels(np.zeros((3, 480, 4), np.uint8)).shape == (3, 480, 4)
+
+
+def test_a_masked_array_is_refused_by_name() -> None:
+    for mask in (CARD < 9, np.ma.nomask):
+        with pytest.raises(TypeError, match=r"masked array.*frame\.filled\(0\)"):
+            as_pixels(np.ma.masked_array(CARD, mask))
+
+
+@pytest.mark.parametrize(
+    ("mode", "channels"), [("P", 3), ("YCbCr", 3), ("HSV", 3), ("RGBX", 3), ("PA", 4), ("RGBa", 4)]
+)
+def test_pillow_images_that_have_one_meaning_show_their_colours(mode: str, channels: int) -> None:
+    red = Image.new("RGBA" if mode in ("PA", "RGBa") else "RGB", (4, 2), (250, 10, 20))
+    pixels = as_pixels(red.convert(mode) if mode != "P" else red.quantize(8))
+    assert pixels.shape == (2, 4, channels)
+    assert np.abs(pixels[..., :3].astype(int) - (250, 10, 20)).max() <= 3
+
+
+def test_pillow_images_of_grey_bits_and_palettes_with_holes_are_what_they_look_like() -> None:
+    assert as_pixels(Image.new("1", (4, 2), 1)).tolist() == [[255] * 4] * 2
+    assert as_pixels(Image.new("LA", (4, 2), (7, 9))).tolist() == [[[7, 7, 7, 9]] * 4] * 2
+    hole = Image.new("P", (4, 2))
+    hole.putpalette([1, 2, 3])
+    hole.info["transparency"] = 0
+    assert as_pixels(hole)[0, 0].tolist() == [1, 2, 3, 0]
+
+
+@pytest.mark.parametrize(
+    ("mode", "way"),
+    [(mode, r"convert\('RGB'\)") for mode in ("CMYK", "LAB")] + [(mode, "0..255") for mode in ("I", "I;16", "F", "La")],
+)
+def test_other_pillow_images_are_refused_by_their_mode(mode: str, way: str) -> None:
+    with pytest.raises(TypeError, match=f"Pillow image of mode {mode}, wanted is one of .*RGB.*{way}"):
+        as_pixels(Image.new(mode, (4, 2)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint16, ">u2", "i1", "c8", bool, object])
 def test_other_dtypes_name_what_came_and_what_is_wanted(dtype: type) -> None:
     with pytest.raises(TypeError, match=rf"{np.dtype(dtype)} of shape \(2, 3, 3\), wanted is uint8"):
         as_pixels(np.zeros((2, 3, 3), dtype))
 
 
-@pytest.mark.parametrize("shape", [(), (5,), (2, 2, 1), (2, 2, 5), (2, 2, 3, 1)])
+@pytest.mark.parametrize(
+    ("array", "meant"),
+    [
+        (np.array([[-0.5, 0.5, 1.5]], np.float32), [[0, 127, 255]]),
+        (np.array([[np.nan, 1.0]], np.float16), [[0, 255]]),
+        (np.array([[True, False]]), [[255, 0]]),
+        (np.array([[0, 256, 65535]], np.uint16), [[0, 1, 255]]),
+        (np.array([[0, 256, 65535]], ">u2"), [[0, 1, 255]]),
+        (np.array([[-1, 7, 300]]), [[0, 7, 255]]),
+        (np.array([[-1, 7]], np.int8), [[0, 7]]),
+        (np.zeros((4, 6, 3), np.uint8).view([("r", "u1"), ("g", "u1"), ("b", "u1")])[..., 0], [[[0, 0, 0]] * 6] * 4),
+        (np.zeros((3, 4, 6), np.uint8), [[[0, 0, 0]] * 6] * 4),
+        (np.zeros((1, 2, 5), np.uint8), [[0] * 5] * 2),
+        (np.zeros((1, 2, 5, 3), np.uint8), [[[0, 0, 0]] * 5] * 2),
+        (np.zeros((2, 2, 7), np.uint8), [[[0, 0, 0]] * 2] * 2),
+        (np.zeros((3, 1, 2), bool).astype(float), [[[0, 0, 0], [0, 0, 0]]]),
+    ],
+)
+def test_the_hint_of_an_error_can_be_pasted(array: np.ndarray[Any, Any], meant: list[Any]) -> None:
+    frame = array
+    for _ in range(2):  # of another dtype and shape, one after the other
+        try:
+            frame = as_pixels(frame)
+        except (TypeError, ValueError) as error:
+            ways = re.findall(
+                r"(?:by|of 16 bits|publish one picture of it,|last:|channels,) (.*?)(?:;| are|$)", str(error)
+            )
+            frame = eval(ways[0], {"np": np, "numpy": numpy, "frame": frame})
+    assert as_pixels(frame).tolist() == meant
+
+
+@pytest.mark.parametrize(
+    ("thing", "words"),
+    [
+        (None, "the frame is None, wanted is uint8.*return nothing"),
+        ("picture.png", r"a str, wanted is uint8.*PIL\.Image\.open\(frame\)"),
+        (Path("picture.png"), r"Path, wanted is uint8.*PIL\.Image\.open\(frame\)"),
+        (b"abc", r"a bytes.*reshape\(height, width, 3\)"),
+        (object(), "a object, wanted is uint8"),
+        (7, "a int, wanted is uint8"),
+        ([[1, 2], [3]], "a list, wanted is uint8.*inhomogeneous"),
+        ([[1, 2], [3, 4]], r"int64 of shape \(2, 2\).*np\.clip\(np\.asarray\(frame\), 0, 255\)"),
+        (np.zeros(12, np.uint8), r"shape \(12,\).*reshape\(height, width, 3\)"),
+        (OnGpu(), r"test_frames\.OnGpu, .*cuda:0.*copy it to the host first: frame\.detach\(\)\.cpu\(\)\.numpy\(\)"),
+        (OnCuda(), r"test_frames\.OnCuda, .*copy it to the host first: frame\.get\(\)"),
+        (Boom(), r"test_frames\.Boom, wanted is uint8.*boom"),
+        (Figure(), r"matplotlib\.figure\.Figure, .*FigureCanvasAgg\(figure\).*buffer_rgba"),
+        (FigureCanvasAgg(Figure()).figure.add_subplot(), r"figure\.canvas\.draw\(\).*buffer_rgba"),
+    ],
+)
+def test_what_is_no_array_is_refused_by_its_type_with_the_way_out(thing: object, words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=words):
+        as_pixels(thing)
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 2, 2), (2, 2, 5), (2, 2, 3, 1)])
 def test_other_shapes_name_what_came_and_what_is_wanted(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"wanted is uint8 of shape \(H, W\)") as caught:
         as_pixels(np.zeros(shape, np.uint8))

@@ -26,7 +26,7 @@ from viewers import RawViewer, grey, in_thread, value_of
 
 import pdum_rfb_widget as rfb
 from pdum_rfb_widget.recording import Recording, _Film, _Settings
-from pdum_rfb_widget.types import Pixels
+from pdum_rfb_widget.types import Pixels, RawFrame
 
 PATCHES = np.array(
     [
@@ -126,6 +126,22 @@ def test_frames_have_the_times_when_they_were_published_and_the_last_stays_to_th
     made = film(path)
     np.testing.assert_allclose(made.times, np.array(times) / 1e6, rtol=0, atol=1e-4)
     assert made.seconds == pytest.approx((times[-1] + 7_250_000) / 1e6, abs=1e-3)
+
+
+def test_raw_frames_have_their_own_times(display: rfb.Display, path: Path, clock: list[int]) -> None:
+    times = [70_000, 1_070_000, 1_103_300, 4_000_000]
+    with display.record(path) as recording:
+        for n, time in enumerate(times):
+            clock[0] += 10_000
+            taken = recording.frames_written
+            display.publish(RawFrame(n, 64, 48, time, "rgb24", "cpu", grey(10 + 30 * n)))
+            wait_for(lambda taken=taken: recording.frames_written > taken, f"frame {n}")
+        clock[0] += 500_000
+        publish(display, recording, 200)
+        clock[0] += 2_000_000
+    made = film(path)
+    assert made.times == pytest.approx([0, 1, 1.0333, 3.93, 4.43], abs=1e-4)
+    assert made.seconds == pytest.approx(6.43, abs=1e-3)
 
 
 def test_frames_of_one_moment_follow_one_another(display: rfb.Display, path: Path, clock: list[int]) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from hosts import wait_for
+from PIL import Image
 from viewers import RawViewer, grey, in_thread, value_of
 
 import pdum_rfb_widget as rfb
@@ -303,3 +306,75 @@ def test_a_raw_frame_is_published_with_its_order_ratio_and_colour(display: rfb.D
     display.publish(frame)
     assert (display.pixel_ratio, display.color) == (2.0, rfb.DISPLAY_P3)
     assert display._stream.hold().pixels[0, 0].tolist() == [0, 0, 200, 0]  # type: ignore[union-attr]
+
+
+RAW = RawFrame(0, 64, 48, 0, "rgb24", "cpu", np.zeros((48, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"pixel_format": "nv12"}, "pixel_format is one of gray8, rgb24, rgba8, bgra8, not 'nv12'"),
+        ({"pixel_format": "nv12", "memory": "cuda", "data": np.zeros((72, 64), np.uint8)}, "not 'nv12'"),
+        ({"memory": "cuda"}, "memory is cpu, not 'cuda': copy the data to the host"),
+        ({"memory": "anything"}, "memory is cpu, not 'anything'"),
+        (
+            {"width": 63},
+            r"rgb24 frame of 63x48 pixels is uint8 of shape \(48, 63, 3\), not uint8 of shape \(48, 64, 3\)",
+        ),
+        ({"height": 49}, r"shape \(49, 64, 3\), not"),
+        ({"pixel_format": "bgra8"}, r"a bgra8 frame of 64x48 pixels is uint8 of shape \(48, 64, 4\), not"),
+        ({"pixel_format": "gray8"}, r"shape \(48, 64\), not"),
+        ({"data": np.zeros((48, 64, 3), np.float32)}, "float32"),
+        ({"data": None}, "the frame is None"),
+        ({"timestamp_us": 0.5}, "timestamp_us is a whole number"),
+        ({"pixel_ratio": 0}, "pixel_ratio is 0.1 to 16.0, not 0"),
+        ({"color": "srgb"}, "color is a ColorSpace"),
+    ],
+)
+def test_a_raw_frame_that_is_not_what_it_says_is_refused(
+    display: rfb.Display, wrong: dict[str, Any], words: str
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=words):
+        display.publish(replace(RAW, **wrong))
+    display.publish(RAW)
+    with pytest.raises(ValueError, match="pixel_ratio"):
+        display.publish(RAW, pixel_ratio=0)
+
+
+def times_seen(display: rfb.Display, viewer: RawViewer, frames: list[Any]) -> list[int]:
+    """What the wire says of the times of these frames."""
+    times = []
+    for frame in frames:
+        display.publish(frame)
+        times.append(viewer.see()[0]["timestamp_us"])
+    return times
+
+
+def raw(value: int, timestamp_us: int) -> RawFrame:
+    return RawFrame(0, 64, 48, timestamp_us, "rgb24", "cpu", grey(value))
+
+
+def test_viewers_are_told_the_times_of_raw_frames(display: rfb.Display) -> None:
+    with RawViewer(display) as viewer:
+        viewer.greet()
+        said = [7_000_000, 7_000_010, 19_000_000]
+        assert times_seen(display, viewer, [raw(n, time) for n, time in enumerate(said, 1)]) == said
+
+
+def test_times_grow_whatever_raw_frames_say(display: rfb.Display, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(1_000, 100)
+    monkeypatch.setattr("pdum_rfb_widget.broadcast.now_us", lambda: next(clock))
+    frames = [grey(1), raw(2, 5), raw(3, 50_005), raw(4, 50_005), raw(5, 0), raw(6, 7), grey(7), raw(8, 1 << 50)]
+    with RawViewer(display) as viewer:
+        viewer.greet()
+        steps = np.diff(times_seen(display, viewer, frames))
+    assert steps.tolist() == [100, 50_000, 100, 100, 7, 100, 100]
+
+
+def test_a_source_says_how_many_channels_it_renders(display: rfb.Display) -> None:
+    for pixels in (grey(3), grey(3)[..., 0], Image.fromarray(grey(3))):
+        (frame,) = frames_of(RenderCallbackSource(lambda seq, t_us, pixels=pixels: pixels), 1)
+        display.publish(frame)
+    with pytest.raises(ValueError, match="a bgra8 frame"):
+        display.publish(frames_of(RenderCallbackSource(lambda seq, t_us: grey(3), pixel_format="bgra8"), 1)[0])

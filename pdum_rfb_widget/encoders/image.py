@@ -11,7 +11,7 @@ import numpy as np
 from isal import isal_zlib
 from PIL import Image
 
-from ..frames import as_pixels
+from ..pixels import raw_pixels
 from ..types import EncodedPayload, Fidelity, ImageMode, Pixels, RawFrame, check_int
 
 try:
@@ -55,7 +55,7 @@ class ImageEncoder:
         """It holds nothing."""
 
     def _payload(self, frame: RawFrame, fidelity: Fidelity) -> EncodedPayload:
-        pixels = as_pixels(frame.data)
+        pixels = raw_pixels(frame)
         if frame.pixel_format == "bgra8":
             pixels = pixels[..., 2::-1]
         data, mime = encode_image(pixels, fidelity)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..pixels import raw_pixels
 from ..types import SRGB, Chroma, ColorSpace, EncodedPayload, PixelFormat, Pixels, RawFrame, check_int
 from .rate import RateControl
 
@@ -27,13 +28,8 @@ QUALITIES = (0, 51)
 STILL_QUALITY = 8
 """Of a scene at rest: brightness is within 3 of 255, in 100 to 420 KB for renders of 720p; what is finer only grows."""
 
-_SOURCES: dict[PixelFormat, tuple[str, int]] = {
-    "gray8": ("gray", 1),
-    "rgb24": ("rgb24", 3),
-    "rgba8": ("rgba", 4),
-    "bgra8": ("bgra", 4),
-}
-"""PyAV's name of a pixel format, and its channels."""
+_SOURCES: dict[PixelFormat, str] = {"gray8": "gray", "rgb24": "rgb24", "rgba8": "rgba", "bgra8": "bgra"}
+"""PyAV's name of a pixel format."""
 _PIXEL_FORMATS: dict[Chroma, str] = {"420": "yuv420p", "444": "yuv444p", "rgb": "rgb24"}
 
 _PRIMARIES = {"bt709": 1, "bt470bg": 5, "smpte170m": 6, "bt2020": 9, "smpte432": 12}
@@ -158,8 +154,8 @@ class VideoEncoder:
     def encode(self, frame: RawFrame, *, force_keyframe: bool = False) -> list[EncodedPayload]:
         """The access units that *frame* completes; their timestamps are the frames', or a microsecond after the last.
 
-        Raises `ValueError` for a frame of another size than the encoder's, or whose pixels are not what it says, and
-        `RuntimeError` after `close`. After an error of FFmpeg the next frame begins anew.
+        Raises `ValueError` for a frame of another size than the encoder's, what `raw_pixels` raises, and `RuntimeError`
+        after `close`. After an error of FFmpeg the next frame begins anew.
         """
         if self._closed:
             raise RuntimeError("the encoder is closed")
@@ -260,13 +256,7 @@ class VideoEncoder:
         if (frame.width, frame.height) != (self.width, self.height):
             came = f"{frame.width}x{frame.height}"
             raise ValueError(f"the frame is {came} pixels, the encoder is for {self.width}x{self.height}")
-        source, channels = _SOURCES[frame.pixel_format]
-        pixels: Pixels = np.asarray(frame.data)
-        shape = (frame.height, frame.width, channels)[: 2 if channels == 1 else 3]
-        if pixels.dtype != np.uint8 or pixels.shape != shape:
-            came = f"{pixels.dtype} of shape {pixels.shape}"
-            raise ValueError(f"a {frame.pixel_format} frame is uint8 of shape {shape}, not {came}")
-        return picture_of(self._pad(pixels), source)
+        return picture_of(self._pad(raw_pixels(frame)), _SOURCES[frame.pixel_format])
 
     def _pad(self, pixels: Pixels) -> Pixels:
         """*pixels*, or a copy that repeats the last column and row as often as the codec needs."""
