@@ -70,7 +70,7 @@ def raw_pixels(frame: RawFrame) -> Pixels:
     if frame.memory not in get_args(MemoryKind):
         known = ", ".join(get_args(MemoryKind))
         raise ValueError(f"memory is {known}, not {frame.memory!r}: copy the data to the host first")
-    check_int("timestamp_us", frame.timestamp_us, -(1 << 62), 1 << 62)
+    check_int("timestamp_us", frame.timestamp_us, -(1 << 53), 1 << 53)  # what JSON's readers keep exact
     pixels = as_pixels(frame.data)
     channels = _CHANNELS[frame.pixel_format]
     said = (frame.height, frame.width, channels)[: 2 if channels == 1 else 3]

@@ -30,7 +30,7 @@ class Recorder:
     @classmethod
     def of(cls, options: StreamOptions) -> Recorder | None:
         """What these options ask for."""
-        path = Path(options.event_log) if options.event_log else None
+        path = Path(options.event_log).expanduser() if options.event_log else None
         return cls(keep=options.record_events, path=path) if options.record_events or path else None
 
     @property

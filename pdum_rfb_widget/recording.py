@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import errno
 import logging
 import os
 import sys
@@ -42,7 +43,10 @@ _CRF = 18
 """The quality unless something is asked for: where x264's users see no loss."""
 
 _TICKS = 10_000
-"""The film's clock, in ticks a second. MP4 has 31 bits for how long a frame lasts: a picture may rest for two days."""
+"""The film's clock, in ticks a second."""
+
+_LONGEST = 24 * 3600 * _TICKS
+"""Ticks that one frame may last: FFmpeg has 31 bits for it, two and a half days. What rests longer is encoded again."""
 
 _MUXER = {
     # Fragments while it is written, so that a crash or a full disk leaves a film that plays. At the end they get the
@@ -81,7 +85,7 @@ class Recording:
         if not recording_available():
             raise RuntimeError("recording needs PyAV: pip install 'pdum-rfb-widget[h264]'")
         settings = _Settings(fps, bitrate, crf, preset)
-        self.path = Path(os.path.abspath(path))
+        self.path = Path(os.path.abspath(os.path.expanduser(path)))
         """Where the film is."""
         self.frames_written = 0
         """Frames that were encoded so far."""
@@ -111,6 +115,9 @@ class Recording:
     def _claim(self) -> str:
         if self.path.suffix.lower() != ".mp4":
             raise ValueError(f"a recording is an MP4 file, the path ends with .mp4, not {str(self.path)!r}")
+        if not self.path.parent.is_dir():
+            missing = f"can't record {self.path.name!r}: there is no such folder"
+            raise FileNotFoundError(errno.ENOENT, missing, str(self.path.parent))
         key = os.path.realpath(self.path)
         while (other := _writing.setdefault(key, self)) is not self:
             if other._ended_us is None:
@@ -262,6 +269,7 @@ class _Film:
         self._settings = settings
         self._size = (0, 0)
         self._first_us = 0
+        self._shown: VideoFrame | None = None
         self._packet: Packet[VideoStream] | None = None  # the newest, which waits to know how long it is shown
         self._tick = -1
         self._finished = False
@@ -270,18 +278,19 @@ class _Film:
         """Show *pixels* from *time_us* on: at the film's start if they are the first."""
         if self._tick < 0:
             self._open(pixels, time_us, color)
-        picture = _picture(pixels, *self._size)
         # Frames of two threads may be as good as simultaneous; the format wants them one after the other.
-        self._tick = max(self._tick + 1, self._tick_of(time_us))
-        picture.pts, picture.time_base = self._tick, Fraction(1, _TICKS)
-        self._mux(self._stream.encode(picture))
+        tick = max(self._tick + 1, self._tick_of(time_us))
+        self._rest_until(tick)
+        self._shown = _picture(pixels, *self._size)
+        self._encode(tick)
 
     def finish(self, time_us: int) -> None:
         """Show the last frame until *time_us*, or for as long as one of `fps` if that is longer."""
         self._finished = True
+        end = max(self._tick_of(time_us), self._tick + _TICKS // self._settings.fps)
+        self._rest_until(end)
         self._mux(self._stream.encode(None))
         if self._packet:
-            end = max(self._tick_of(time_us), self._tick + _TICKS // self._settings.fps)
             self._mux_packet(self._packet, end)
         self._container.close()
 
@@ -317,6 +326,17 @@ class _Film:
         context.color_primaries, context.color_trc, context.colorspace, context.color_range = color_tags(color)
         self._container.start_encoding()
         self.file.mark(head=True)
+
+    def _rest_until(self, tick: int) -> None:
+        """Encode what is shown as often as it takes, so that no frame before *tick* lasts too long."""
+        while self._shown and tick - self._tick > _LONGEST:
+            self._encode(self._tick + _LONGEST)
+
+    def _encode(self, tick: int) -> None:
+        assert self._shown
+        self._tick = self._shown.pts = tick
+        self._shown.time_base = Fraction(1, _TICKS)
+        self._mux(self._stream.encode(self._shown))
 
     def _mux(self, packets: list[Packet[VideoStream]]) -> None:
         for packet in packets:

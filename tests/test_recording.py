@@ -128,6 +128,37 @@ def test_frames_have_the_times_when_they_were_published_and_the_last_stays_to_th
     assert made.seconds == pytest.approx((times[-1] + 7_250_000) / 1e6, abs=1e-3)
 
 
+def test_a_picture_may_rest_for_longer_than_a_frame_can_last(
+    display: rfb.Display, path: Path, clock: list[int]
+) -> None:
+    day = 24 * 3600 * 1_000_000
+    with display.record(path) as recording:
+        publish(display, recording, 20)
+        clock[0] += 7 * day
+        publish(display, recording, 120)
+        clock[0] -= 2 * day  # a frame of a clock that was set back follows the one before
+        publish(display, recording, 220)
+        clock[0] += 5 * day
+    made = film(path)
+    changes = [n for n, grey in enumerate(made.greys) if n == 0 or abs(grey - made.greys[n - 1]) > 50]
+    assert [made.times[n] for n in changes] == pytest.approx([0, 7 * day / 1e6, 7 * day / 1e6 + 1e-4], abs=1e-5)
+    np.testing.assert_allclose([made.greys[n] for n in changes], [20, 120, 220], atol=2)
+    assert made.seconds == pytest.approx(10 * day / 1e6, abs=0.1)
+
+
+def test_a_path_may_begin_at_home_and_a_missing_folder_is_named(
+    display: rfb.Display, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path in ("~/out.mp4", Path("~") / "OUT.MP4"):
+        with display.record(path) as recording:
+            publish(display, recording, 20)
+        assert recording.path == tmp_path / Path(path).name
+        assert len(film(recording.path).frames) == 1
+    with pytest.raises(FileNotFoundError, match=r"can't record 'a\.mp4': there is no such folder: '.*/nowhere'"):
+        display.record(tmp_path / "nowhere" / "a.mp4")
+
+
 def test_raw_frames_have_their_own_times(display: rfb.Display, path: Path, clock: list[int]) -> None:
     times = [70_000, 1_070_000, 1_103_300, 4_000_000]
     with display.record(path) as recording:
