@@ -42,6 +42,12 @@ def current_session() -> str | None:
     return None if context is None else f"{id(context):x}"
 
 
+def in_notebook() -> bool:
+    """Whether this process is a notebook's: Jupyter's kernel, or marimo's."""
+    marimo = sys.modules.get("marimo")
+    return jupyter_shell() is not None or bool(marimo and marimo.running_in_notebook())
+
+
 def jupyter_shell() -> Any:
     """The shell of a Jupyter kernel; None elsewhere."""
     ipython = sys.modules.get("IPython")

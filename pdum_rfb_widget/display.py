@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import webbrowser
@@ -10,14 +11,16 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from .broadcast import Broadcast
 from .callbacks import Callbacks, Function
+from .cells import in_notebook
 from .damage import as_damage
 from .encoders.base import require_codec
-from .events import EVENT_FIELDS
+from .events import EVENT_FIELDS, nearest_kind
 from .pixels import as_pixels
 from .protocol import CHANNELS, CLIPBOARD, channel_message, check_channel, clipboard_message
 from .status import as_html, status_of
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     from .server import Server
     from .snapshot import Snapshot
 
+
+log = logging.getLogger(__name__)
 
 _CHANNEL = "message on "
 """Before the name of a channel, the kind of its callbacks: no event is named so."""
@@ -268,9 +273,12 @@ class Display:
         `poll_events` and `events` get these events too. Raises `ValueError` for a kind that there isn't, `TypeError`
         for a coroutine function that has no loop to run in.
         """
+        _refuse_functions(kinds, 'on("pointer_down")')
         known = (*EVENT_FIELDS, "*")
         if unknown := [kind for kind in kinds if kind not in known] or ([] if kinds else ["nothing"]):
-            raise ValueError(f"an event is one of {', '.join(known)}, not {', '.join(map(str, unknown))}")
+            meant = nearest_kind(str(unknown[0]))
+            hint = f"; did you mean {meant!r}?" if meant else ""
+            raise ValueError(f"an event is one of {', '.join(known)}, not {', '.join(map(str, unknown))}{hint}")
 
         def register(function: Function) -> Function:
             for kind in kinds:
@@ -312,6 +320,7 @@ class Display:
         Where and when is as with `on`; at most 8 MiB wait. Viewers that may only look are not heard, nor those that
         don't control. The page sends by `RemoteFramebufferView.send`; what nobody has asked for is dropped.
         """
+        _refuse_functions(channels, 'on_message("pick")')
         if not channels:
             raise ValueError("on_message takes the names of channels, and there is none")
         for channel in channels:
@@ -456,19 +465,25 @@ class Display:
         return f"http://{self._netloc()}/?stream={quote(self.name)}#token={quote(self.server.token)}"
 
     def open(self) -> bool:
-        """Open `url` in this machine's browser; False where there is none.
+        """Open `url` in this machine's browser; False, and a warning in the log, where there is none.
 
         The browser is given a file that only this user can read, and that leads there: command lines are everybody's
         to see, and the address holds the token. The file goes with the hub.
         """
-        return webbrowser.open(self.server.redirect(self.url, f"open-{self.name}").as_uri())
+        if webbrowser.open(self.server.redirect(self.url, f"open-{self.name}").as_uri()):
+            return True
+        log.warning(
+            "no browser opens on this machine: print(display.url), and open that in one, here or through a tunnel"
+        )
+        return False
 
     def widget(self, *, batteries: bool = True, poster: bool = True, **traits: Any) -> RfbCanvas:
         """The stream as a notebook widget: `RfbViewer` with toolbar, status and figures, or the bare `RfbCanvas`.
 
         *traits* are those of the widget: ``height=480``, ``fit="contain"``, ``background=""`` and so on. Any number of
         widgets may show one stream. The page finds the hub by itself; where it can't, ``url=`` is the stream's address
-        as the browser reaches it, and ``base_path=`` the path of the page's server that the hub is mounted at.
+        as the browser reaches it, and ``base_path=`` the path of the page's server that the hub is mounted at. Raises
+        `RuntimeError` once the display is closed and no other has its stream; warns, once, where no notebook runs.
 
         The cell keeps a *poster* too, for who opens the notebook without a kernel or as HTML: the last picture, at most
         100 KB, hidden while the view is live. It is written when the picture has stood for a second, at most every
@@ -487,6 +502,10 @@ class Display:
             raise ModuleNotFoundError(missing, name=error.name) from error
         from .poster import poster_of
 
+        if self.closed and self.name not in self.server.streams:
+            self._check_open()
+        if not in_notebook():
+            _warn_of_no_notebook()
         make = RfbViewer if batteries else RfbCanvas
         # Without TCP the page goes through its own server; a hub that was closed raises here.
         through_route = self.server.usable and not self.server.port
@@ -611,6 +630,19 @@ class Display:
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{self.client_count} viewers"
         return f"<Display {self.name!r} {self.width}x{self.height}, {state}>"
+
+
+@cache
+def _warn_of_no_notebook() -> None:
+    log.warning("a widget shows in notebooks, and none runs here: print(display.url), or call display.open()")
+
+
+def _refuse_functions(names: tuple[object, ...], call: str) -> None:
+    """Raises `TypeError` where a decorator was used without parentheses, or given the function besides the names."""
+    if any(map(callable, names)):
+        raise TypeError(
+            f"this is given names, and its result the function: @display.{call}, or display.{call}(function)"
+        )
 
 
 def _as_ids(to: str | Iterable[str] | None) -> frozenset[str] | None:

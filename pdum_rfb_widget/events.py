@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from .types import EventDict
@@ -108,6 +109,26 @@ _REQUIRED = {
     "paste": ("text",),
     "resize": ("width", "height"),
 }
+
+
+_ELSEWHERE = {
+    "click": "pointer_down",
+    "dblclick": "double_click",
+    "scroll": "wheel",
+    "keypress": "char",
+    "input": "char",
+    "focus": "focus_in",
+    "blur": "focus_out",
+}
+"""Kinds by the names that they have in browsers, where no name here looks like it."""
+
+
+def nearest_kind(kind: str) -> str | None:
+    """The kind of event that was probably meant by *kind*."""
+    word = kind.lower().removeprefix("on").replace("mouse", "pointer").replace("_", "").replace("-", "")
+    names = {name.replace("_", ""): name for name in EVENT_FIELDS}
+    close = get_close_matches(word, names, 1)
+    return _ELSEWHERE.get(word) or (names[close[0]] if close else None)
 
 
 def validate(event: object) -> EventDict | None:

@@ -11,6 +11,7 @@ import inspect
 import json
 import logging
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import ipywidgets
 import traitlets
+from PIL import ImageColor
 
 from . import page
 from .cells import jupyter_shell
@@ -36,6 +38,21 @@ log = logging.getLogger(__name__)
 _SECRETS = {"token", "hub_key"}
 _STATUS = {"state", "last_error", "height", "diagnosis"}
 """What a page may tell of itself."""
+_COLOR_WORDS = {
+    *("transparent", "currentcolor", "inherit", "initial", "unset", "revert", "none"),
+    *(
+        "accentcolor",
+        "accentcolortext",
+        "activetext",
+        "buttonborder",
+        "buttonface",
+        "buttontext",
+        "canvas",
+        "canvastext",
+    ),
+    *("field", "fieldtext", "graytext", "highlight", "highlighttext", "linktext", "mark", "marktext", "visitedtext"),
+}
+"""What CSS takes for a background besides its names of colours, which Pillow knows too."""
 _INSTEAD = "live in pages with Jupyter widgets: pip install anywidget where the page's server runs, and reload it"
 """What stands in place of a view where there are none."""
 
@@ -86,6 +103,17 @@ class RfbCanvas(anywidget.AnyWidget):
         self._told_secrets = False
         super().__init__(**traits)
         self.on_msg(lambda _widget, content, _buffers: self._heed(content))
+
+    @traitlets.validate("background")
+    def _check_background(self, proposal: Any) -> str:
+        value: str = proposal["value"]
+        word = value.strip().lower()
+        known = not word or word in ImageColor.colormap or word in _COLOR_WORDS
+        if not (known or re.fullmatch(r"#([0-9a-f]{3,4}|[0-9a-f]{6}|[0-9a-f]{8})", word) or "(" in word):
+            raise traitlets.TraitError(
+                f"background is a colour of CSS, like 'black', '#102030' or 'rgb(1 2 3)', not {value!r}"
+            )
+        return value
 
     def diagnose(self) -> list[dict[str, Any]]:
         """What the page that shows the widget has tried to reach the hub, oldest first, as it said last.

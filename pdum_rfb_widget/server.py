@@ -509,7 +509,7 @@ def serve_server(
 
 def serve(
     width: int,
-    height: int,
+    height: int | None = None,
     *,
     name: str | None = None,
     host: str = "127.0.0.1",
@@ -526,6 +526,11 @@ def serve(
     that is taken is taken over likewise. *host*, *port*, *origins* and *tcp* are as for `serve_server`, *options* those
     of `types.StreamOptions`.
     """
+    if height is None:
+        of_array = "; of an array rfb.serve(array.shape[1], array.shape[0])" if hasattr(width, "shape") else ""
+        raise TypeError(
+            f"serve takes a width and a height in pixels, then publish the frames: rfb.serve(640, 360){of_array}"
+        )
     server, address = _listening_hub(host, port, origins, tcp)
     cell = current_cell()
     display = server.put_stream(cell.next_stream_name() if cell and name is None else name, width, height, **options)

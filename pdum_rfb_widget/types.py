@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from dataclasses import dataclass, fields
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
@@ -413,7 +414,7 @@ _ELSEWHERE = {
 def check_number(name: str, value: object, low: float, high: float) -> float:
     """*value* as a float; raises unless it is a number within *low* to *high*, both included."""
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name} is a number, not {value!r} ({type(value).__name__})")
+        raise TypeError(f"{name} is a number, not {reprlib.repr(value)} ({type(value).__name__})")
     if not low <= float(value) <= high:
         raise ValueError(f"{name} is {low} to {high}, not {value}")
     return float(value)
@@ -422,7 +423,7 @@ def check_number(name: str, value: object, low: float, high: float) -> float:
 def check_int(name: str, value: object, low: int, high: int) -> int:
     """*value* as an int; raises unless it is a whole number within *low* to *high*, both included."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-        raise TypeError(f"{name} is a whole number, not {value!r} ({type(value).__name__})")
+        raise TypeError(f"{name} is a whole number, not {reprlib.repr(value)} ({type(value).__name__})")
     if not low <= value <= high:
         raise ValueError(f"{name} is {low} to {high}, not {value}")
     return int(value)

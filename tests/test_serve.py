@@ -19,6 +19,7 @@ from viewers import RawViewer, in_thread
 
 import pdum_rfb_widget as rfb
 from pdum_rfb_widget import cells
+from pdum_rfb_widget.display import _warn_of_no_notebook
 
 FRAME = np.zeros((8, 8, 3), np.uint8)
 
@@ -400,6 +401,89 @@ def test_traits_that_there_are_not_and_values_that_they_cannot_have_are_refused(
         display.widget(height=3)
     with pytest.raises(TraitError, match="contain"):
         display.widget(fit="stretch")
+
+
+@pytest.mark.parametrize("color", ["", "white", "RebeccaPurple", "#fff", "#10203040", "rgb(1 2 3 / 0.5)", "Canvas"])
+def test_a_background_is_a_colour(display: rfb.Display, color: str) -> None:
+    assert display.widget(background=color).background == color
+
+
+@pytest.mark.parametrize("color", ["notacolour", "#12", "#ggg", "12px"])
+def test_a_background_that_is_no_colour_is_refused(display: rfb.Display, color: str) -> None:
+    widget = display.widget()
+    with pytest.raises(TraitError, match=f"background is a colour of CSS, .*not '{color}'"):
+        display.widget(background=color)
+    with pytest.raises(TraitError):
+        widget.background = color
+
+
+def test_a_widget_of_a_closed_display_is_refused_and_one_without_a_notebook_warned_of(
+    display: rfb.Display, caplog: pytest.LogCaptureFixture
+) -> None:
+    _warn_of_no_notebook.cache_clear()
+    for _ in range(2):
+        display.widget()
+    assert [record.getMessage() for record in caplog.records if "display.url" in record.getMessage()] == [
+        "a widget shows in notebooks, and none runs here: print(display.url), or call display.open()"
+    ]
+    again = rfb.serve(64, 48, port=0, name=display.name)
+    display.widget()  # shows what took its stream over
+    again.close()
+    for closed in (display, again):
+        with pytest.raises(RuntimeError, match="was closed"):
+            closed.widget()
+
+
+def test_where_no_browser_opens_the_log_says_what_to_do(
+    display: rfb.Display, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("webbrowser.open", lambda url: False)
+    assert not display.open()
+    assert "print(display.url)" in caplog.text
+    assert display.server.token not in caplog.text
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((360, 640, 3), np.uint8), 640])
+def test_serve_without_a_height_says_what_it_takes(wrong: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"serve takes a width and a height in pixels.*rfb\.serve\(640, 360\)"
+    ) as caught:
+        rfb.serve(wrong)
+    assert ("array.shape" in str(caught.value)) == isinstance(wrong, np.ndarray)
+    with pytest.raises(TypeError, match=r"width is a whole number, not (array|'x)") as caught:
+        rfb.serve(np.zeros((360, 640)) if isinstance(wrong, np.ndarray) else "x" * 9999, 5, port=0)
+    assert len(str(caught.value)) < 200
+
+
+def test_decorators_without_parentheses_say_how_they_are_used(display: rfb.Display) -> None:
+    with pytest.raises(
+        TypeError, match=r'@display\.on\("pointer_down"\), or display\.on\("pointer_down"\)\(function\)'
+    ):
+        display.on(print)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"@display\.on\("):
+        display.on("pointer_down", print)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r'@display\.on_message\("pick"\)'):
+        display.on_message(print)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "meant"),
+    [
+        ("click", "pointer_down"),
+        ("mousedown", "pointer_down"),
+        ("onmousemove", "pointer_move"),
+        ("keydown", "key_down"),
+        ("key-up", "key_up"),
+        ("dblclick", "double_click"),
+        ("scroll", "wheel"),
+        ("reszie", "resize"),
+        ("xyz", None),
+    ],
+)
+def test_a_kind_that_there_is_not_names_the_nearest(display: rfb.Display, kind: str, meant: str | None) -> None:
+    words = rf"an event is one of pointer_down, .*, not {kind}" + (rf"; did you mean '{meant}'\?$" if meant else "$")
+    with pytest.raises(ValueError, match=words):
+        display.on(kind)
 
 
 def test_widgets_carry_where_the_hub_is_and_no_pixels() -> None:
