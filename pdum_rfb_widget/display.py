@@ -23,6 +23,7 @@ from .encoders.base import require_codec
 from .events import EVENT_FIELDS, nearest_kind
 from .pixels import as_pixels
 from .protocol import CHANNELS, CLIPBOARD, channel_message, check_channel, clipboard_message
+from .runtime import machine
 from .status import as_html, status_of
 from .types import (
     CURSORS,
@@ -510,7 +511,7 @@ class Display:
         # Without TCP the page goes through its own server; a hub that was closed raises here.
         through_route = self.server.usable and not self.server.port
         host, port = ("auto", 0) if through_route else self._reached_at()
-        place = {"host": host, "port": port, "stream": self.name, "kernel_base": kernel_base()}
+        place = {"host": host, "port": port, "stream": self.name, "kernel_base": kernel_base(), "machine": machine()}
         secrets = {"hub_id": self.server.hub_id, "hub_key": self.server.hub_key, "token": self.server.token}
         widget = make(**place | secrets | {name: value for name, value in traits.items() if value is not None})
         if poster:

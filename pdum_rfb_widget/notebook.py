@@ -74,6 +74,7 @@ class RfbCanvas(anywidget.AnyWidget):
     hub_key = traitlets.Unicode("", help="what the hub proves itself with; blank once the page has it").tag(sync=True)
     token = traitlets.Unicode("", help="the hub's token; blank once the page has it").tag(sync=True)
     kernel_base = traitlets.Unicode("", help="the base of the notebook's server, as the kernel knows it").tag(sync=True)
+    machine = traitlets.Unicode("", help="the name of the machine that the hub runs on").tag(sync=True)
     image_only = traitlets.Bool(False, help="take pictures, and no video").tag(sync=True)
     main_thread_present = traitlets.Bool(False, help="draw on the page's main thread, not in a worker").tag(sync=True)
 

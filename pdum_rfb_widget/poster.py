@@ -128,21 +128,25 @@ class Poster:
             self._write(time.monotonic())
 
     def _write(self, now: float) -> None:
-        self._draw()
+        if not self._draw():
+            self.rule.version = self._version
+            return
         self.rule.wrote(self._version, now)
         with self._lock:
             puts = {name: put for _, puts in self._shown.values() for name, put in puts.items()}
         for put in puts.values():
             put()
 
-    def _draw(self) -> None:
-        """Make the picture that of the newest frame."""
+    def _draw(self) -> bool:
+        """Make the picture that of the newest frame; whether that looks different."""
         with self.stream.reading() as frame:
             if frame is None or frame.tiles.version == self._version:
-                return
+                return False
             height, width = (side / frame.tiles.pixel_ratio for side in frame.pixels.shape[:2])
+            before = self._data, self._size
             self._data = shrunk(frame.pixels, (MOST_BYTES - _MARKUP) * 3 // 4, "webp")
             self._version, self._size = frame.tiles.version, (width, height)
+            return (self._data, self._size) != before
 
     def _put_html(self, widget: RfbCanvas, *, update: bool) -> None:
         # Class names are what an untrusted notebook's HTML keeps, and what the view finds it by.

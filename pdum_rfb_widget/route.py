@@ -44,7 +44,10 @@ def look_up(hub: str, stream: str) -> HubFile:
         raise Refusal(400, "a stream's name is 1 to 64 letters, digits, '.', '_', '~' or '-'")
     found = runtime.find(hub)
     if found is None:
-        raise Refusal(404, "no such hub here: run the notebook again; or its kernel is another user's or machine's")
+        sentence = (
+            f"no such hub on {runtime.machine()}: run the notebook again; or its kernel is another user's or machine's"
+        )
+        raise Refusal(404, sentence)
     if not found.here:
         raise Refusal(
             502, f"the kernel runs on {found.machine}, this server on {runtime.machine()}: no way leads there"

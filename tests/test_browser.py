@@ -173,17 +173,6 @@ def test_scrolled_away_it_is_hidden_and_not_fed(page: Page, display: rfb.Display
     wait_for(lambda: error_of(canvas, numbered(2, 160, 32)) < 6, "the newest once it is seen")
 
 
-@pytest.mark.parametrize("policy", ["worker-src 'none'", "worker-src 'self'; child-src 'self'"])
-def test_a_policy_that_forbids_blob_workers_still_shows_the_picture(
-    page: Page, display: rfb.Display, policy: str
-) -> None:
-    pixels = texture(48, 64, 3)
-    display.publish(pixels)
-    canvas = show(page, display, headers={"Content-Security-Policy": policy})
-    wait_for(lambda: error_of(canvas, pixels) < 6, "the picture")
-    assert page.workers == []
-
-
 def test_in_a_shadow_root(page: Page, display: rfb.Display) -> None:
     pixels = texture(48, 64, 3)
     display.publish(pixels)
@@ -368,14 +357,6 @@ def test_properties_of_the_page_win(page: Page, display: rfb.Display) -> None:
     show(page, display, body="<style>.rfb-root { --rfb-background: rgb(9, 8, 7) }</style>" + STAGE)
     background = "root => getComputedStyle(root).backgroundColor"
     assert page.locator(".rfb-root").evaluate(background) == "rgb(9, 8, 7)"
-
-
-def test_a_policy_that_forbids_inline_styles_changes_nothing(page: Page, display: rfb.Display) -> None:
-    display.publish(texture(100, 100, 3))
-    body = '<link rel="stylesheet" href="data:text/css,.stage{width:600px;height:400px}">' + STAGE
-    show(page, display, body=body, headers={"Content-Security-Policy": "style-src 'self' data:"})
-    page.locator(".rfb-has-picture").wait_for()
-    assert page.locator(".rfb-canvas").evaluate("canvas => getComputedStyle(canvas).position") == "absolute"
 
 
 # What changed, and fidelity -------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget.poster import EVERY, MOST_BYTES, REST, Rule
+from pdum_rfb_widget.poster import EVERY, MOST_BYTES, REST, Poster, Rule
 from pdum_rfb_widget.snapshot import SHOWN_BYTES, shrunk
 
 LOSSY = 12
@@ -91,6 +91,21 @@ def test_a_poster_that_nobody_has_ever_looked_at_is_due_at_the_end_of_a_cell() -
     assert rule.due_at_end_of_cell(2, viewers=0)
     assert not rule.due_at_end_of_cell(2, viewers=1)
     assert not rule.due_at_end_of_cell(2, viewers=0), "somebody did"
+
+
+def test_a_poster_that_would_look_the_same_is_not_written_again(display: rfb.Display) -> None:
+    poster = Poster(display._stream)
+    written: list[str] = []
+    poster._shown["cell"] = (None, {"name": lambda: written.append(poster._url)})
+    first, second = texture(48, 64, 3), texture(48, 64, 3)
+    for pixels, count in ((first, 1), (second, 2), (None, 2)):
+        if pixels is None:  # there and back between two looks
+            display.publish(first)
+            pixels = second
+        display.publish(pixels)
+        poster.cell_ended()
+        assert len(written) == count
+        assert poster.look(0), "nothing is left to do"
 
 
 @pytest.mark.parametrize("shape", [(720, 1280, 3), (48, 64), (2000, 300, 4), (1, 5000, 3)])

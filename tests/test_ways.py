@@ -338,6 +338,41 @@ def test_the_kernel_knows_the_base_of_the_server_that_started_it(
     assert kernel_base() == "/user/a/"
 
 
+# Posters ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_view_hides_the_poster_of_its_own_notebook_and_none_in_a_copy_beside_it(
+    page: Page, display: rfb.Display
+) -> None:
+    poster = "rfb-poster-0123"
+    with site_of(display, routes, poster=poster) as site:
+        site.show(page)
+        page.evaluate(
+            """(name) => {
+                for (const id of ["one", "two"]) {
+                    const notebook = document.createElement("div");
+                    notebook.className = "jp-MainAreaWidget";
+                    const cell = document.getElementById(id);
+                    cell.replaceWith(notebook);
+                    notebook.innerHTML = `<div class="jp-OutputArea-child"><div class="${name}">poster</div></div>`;
+                    notebook.append(cell);
+                }
+                cleanup();
+                window.cleanup = render("one");
+            }""",
+            poster,
+        )
+        wait_for_picture(page)
+        posters = page.locator(f".{poster}")
+        wait_for(lambda: not posters.first.is_visible(), "the poster to hide")
+        assert posters.last.is_visible()
+        page.evaluate("void render('two')")
+        wait_for(lambda: not posters.last.is_visible(), "the copy's too, once it has a view of its own")
+        page.evaluate("cleanup()")
+        assert posters.first.is_visible()
+        assert not posters.last.is_visible()
+
+
 # Coming back ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,8 @@
 // What was tried, how each ended, and what to tell the user of it. Pure functions.
 
 import { afterClose, backoff, sentence, type Verdict } from "./connection";
-import { isLoopback, type Way, type WayName, withoutSecrets } from "./ways";
+import { TRUSTED_NAME } from "./policy";
+import { isLoopback, type Way, type WayName, type Whereabouts, withoutSecrets } from "./ways";
 
 /** One attempt to reach the hub, for people to read. */
 export interface Try {
@@ -16,11 +17,11 @@ export interface Try {
 }
 
 /**
- * How an attempt ended. `unreachable`: no WebSocket came about. `blocked`: the browser won't have it. `silent`: it was open,
- * and nobody answered. `stranger`: another hub did, or one that couldn't prove itself. `closed`: the other side closed it.
+ * How an attempt ended. `unreachable`: no WebSocket came about. `blocked`: the browser won't have it. `forbidden`: the page's
+ * policy won't, as long as the page is there. `silent`: it was open, and nobody answered. `stranger`: another hub did, or one that couldn't prove itself. `closed`: the other side closed it.
  */
 export interface End {
-  fault: "unreachable" | "blocked" | "silent" | "stranger" | "closed";
+  fault: "unreachable" | "blocked" | "forbidden" | "silent" | "stranger" | "closed";
   code: number;
   reason: string;
 }
@@ -61,6 +62,7 @@ export function outcomeOf({ end, answer, status, said }: Failure): string {
     case "unreachable":
       return "no connection";
     case "blocked":
+    case "forbidden":
       return `not allowed here: ${end.reason}`;
     case "closed":
       return `closed with ${end.code}${end.reason && `: ${end.reason}`}`;
@@ -69,11 +71,11 @@ export function outcomeOf({ end, answer, status, said }: Failure): string {
   }
 }
 
-/** What to tell when all ways failed, for the *attempt*th time in a row; *seen* is whether there was a picture before. */
-export function explain(failures: Failure[], seen: boolean, attempt: number, random: number): Verdict {
+/** What to tell when all ways to *where* failed, for the *attempt*th time in a row; *seen* is whether there was a picture before. */
+export function explain(failures: Failure[], where: Whereabouts, seen: boolean, attempt: number, random: number): Verdict {
   const again = (message: string): Verdict => ({ state: "reconnecting", message, retryIn: backoff(attempt, random) });
   const answered = (answer: Answer) => failures.find((failure) => failure.answer === answer);
-  if (!failures.length) return { state: "failed", message: NO_WAY, retryIn: null };
+  if (!failures.length) return { state: "failed", message: `${NO_WAY} ${forward(where)}`, retryIn: null };
   const spoken = failures.find(({ end }) => end.code >= 4400 || end.code === 1001);
   if (spoken) return afterClose(spoken.end.code, spoken.end.reason, attempt, random);
   // These don't go away by themselves, so nothing is gained by waiting.
@@ -84,16 +86,18 @@ export function explain(failures: Failure[], seen: boolean, attempt: number, ran
   if (stripped) return again(`${hostOf(stripped)} opens no WebSocket: it answered ${stripped.status}. ${STRIPPED}`);
   if (failures.some(({ end }) => end.fault === "stranger")) return again(`Another hub answers in its place. ${RESTARTED}`);
   const elsewhere = answered("elsewhere");
-  if (elsewhere) return again(`${sentence(elsewhere.said)} ${FORWARD}`);
-  if (answered("unknown") && !seen) return again(UNKNOWN);
+  if (elsewhere) return again(`${sentence(elsewhere.said)} ${forward(where)}`);
+  const unknown = answered("unknown");
+  if (unknown && !seen) return again(unknownHub(unknown.said, where));
   if (answered("nothing") && !seen && !answered("gone")) return again(failures[0]!.way.name === "url" ? WRONG_URL : NO_ROUTE);
-  const tried = failures.find(({ end }) => end.fault !== "blocked");
+  const silent = failures.find(({ end }) => end.fault === "silent");
+  if (silent) return again(`${withoutSecrets(silent.way.url)} gives ${silent.end.reason}. ${SILENT}`);
+  const tried = failures.find(({ end }) => !["blocked", "forbidden"].includes(end.fault));
   if (!tried) return again(`This page can't open ${withoutSecrets(failures[0]!.way.url)}: ${failures[0]!.end.reason}`);
   // And these are often a blink.
   if (attempt < 2) return again("");
-  if (answered("unknown") || answered("gone")) return again(`The hub is gone. ${RESTARTED}`);
-  const first = withoutSecrets(tried.way.url);
-  return again(`Nothing answers at ${first}. ${adviceFor(first, seen)}`);
+  if (unknown || answered("gone")) return again(`The hub is gone. ${RESTARTED}`);
+  return again(`Nothing answers at ${withoutSecrets(tried.way.url)}. ${adviceFor(tried.way, where, seen)}`);
 }
 
 /** What to tell of a page that runs another version of the viewer than its hub expects; empty where they agree. */
@@ -105,26 +109,60 @@ export function versionNote(viewer: string, hub: string | undefined): string {
 export const LOCAL_FORBIDDEN =
   "the browser keeps it from this computer (local network access). Allow that in the settings of this site, by the symbol left of its " +
   "address, and press Try again.";
+const ON_THIS_THREAD = "decoding on the page's own thread, which works and may be slower.";
+const TO_ALLOW_IT = "To allow it, have the page's server add";
+export const WORKER_MISSING = `did not start; ${ON_THIS_THREAD}`;
 export const WORKER_FORBIDDEN =
-  "not allowed by this page's policy; decoding on the page's own thread, which works and may be slower. To allow it, have the page's " +
-  "server add 'worker-src blob:' to its Content-Security-Policy";
-export const KERNEL_SILENT = "Waiting for the kernel to say where the picture is: it is busy. If it has ended, run the cell again.";
+  `not allowed by this page's policy; ${ON_THIS_THREAD} ${TO_ALLOW_IT} 'worker-src blob:' to its Content-Security-Policy`;
+export const WORKER_UNTRUSTED =
+  `not allowed by this page's policy, which requires trusted types; ${ON_THIS_THREAD} ${TO_ALLOW_IT} ${TRUSTED_NAME} and ` +
+  "'allow-duplicates' to the trusted-types of its Content-Security-Policy";
+
+/** Why an address is not opened that *directive* of the page's policy doesn't list. */
+export function policyForbids(directive: string, url: string): string {
+  const host = withoutSecrets(url).split("/").slice(0, 3).join("/");
+  return `this page's policy doesn't allow it. Have the page's server add ${host} to the ${directive} of its Content-Security-Policy.`;
+}
+export const MIXED_FORBIDDEN =
+  "this page came by https, and the browser opens no ws:// from there. Pass a wss:// address as url= to widget(), or run 'pip install " +
+  "pdum-rfb-widget' where the page's server runs, and restart it: then the way goes through it.";
+export const KERNEL_SILENT =
+  "Waiting for the kernel to say where the picture is: it is busy, or there is none, as in an exported page. If it has ended, run the cell again.";
 
 const RESTARTED = "The kernel was restarted or has ended: run the cell again.";
+const SILENT = "The kernel's process may be too busy to answer, or a proxy on the way is stuck. The picture comes by itself.";
 const STRIPPED =
   "A proxy between this page and the kernel doesn't pass WebSockets on: have it forward the headers Upgrade and Connection.";
 const WRONG_URL = "There is nothing at the address that was given as url (404). Check it, and run the cell again.";
 const NO_ROUTE =
   "The notebook's server has no way to the kernel: its extension pdum_rfb_widget is not enabled, and jupyter-server-proxy is missing. " +
   "Run 'pip install pdum-rfb-widget' where the server runs, and restart the server.";
-const FORWARD = "Forward the hub's port, and pass its address as url= to widget().";
-const UNKNOWN =
-  "The notebook's server doesn't know this kernel's hub. If the kernel was restarted, run the cell again. If it runs on another machine " +
-  "than the server, forward the hub's port, and pass its address as url= to widget().";
 const FOREIGN =
   "That is this computer, but the notebook comes from another one: forward the port, or pass url= to widget(). If the browser asks " +
   "whether this page may reach it, allow that.";
-const NO_WAY = `This page knows no way to the kernel. ${FORWARD}`;
+const IS_IT_RUNNING = "Is the kernel running? If it was restarted, run the cell again.";
+const NO_WAY = "This page knows no way to the kernel.";
+
+/** How the user makes a way of his own. */
+function forward({ port, machine, stream }: Whereabouts): string {
+  const still = "display.snapshot() shows the newest picture without any way.";
+  if (!port) return `Serve it with a port, without tcp=False, forward that to this computer, and pass its address as url= to widget(). ${still}`;
+  const example = `url='ws://127.0.0.1:${port}/${encodeURIComponent(stream)}'`;
+  const named = `Forward port ${port}${machine && ` of ${machine}`} to this computer, and pass its address here to widget(), as`;
+  return `${named} ${example}. ${still}`;
+}
+
+/** Of a server that doesn't know the hub, and may have *said* which machine it is. */
+function unknownHub(said: string, where: Whereabouts): string {
+  const { machine } = where;
+  const server = /^no such hub on ([^\s:]+)/.exec(said)?.[1];
+  if (server && machine && server !== machine) {
+    return `The kernel runs on ${machine}, and this page's server on ${server}, which doesn't reach it. ${forward(where)}`;
+  }
+  const elsewhere = `If it runs on another machine or in another container than the server${machine && ` (it says ${machine})`}`;
+  const restarted = "If the kernel was restarted, run the cell again.";
+  return `The notebook's server doesn't know this kernel's hub. ${restarted} ${elsewhere}: ${forward(where)}`;
+}
 
 function allow(origin: string): string {
   const extension = "enable the extension pdum_rfb_widget of that server: run 'pip install pdum-rfb-widget' there, and restart it";
@@ -135,10 +173,11 @@ function hostOf({ way }: Failure): string {
   return new URL(way.url).host;
 }
 
-function adviceFor(address: string, seen: boolean): string {
-  const local = isLoopback(new URL(address).hostname);
-  if (!local || isLoopback(new URL(location.origin).hostname)) {
-    return seen ? RESTARTED : "Is the kernel running? If it was restarted, run the cell again.";
-  }
-  return FOREIGN;
+function adviceFor({ name, url }: Way, { local, machine, port }: Whereabouts, seen: boolean): string {
+  if (isLoopback(new URL(url).hostname) && !local) return FOREIGN;
+  if (seen) return RESTARTED;
+  if (name !== "direct") return IS_IT_RUNNING;
+  const forwarded = `forward its port ${port} to this computer (in VS Code: the Ports view), and the picture comes by itself`;
+  const another = "Where the port gets another number here, pass that as port= to widget().";
+  return `${IS_IT_RUNNING} If it runs on another machine${machine && ` (it says ${machine})`}, ${forwarded}. ${another}`;
 }

@@ -1,6 +1,8 @@
 // Starts a player for a canvas, in a worker where that is possible, else on this thread.
 
 import workerSource from "inline:./worker/main.ts";
+import { WORKER_FORBIDDEN, WORKER_MISSING, WORKER_UNTRUSTED } from "./diagnosis";
+import { refusedBy, trusted } from "./policy";
 import { probing } from "./probing";
 import type { Command, Report } from "./worker/messages";
 import { Player } from "./worker/player";
@@ -8,6 +10,8 @@ import { Player } from "./worker/player";
 const START_TIMEOUT_MS = 3000;
 /** For what a closing worker still has to say. */
 const LAST_WORDS_MS = 500;
+
+const workerAddress = trusted(() => URL.createObjectURL(new Blob([workerSource], { type: "text/javascript" })));
 
 export interface Engine {
   /** May be called at once; what comes before the player has started waits for it. */
@@ -54,7 +58,7 @@ class WorkerEngine implements Engine {
   #waiting: Command[] | null = [];
   #worker: Worker | null = null;
   #fallback: LocalEngine | null = null;
-  #source = URL.createObjectURL(new Blob([workerSource], { type: "text/javascript" }));
+  #source = workerAddress();
   #timer: ReturnType<typeof setTimeout>;
 
   constructor(canvas: HTMLCanvasElement, report: (report: Report) => void) {
@@ -101,7 +105,7 @@ class WorkerEngine implements Engine {
     if (!this.#waiting) return;
     this.#worker?.terminate();
     this.#worker = null;
-    this.#report({ type: "onThisThread" });
+    void whyNoWorker().then((why) => this.#report({ type: "onThisThread", why }));
     this.#fallback = new LocalEngine(this.#canvas, this.#report);
     for (const command of this.#settle()) this.#fallback.post(command);
   }
@@ -114,4 +118,10 @@ class WorkerEngine implements Engine {
     this.#waiting = null;
     return waiting;
   }
+}
+
+async function whyNoWorker(): Promise<string> {
+  const directive = await refusedBy(["worker-src", "child-src", "script-src", "require-trusted-types-for"]);
+  if (!directive) return WORKER_MISSING;
+  return directive === "require-trusted-types-for" ? WORKER_UNTRUSTED : WORKER_FORBIDDEN;
 }

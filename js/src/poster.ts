@@ -2,10 +2,13 @@
 
 /** How many views hide the poster of a class name, and the style that does. */
 const hidden = new Map<string, { views: number; sheet: CSSStyleSheet }>();
+/** JupyterLab's element of one document: another beside it may be a copy of the notebook, whose poster is all that it has. */
+const DOCUMENT = ".jp-MainAreaWidget";
 
-/** Hide the poster until what this returns is called. */
-export function hidePoster(name: string): () => void {
+/** Hide the poster in the document that the view's *el* is in, until what this returns is called. */
+export function hidePoster(name: string, el: HTMLElement): () => void {
   if (!/^[\w-]+$/.test(name)) return () => {};
+  el.dataset.rfbHides = name;
   const entry = hidden.get(name) ?? { views: 0, sheet: makeSheet(name) };
   if (!entry.views++) {
     hidden.set(name, entry);
@@ -15,6 +18,7 @@ export function hidePoster(name: string): () => void {
   return () => {
     if (done) return;
     done = true;
+    delete el.dataset.rfbHides;
     if (--entry.views) return;
     hidden.delete(name);
     document.adoptedStyleSheets = document.adoptedStyleSheets.filter((sheet) => sheet !== entry.sheet);
@@ -27,14 +31,33 @@ export function standIn(el: HTMLElement, url: string, height: number): () => voi
   const image = document.createElement("img");
   Object.assign(image, { className: "rfb-poster", alt: "The last picture", src: url });
   Object.assign(image.style, { display: "block", maxWidth: "100%", maxHeight: `${height}px` });
+  let shown: HTMLElement = image;
+  image.onerror = () => void drawn(url).then((canvas) => {
+    canvas.className = image.className;
+    canvas.style.cssText = image.style.cssText;
+    shown.replaceWith(canvas);
+    shown = canvas;
+  });
   el.append(image);
-  return () => image.remove();
+  return () => shown.remove();
+}
+
+/** The picture of a data *url*, which a page's policy may forbid to images. */
+async function drawn(url: string): Promise<HTMLCanvasElement> {
+  const bytes = Uint8Array.from(atob(url.slice(url.indexOf(",") + 1)), (character) => character.charCodeAt(0));
+  const bitmap = await createImageBitmap(new Blob([bytes]));
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+  canvas.getContext("2d")!.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  return canvas;
 }
 
 function makeSheet(name: string): CSSStyleSheet {
   // With the notebook's own boxes around it, whose margins would stay: JupyterLab's and nbclassic's.
   const boxes = [".jp-OutputArea-child", ".output_area"].map((box) => `${box}:has(> * .${name}, > .${name})`);
   const sheet = new CSSStyleSheet();
-  sheet.replaceSync(`${[`.${name}`, ...boxes].join(", ")} { display: none !important }`);
+  const within = document.querySelector(DOCUMENT) ? `${DOCUMENT}:has([data-rfb-hides="${name}"])` : "";
+  sheet.replaceSync(`${within} :is(${[`.${name}`, ...boxes].join(", ")}) { display: none !important }`);
   return sheet;
 }

@@ -4,14 +4,14 @@ import styles from "inline:./style.css";
 import { Chrome } from "./chrome";
 import { Clipboard } from "./clipboard";
 import type { State } from "./connection";
-import { KERNEL_SILENT, type Try, WORKER_FORBIDDEN } from "./diagnosis";
+import { KERNEL_SILENT, type Try } from "./diagnosis";
 import { element } from "./element";
 import { type Engine, startEngine } from "./engine";
 import { Input } from "./events";
 import { channelMessage, type InputEvent } from "./protocol";
 import { store } from "./store";
 import { type Fit, Viewport } from "./viewport";
-import type { Target } from "./ways";
+import { isLoopback, type Target } from "./ways";
 import type { Figures, Report } from "./worker/messages";
 
 export interface ViewOptions {
@@ -181,12 +181,14 @@ export class RemoteFramebufferView {
 
   async #open(): Promise<void> {
     const { url = "", token = "", imageOnly = false } = this.#options;
-    const given: Target = { ways: [{ name: "url", url, proof: false }], stream: "", hubId: "", hubKey: "", token };
+    const nowhere = { stream: "", port: 0, machine: "", local: isLoopback(location.hostname), hubId: "", hubKey: "" };
+    const given: Target = { ways: [{ name: "url", url, proof: false }], ...nowhere, token };
     const late = () => this.#take({ type: "state", state: "connecting", message: KERNEL_SILENT });
     const timer = setTimeout(late, TARGET_TIMEOUT_MS);
     this.#end.signal.addEventListener("abort", () => clearTimeout(timer));
-    const target = (await this.#options.target) ?? given;
+    const target = await Promise.resolve(this.#options.target ?? given).catch((error: Error) => error);
     clearTimeout(timer);
+    if (target instanceof Error) return this.#take({ type: "state", state: "failed", message: target.message });
     if (!this.#end.signal.aborted) this.#engine.post({ type: "open", target, ratio: devicePixelRatio, imageOnly });
   }
 
@@ -260,7 +262,7 @@ export class RemoteFramebufferView {
         this.#showTries();
         break;
       case "onThisThread":
-        this.#workerTry = [workerForbidden()];
+        this.#workerTry = [noWorker(report.why)];
         this.#showTries();
         break;
       case "remark":
@@ -427,9 +429,9 @@ export class RemoteFramebufferView {
   }
 }
 
-function workerForbidden(): Try {
+function noWorker(outcome: string): Try {
   const now = Date.now();
-  return { way: "worker", url: "", started: now, ended: now, outcome: WORKER_FORBIDDEN };
+  return { way: "worker", url: "", started: now, ended: now, outcome };
 }
 
 /** In CSS pixels, whatever the page does to show it larger or smaller; 0 while it isn't laid out. */

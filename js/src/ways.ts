@@ -28,6 +28,17 @@ export interface Place {
   kernelBase: string;
 }
 
+/** What a person needs who has to make a way. */
+export interface Whereabouts {
+  stream: string;
+  /** The hub's; 0 where it has none. */
+  port: number;
+  /** The name of the machine that the hub runs on; empty where it doesn't say. */
+  machine: string;
+  /** The page comes from the machine that the browser runs on. */
+  local: boolean;
+}
+
 /** What the page knows of itself; see surroundings.ts. */
 export interface Page {
   /** `https://host:port`; empty where the page has none that serves WebSockets. */
@@ -47,9 +58,8 @@ export interface Page {
 }
 
 /** How a viewer gets to a stream; what the worker needs to try. */
-export interface Target {
+export interface Target extends Whereabouts {
   ways: Way[];
-  stream: string;
   hubId: string;
   hubKey: string;
   token: string;
@@ -110,5 +120,9 @@ function asBase(path: string, page: Page): string {
 }
 
 function socketUrl(url: string, base: string): string {
-  return new URL(url, base).href.replace(/^http/, "ws");
+  try {
+    return new URL(url, base).href.replace(/^http/, "ws");
+  } catch {
+    throw new Error(`${url} is no address. Pass one to widget() as the browser reaches it, such as url='wss://host/path'.`);
+  }
 }

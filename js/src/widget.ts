@@ -23,6 +23,7 @@ export interface Traits {
   token: string;
   base_path: string;
   kernel_base: string;
+  machine: string;
   image_only: boolean;
   main_thread_present: boolean;
   fit: Fit;
@@ -55,7 +56,7 @@ const widget: AnyWidget<Traits> = {
     const open = () =>
       makeView(model, el, () => {
         showPoster();
-        showPoster = hidePoster(model.get("poster"));
+        showPoster = hidePoster(model.get("poster"), el);
         removeStandIn();
       });
     let view = open();
@@ -140,7 +141,7 @@ async function targetOf(model: AnyModel<Traits>): Promise<Target> {
   const [hubId, basePath, kernelBase] = [model.get("hub_id"), model.get("base_path"), model.get("kernel_base")];
   const [page, secrets] = await Promise.all([surroundings(port), secretsOf(model)]);
   const ways = waysTo({ url, host, port, stream, hubId, basePath, kernelBase }, page);
-  return { ways, stream, hubId, ...secrets };
+  return { ways, stream, port, machine: model.get("machine") ?? "", local: page.local, hubId, ...secrets };
 }
 
 export default widget;

@@ -132,7 +132,7 @@ describe("Attempt over any transport", () => {
       heard: (data) => log.push(data),
       ended: (_, end) => log.push(end),
     };
-    const target = { ways: [], stream: "s", hubId: "", hubKey: "", token: "t" };
+    const target = { ways: [], stream: "s", port: 0, machine: "", local: true, hubId: "", hubKey: "", token: "t" };
     const one = new Attempt({ name: "url", url: "ws://x/s", proof }, target, listener, memory(made));
     return { one, log, transport: made[0]! };
   }

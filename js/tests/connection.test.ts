@@ -23,6 +23,17 @@ describe("afterClose", () => {
     expect(retryIn).toBeNull();
   });
 
+  it("names the origin that serve() would have to allow, and says where there is none", () => {
+    expect(verdict(4403, "pages from https://a.example may not open this stream").message).toContain("origins=['https://a.example']");
+    expect(verdict(4403, "pages from null may not open this stream").message).toContain("allow-same-origin");
+  });
+
+  it("blames the token of an earlier kernel for no other reason", () => {
+    expect(verdict(4401, "the token is missing or not this hub's").message).toContain("earlier kernel");
+    expect(verdict(4401, "the application's authenticator refused the viewer").message).toMatch(/refused the viewer\. Pass a token/);
+    expect(verdict(4401, "the token was changed").message).toBe("The token was changed. Run the cell again.");
+  });
+
   it.each([1001, 4404])("waits for a stream that may come back after %i", (code) => {
     const { state, message, retryIn } = verdict(code, "there is no stream 'x'");
     expect(state).toBe("closed");
@@ -35,7 +46,8 @@ describe("afterClose", () => {
   });
 
   it("says that it is lost again and again, and goes on trying", () => {
-    expect(verdict(1006, "", 3)).toMatchObject({ state: "reconnecting", message: "The connection is lost again and again.", retryIn: 2000 });
+    expect(verdict(1006, "", 3)).toMatchObject({ state: "reconnecting", retryIn: 2000 });
+    expect(verdict(1006, "", 3).message).toContain("lost again and again. Something on the way");
   });
 
   it("gives the hub's own reason", () => {

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it, vi } from "vitest";
-import { type Answer, type End, explain, type Failure, meaningOf, outcomeOf, versionNote } from "../src/diagnosis";
+import { type Answer, type End, explain, type Failure, meaningOf, outcomeOf, policyForbids, versionNote } from "../src/diagnosis";
 import type { WayName } from "../src/ways";
 
 beforeAll(() => vi.stubGlobal("location", { origin: "http://localhost:8888" }));
@@ -12,7 +12,9 @@ function failure(name: WayName, answer: Answer | null = null, more: Partial<Fail
   return { way: { name, url: URLS[name] ?? "ws://localhost:8888/x", proof: false }, end, answer, status: 0, said: "", ...more };
 }
 
-const told = (failures: Failure[], seen = false, attempt = 0) => explain(failures, seen, attempt, 0.5).message;
+const HERE = { stream: "a b", port: 5000, machine: "faraway", local: true };
+const ELSEWHERE = { ...HERE, local: false };
+const told = (failures: Failure[], seen = false, attempt = 0, where = HERE) => explain(failures, where, seen, attempt, 0.5).message;
 
 describe("meaningOf", () => {
   it.each([
@@ -46,7 +48,37 @@ describe("explain", () => {
 
   it("gives the machine's names when the kernel is on another one", () => {
     const words = told([failure("route", "elsewhere", { status: 502, said: "the kernel runs on a, this server on b" })]);
-    expect(words).toMatch(/^The kernel runs on a, this server on b\. Forward the hub's port/);
+    expect(words).toMatch(/^The kernel runs on a, this server on b\. Forward port 5000 of faraway to this computer/);
+    expect(words).toContain("url='ws://127.0.0.1:5000/a%20b'");
+  });
+
+  it("names both machines where the server doesn't know the hub, and only the kernel's where it doesn't say its own", () => {
+    const unknown = (said: string) => told([failure("direct"), failure("route", "unknown", { status: 404, said })]);
+    expect(unknown("no such hub on gate: run")).toMatch(/^The kernel runs on faraway, and this page's server on gate, which doesn't reach it\./);
+    for (const said of ["no such hub on faraway: run", NO_HUB]) {
+      expect(unknown(said)).toMatch(/If the kernel was restarted, run the cell again\. If it runs on another machine .*\(it says faraway\)/);
+    }
+  });
+
+  it("says that there is no port to forward where the hub has none", () => {
+    expect(told([failure("route", "unknown")], false, 0, { ...HERE, port: 0 })).toContain("Serve it with a port");
+  });
+
+  it("names the port that would have to be forwarded, and what to do where it gets another number", () => {
+    const words = told([failure("direct")], false, 2);
+    expect(words).toContain("on another machine (it says faraway), forward its port 5000 to this computer (in VS Code: the Ports view)");
+    expect(words).toContain("pass that as port=");
+  });
+
+  it("tells a hub that is too busy to answer from one that isn't there", () => {
+    const end: End = { fault: "silent", code: 0, reason: "no answer in 10 s" };
+    expect(told([failure("direct", null, { end }), failure("route")])).toMatch(/^ws:\/\/127.0.0.1:5000\/s gives no answer in 10 s\. .* too busy/);
+  });
+
+  it("stops at once where the page's policy forbids the only way", () => {
+    const end: End = { fault: "forbidden", code: 0, reason: policyForbids("connect-src", "ws://127.0.0.1:5000/s?token=x") };
+    const words = "This page can't open ws://127.0.0.1:5000/s: this page's policy doesn't allow it. Have the page's server add ws://127.0.0.1:5000";
+    expect(told([failure("direct", null, { end })])).toContain(words);
   });
 
   it("says nothing of what is often a blink, and then says it without a token", () => {
@@ -57,7 +89,7 @@ describe("explain", () => {
 
   it("gives the hub's own reason where one spoke", () => {
     const end: End = { fault: "closed", code: 4401, reason: "the token is not this hub's" };
-    expect(explain([failure("route", null, { end })], false, 0, 0.5)).toMatchObject({ state: "failed", retryIn: null });
+    expect(explain([failure("route", null, { end })], HERE, false, 0, 0.5)).toMatchObject({ state: "failed", retryIn: null });
   });
 
   it("tells of a hub that has taken the place of ours", () => {
@@ -72,13 +104,11 @@ describe("explain", () => {
   });
 
   it("leaves a page without any way to the user", () => {
-    expect(explain([], false, 0, 0.5)).toMatchObject({ state: "failed", retryIn: null });
+    expect(explain([], HERE, false, 0, 0.5)).toMatchObject({ state: "failed", retryIn: null });
   });
 
   it("knows that a local address means the viewer's own computer when the page comes from elsewhere", () => {
-    vi.stubGlobal("location", { origin: "https://hub.example" });
-    expect(told([failure("direct")], false, 3)).toContain("forward the port");
-    vi.stubGlobal("location", { origin: "http://localhost:8888" });
+    expect(told([failure("direct")], false, 3, ELSEWHERE)).toContain("the notebook comes from another one: forward the port");
   });
 });
 

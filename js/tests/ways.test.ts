@@ -89,6 +89,11 @@ describe("waysTo", () => {
     expect(waysTo(place({ hubId: "" }), page())).toEqual([{ name: "direct", url: "ws://127.0.0.1:5000/cell%201", proof: false }]);
   });
 
+  it("says which word of the user's is no address", () => {
+    expect(() => waysTo(place({ url: "ws://[x/s" }), page())).toThrow("ws://[x/s is no address. Pass one to widget()");
+    expect(() => waysTo(place({ port: 0, basePath: "https://[x" }), page())).toThrow("https://[x/ is no address.");
+  });
+
   it("begins with what worked last", () => {
     expect(names(place(), page({ last: "proxy" }))).toEqual(["proxy", "direct", "route"]);
   });

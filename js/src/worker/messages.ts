@@ -39,7 +39,8 @@ export type Report =
   | { type: "tried"; tries: Try[]; way: WayName | null }
   /** It works, but the user should know. */
   | { type: "remark"; text: string }
-  | { type: "onThisThread" }
+  /** There is no worker; *why*, and what to do. */
+  | { type: "onThisThread"; why: string }
   | { type: "frame"; width: number; height: number; pixelRatio: number }
   /** What the connection has beyond pictures; no messages while there is none. */
   | { type: "features"; channelBytes: number; clipboard: boolean }

@@ -1,6 +1,7 @@
 // The ways to the hub, tried one after the other without waiting for each to end: the first that reaches it wins.
 
-import { type End, type Failure, LOCAL_FORBIDDEN, meaningOf, outcomeOf, type Try } from "../diagnosis";
+import { type End, type Failure, LOCAL_FORBIDDEN, meaningOf, MIXED_FORBIDDEN, outcomeOf, policyForbids, type Try } from "../diagnosis";
+import { refusedBy } from "../policy";
 import { isLoopback, type Target, type Way } from "../ways";
 import { Attempt } from "./attempt";
 
@@ -101,7 +102,12 @@ export class Race {
     const failure = bare(attempt, end);
     const { origin, hostname } = new URL(url);
     const unreachable = end.fault === "unreachable";
-    if (origin === location.origin) {
+    const directive = end.code === 0 && (unreachable || end.fault === "blocked") && (await refusedBy(["connect-src"], attempt.way.url));
+    if (directive) {
+      failure.end = { fault: "forbidden", code: 0, reason: policyForbids(directive, attempt.way.url) };
+    } else if (end.fault === "blocked" && url.startsWith("http:") && location.origin.startsWith("https:")) {
+      failure.end = { ...end, reason: MIXED_FORBIDDEN };
+    } else if (origin === location.origin) {
       if (unreachable || (end.fault === "closed" && end.code === 1005)) Object.assign(failure, await ask(url));
     } else if (unreachable && isLoopback(hostname) && (await isLocalForbidden())) {
       failure.end = { fault: "blocked", code: 0, reason: LOCAL_FORBIDDEN };

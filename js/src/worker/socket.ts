@@ -6,6 +6,7 @@ import type { ViewerMessage } from "../protocol";
 import type { Target, WayName } from "../ways";
 import type { Attempt } from "./attempt";
 import { Outbox } from "./channels";
+import { Patience } from "./patience";
 import { Race } from "./race";
 
 export interface Listener {
@@ -30,6 +31,7 @@ export class HubSocket {
   #target: Target | null = null;
   #ratio = 1;
   #race: Race | null = null;
+  #patience = new Patience();
   #hub: Attempt | null = null;
   #outbox: Outbox;
   #greeted = new Set<Attempt>();
@@ -70,11 +72,13 @@ export class HubSocket {
   /** Connect anew, as if for the first time. */
   retry(): void {
     this.#attempt = 0;
+    this.#patience.forget();
     this.#connect();
   }
 
   /** The page is back from somewhere: don't wait any longer, and don't believe in a connection that may have died meanwhile. */
   wake(): void {
+    this.#patience.rouse();
     if (this.#waiting) return this.#connect();
     this.#doubted = true;
     this.#examine();
@@ -127,8 +131,9 @@ export class HubSocket {
     const target = this.#target;
     if (!target) return;
     if (this.#attempt === 0) this.#listener.state("connecting", "");
-    if (!target.ways.length) return this.#fail([]);
-    this.#race = new Race(target.ways, target, {
+    const ways = this.#patience.due(target.ways, Date.now());
+    if (!ways.length) return this.#fail([]);
+    this.#race = new Race(ways, target, {
       greet: (attempt) => void this.#greet(attempt),
       won: (attempt) => this.#keep(attempt),
       heard: (data) => {
@@ -155,6 +160,7 @@ export class HubSocket {
 
   #keep(attempt: Attempt): void {
     this.#hub = attempt;
+    this.#patience.forget();
     const { ways } = this.#target!;
     this.#target = { ...this.#target!, ways: [attempt.way, ...ways.filter((way) => way !== attempt.way)] };
     this.#report();
@@ -168,7 +174,13 @@ export class HubSocket {
 
   #fail(failures: Failure[]): void {
     this.#drop("");
-    this.#settle(explain(failures, this.#seen, this.#attempt++, Math.random()));
+    const [target, now] = [this.#target!, Date.now()];
+    const verdict = explain(this.#patience.heed(failures, now), target, this.#seen, this.#attempt++, Math.random());
+    const wait = this.#patience.wait(target.ways, now);
+    // Once no way is asked any more, the page may still come back, as from sleep.
+    if (wait === Infinity) verdict.state = "failed";
+    if (verdict.retryIn !== null) verdict.retryIn = Math.max(verdict.retryIn, wait);
+    this.#settle(verdict);
   }
 
   #settle(verdict: ReturnType<typeof explain>): void {
@@ -176,7 +188,7 @@ export class HubSocket {
     this.#listener.state(verdict.state, verdict.message);
     if (verdict.retryIn === null) return;
     this.#waiting = true;
-    this.#timer = setTimeout(() => this.#connect(), verdict.retryIn);
+    if (verdict.retryIn < Infinity) this.#timer = setTimeout(() => this.#connect(), verdict.retryIn);
   }
 
   /** A dead connection looks like one at rest, and browsers can't ping: a picture is asked for. */

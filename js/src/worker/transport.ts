@@ -12,7 +12,7 @@ export interface Transport {
 export interface TransportListener {
   opened(): void;
   heard(message: string | ArrayBuffer): void;
-  /** The peer, or the network, has ended it. */
+  /** The peer, or the network, has ended it; with code 0 the browser has, before it asked anybody. */
   closed(code: number, reason: string): void;
 }
 
@@ -24,7 +24,14 @@ export const connectWebSocket: Connect = (url, listener) => {
   socket.binaryType = "arraybuffer";
   socket.onopen = () => listener.opened();
   socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => listener.heard(data);
-  socket.onclose = ({ code, reason }) => listener.closed(code, reason);
+  let over = false;
+  const end = (code: number, reason: string) => {
+    if (!over) listener.closed(code, reason);
+    over = true;
+  };
+  socket.onclose = ({ code, reason }) => end(code, reason);
+  // Chromium tells of an address that the page's policy forbids by an error alone; after any other error it closes.
+  socket.onerror = () => setTimeout(() => end(0, ""));
   return {
     get waiting() {
       return socket.bufferedAmount;
@@ -33,7 +40,8 @@ export const connectWebSocket: Connect = (url, listener) => {
       if (socket.readyState === WebSocket.OPEN) socket.send(message);
     },
     close() {
-      socket.onopen = socket.onmessage = socket.onclose = null;
+      over = true;
+      socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
       socket.close(1000);
     },
   };

@@ -1,0 +1,64 @@
+"""Pages whose Content-Security-Policy forbids what a view uses: it works all the same, or says what to allow."""
+
+from __future__ import annotations
+
+import pytest
+from hosts import error_of, wait_for
+from pages import STAGE, notice, show, texture
+from playwright.sync_api import Page
+
+import pdum_rfb_widget as rfb
+
+
+@pytest.mark.parametrize(
+    ("policy", "remedy"),
+    [
+        ("worker-src 'none'", "'worker-src blob:'"),
+        ("child-src 'self'", "'worker-src blob:'"),
+        ("script-src 'self' 'unsafe-inline'", "'worker-src blob:'"),
+        ("require-trusted-types-for 'script'; trusted-types another", "pdum_rfb_widget and 'allow-duplicates'"),
+    ],
+)
+def test_a_policy_that_forbids_the_worker_still_shows_the_picture_and_says_what_to_allow(
+    page: Page, display: rfb.Display, policy: str, remedy: str
+) -> None:
+    pixels = texture(48, 64, 3)
+    display.publish(pixels)
+    canvas = show(page, display, headers={"Content-Security-Policy": policy})
+    wait_for(lambda: error_of(canvas, pixels) < 6, "the picture")
+    assert page.workers == []
+    wait_for(lambda: remedy in page.evaluate("view.tries[0].outcome"), "the remedy")
+
+
+def test_a_page_that_requires_trusted_types_has_workers_and_icons(page: Page, display: rfb.Display) -> None:
+    pixels = texture(48, 64, 3)
+    display.publish(pixels)
+    policy = "require-trusted-types-for 'script'; trusted-types pdum_rfb_widget"
+    canvas = show(page, display, headers={"Content-Security-Policy": policy}, showToolbar=True)
+    wait_for(lambda: error_of(canvas, pixels) < 6, "the picture")
+    page.locator(".rfb-root").hover()
+    icon = page.get_by_role("button", name="Save picture").locator("path").bounding_box()
+    assert icon is not None
+    assert icon["width"] > 0
+    page.evaluate("void window.open('stage')")
+    wait_for(lambda: len(page.workers) == 2, "a worker for each view")
+
+
+@pytest.mark.parametrize("policy", ["connect-src 'self'", "default-src 'self' 'unsafe-inline'"])
+def test_a_policy_that_forbids_the_connection_is_said_with_what_to_allow(
+    page: Page, display: rfb.Display, policy: str
+) -> None:
+    show(page, display, headers={"Content-Security-Policy": policy})
+    words = notice(page)
+    assert words.startswith(f"This page can't open {display.ws_url}: this page's policy doesn't allow it.")
+    assert f"add ws://127.0.0.1:{display.port} to the connect-src of its Content-Security-Policy" in words
+    page.wait_for_function("view.state === 'failed'")  # it would not be another one if it were asked again
+    assert len(page.evaluate("view.tries.filter(({ way }) => way === 'url')")) == 1
+
+
+def test_a_policy_that_forbids_inline_styles_changes_nothing(page: Page, display: rfb.Display) -> None:
+    display.publish(texture(100, 100, 3))
+    body = '<link rel="stylesheet" href="data:text/css,.stage{width:600px;height:400px}">' + STAGE
+    show(page, display, body=body, headers={"Content-Security-Policy": "style-src 'self' data:"})
+    page.locator(".rfb-has-picture").wait_for()
+    assert page.locator(".rfb-canvas").evaluate("canvas => getComputedStyle(canvas).position") == "absolute"
