@@ -101,4 +101,4 @@ def test_a_kernel_on_another_machine_than_the_server_is_said(tmp_path: Path, pag
         lab.show(page, elsewhere + SERVE.replace("serve(64, 48)", "serve(64, 48, tcp=False)"))
         words = wait_until_notice(page, "faraway")
         assert words.startswith("The kernel runs on faraway, this server on ")
-        assert "Forward the hub's port, and pass its address as url= to widget()." in words
+        assert "Serve it with a port" in words

@@ -41,7 +41,7 @@ def test_a_page_that_requires_trusted_types_has_workers_and_icons(page: Page, di
     assert icon is not None
     assert icon["width"] > 0
     page.evaluate("void window.open('stage')")
-    wait_for(lambda: len(page.workers) == 2, "a worker for each view")
+    wait_for(lambda: page.evaluate("true") and len(page.workers) == 2, "a worker for each view")
 
 
 @pytest.mark.parametrize("policy", ["connect-src 'self'", "default-src 'self' 'unsafe-inline'"])

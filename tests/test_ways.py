@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 from hosts import error_of, free_port, wait_for
-from pages import numbered, texture, wait_until_notice
+from pages import notice, numbered, texture, wait_until_notice
 from playwright.sync_api import Page
 from sites import LEAD, NOT_FOUND, SILENCE, Answer, Site, traits_of
 from websockets.sync.server import ServerConnection
@@ -100,6 +101,26 @@ def test_a_way_that_is_silent_is_overtaken_and_left(page: Page, display: rfb.Dis
         assert wait_for_outcome(page, "proxy", "^proved")["route"] == "another way was faster"
         wait_for(lambda: site.open == 1, "the other connection to end")
         assert display.client_count == 1
+
+
+def test_where_the_browser_refuses_the_hubs_port_the_servers_route_is_taken(page: Page, display: rfb.Display) -> None:
+    refusal = 'throw new DOMException("The operation is insecure.", "SecurityError")'
+    refuse = f"constructor(url) {{ if (url.includes(':{display.port}/')) {refusal}; super(url); }}"
+    page.add_init_script(f"window.WebSocket = class extends WebSocket {{ {refuse} }}")
+    with site_of(display, routes, main_thread_present=True) as site:
+        site.show(page, "127.0.0.1")
+        wait_for_picture(page)
+        told = wait_for_outcome(page, "route", "^answered, first picture")
+        assert told["direct"] == "not allowed here: The operation is insecure."
+        assert not page.locator(".rfb-notice").is_visible()
+
+
+def test_where_the_hubs_port_never_answers_the_servers_route_is_taken(page: Page, display: rfb.Display) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf, site_of(display, routes, port=deaf.getsockname()[1]) as site:
+        site.show(page, "127.0.0.1")
+        wait_for_picture(page)
+        assert wait_for_outcome(page, "route", "^answered, first picture")["direct"] == "another way was faster"
+        assert not page.locator(".rfb-notice").is_visible()
 
 
 def test_the_way_that_worked_is_the_first_of_the_next_view(page: Page, display: rfb.Display) -> None:
@@ -227,7 +248,7 @@ def test_the_kernel_keeps_the_secrets_that_the_page_has_blanked(display: rfb.Dis
         ((403, "text/plain", "log in to this server first"), "Log in again, in another tab."),
         ((302, "text/html", ""), "Log in again, in another tab."),
         ((404, "text/plain", "this user has no such hub"), "doesn't know this kernel's hub"),
-        ((502, "text/plain", "the kernel runs on a, this server on b: no way leads there"), "forward the hub's port"),
+        ((502, "text/plain", "the kernel runs on a, this server on b: no way leads there"), "forward port"),
         ((502, "text/plain", "the process of this hub has ended"), "run the cell again"),
         ((426, "text/plain", "a proxy on the way has dropped it"), "have it forward the headers Upgrade"),
         ((200, "text/html", "<p>a page"), "have it forward the headers Upgrade"),
@@ -244,6 +265,26 @@ def test_a_server_that_does_not_lead_to_the_hub_is_said(
         site.show(page)
         wait_for(lambda: words.lower() in page.locator(".rfb-words").inner_text().lower(), words)
         wait_for(lambda: page.evaluate("kernel.traits.last_error.toLowerCase()").find(words.lower()) >= 0, "the trait")
+
+
+def test_a_port_that_nobody_forwards_is_named_and_taken_once_somebody_does(page: Page, display: rfb.Display) -> None:
+    def knows_none(path: str) -> Answer:
+        return (404, "text/plain", "no such hub on gate: run the notebook again") if "/pdum-rfb/" in path else NOT_FOUND
+
+    port = free_port()
+    with site_of(display, knows_none, port=port, machine="faraway") as site:
+        site.show(page, "127.0.0.1")
+        words = wait_until_notice(page, "The kernel runs on faraway, and this page's server on gate")
+        assert f"Forward port {port} of faraway to this computer" in words
+        assert f"url='ws://127.0.0.1:{port}/default'" in words
+        rfb.serve_server(port=port)
+        wait_for_picture(page)
+
+
+def test_an_address_that_is_none_is_said(page: Page, display: rfb.Display) -> None:
+    with site_of(display, url="ws://[nowhere/default") as site:
+        site.show(page)
+        assert "ws://[nowhere/default is no address." in notice(page)
 
 
 def test_a_wrong_token_is_said(page: Page, display: rfb.Display) -> None:
@@ -344,8 +385,8 @@ def test_the_kernel_knows_the_base_of_the_server_that_started_it(
 def test_a_view_hides_the_poster_of_its_own_notebook_and_none_in_a_copy_beside_it(
     page: Page, display: rfb.Display
 ) -> None:
-    poster = "rfb-poster-0123"
-    with site_of(display, routes, poster=poster) as site:
+    with site_of(display, routes) as site:
+        poster = site.traits["poster"]
         site.show(page)
         page.evaluate(
             """(name) => {
