@@ -33,6 +33,8 @@ EVERY = 30.0
 """Seconds between two posters: each is sent to the notebook's page, which saves it."""
 MOST_BYTES = 100_000
 """Of a poster, as HTML."""
+_CELLS = 16
+"""Cells whose posters of a stream are kept up to date, the latest: some front ends don't say which cell runs again."""
 _LOOK = 1.0
 _MARKUP = 1000
 """Bytes left for what is around the picture."""
@@ -107,9 +109,11 @@ class Poster:
         with self._lock:
             if not self._shown:
                 self.rule.version = self._version
-            run, puts = self._shown.get(cell.name, (None, {}))
+            run, puts = self._shown.pop(cell.name, (None, {}))
             # When a cell runs again, its outputs are gone, and whoever wrote to them would write for ever.
             self._shown[cell.name] = (cell.run, {**(puts if run == cell.run else {}), name: later})
+            if len(self._shown) > _CELLS:
+                del self._shown[next(iter(self._shown))]
 
     def look(self, now: float) -> bool:
         """Write the poster when that is due; False when it may be later."""

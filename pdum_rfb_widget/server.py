@@ -28,7 +28,7 @@ from . import runtime
 from .answers import Answers
 from .auth import Authenticator, check_origin
 from .broadcast import Broadcast
-from .cells import current_cell, current_session
+from .cells import calling_cell, current_session, in_notebook
 from .display import Display
 from .door import DEFAULT_STREAM, Door, Visit
 from .encoders.base import require_codec
@@ -521,10 +521,11 @@ def serve(
     """A display of *width* x *height* pixels (1 to 16384 each) that browsers can attach to; returns at once.
 
     Starts the process's hub or uses it again, so that ``await serve(...)``, ``with serve(...) as display`` and calling
-    it twice are all right. Without a *name* the stream is the calling notebook cell's: run the cell again, and the
-    viewers move over to the new display. In scripts the first is ``default``, then ``default-2`` and so on. A *name*
-    that is taken is taken over likewise. *host*, *port*, *origins* and *tcp* are as for `serve_server`, *options* those
-    of `types.StreamOptions`.
+    it twice are all right. Without a *name* the stream is the calling notebook cell's, or the ipywidget's whose
+    callback calls: run it again, and the viewers move over to the new display. No run replaces a display of another
+    cell, so that a front end that doesn't say which cell it runs gets another stream each time. In scripts and threads
+    the first is ``default``, then ``default-2`` and so on. A *name* that is taken is taken over. *host*, *port*,
+    *origins* and *tcp* are as for `serve_server`, *options* those of `types.StreamOptions`.
     """
     if height is None:
         of_array = "; of an array rfb.serve(array.shape[1], array.shape[0])" if hasattr(width, "shape") else ""
@@ -532,7 +533,7 @@ def serve(
             f"serve takes a width and a height in pixels, then publish the frames: rfb.serve(640, 360){of_array}"
         )
     server, address = _listening_hub(host, port, origins, tcp)
-    cell = current_cell()
+    cell = calling_cell()
     display = server.put_stream(cell.next_stream_name() if cell and name is None else name, width, height, **options)
     if address:
         display.reach(address)
@@ -550,6 +551,6 @@ def _listening_hub(
         if not server.private:
             raise RuntimeError("without TCP nobody reaches this hub: it has no unix socket")
         return server, None
-    if port is None and not server.port and not current_cell():
+    if port is None and not server.port and not in_notebook():
         port = SCRIPT_PORT
     return server, server.listen(host, port)
