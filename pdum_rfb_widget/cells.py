@@ -128,13 +128,13 @@ def _marimo_cell() -> Cell | None:
     if tag:
         cell_id, run = tag.cell_id, tag.id  # tasks inherit it, and marimo's threads have it
     elif running and not running.setting_element_value:
-        cell_id, run = running.cell_id, tags.RUN_ID_CTX.get(None)
+        cell_id, run = running.cell_id, str(tags.RUN_ID_CTX.get(None))
     else:
         return None
     if session := current_session():
         # Every visitor of an app has a kernel of their own in the one process, with the same cells.
         cell_id = f"{cell_id}-{session}"
-    return Cell(_as_name(cell_id), str(run))
+    return Cell(_as_name(cell_id), run)
 
 
 def _as_name(cell_id: str) -> str:

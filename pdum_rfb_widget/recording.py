@@ -26,6 +26,7 @@ import numpy as np
 from .broadcast import now_us
 from .encoders.video import color_tags, has_codec, import_av, picture_of
 from .frames import Frame
+from .processors import usable_processors
 from .types import ColorSpace, Pixels, check_int
 
 if TYPE_CHECKING:
@@ -314,7 +315,7 @@ class _Film:
         context.width, context.height = self._size
         context.pix_fmt = "yuv420p"
         context.thread_type = "AUTO"  # PyAV's default, slices, takes 6 % longer
-        context.thread_count = min(8, (os.cpu_count() or 2) + 1)  # each holds a frame
+        context.thread_count = min(8, usable_processors() + 1)  # each holds a frame
         context.time_base = Fraction(1, _TICKS)
         context.max_b_frames = 0  # then packets come in the order of the frames, and one after the other has a duration
         if settings.bitrate is None:

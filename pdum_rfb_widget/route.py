@@ -54,6 +54,11 @@ def look_up(hub: str, stream: str) -> HubFile:
         )
     if not found.alive:
         runtime.sweep()
+        if found.foreign:
+            raise Refusal(
+                502,
+                "the kernel runs in another container than this server: set PDUM_RFB_RUNTIME_DIR to a folder of both",
+            )
         raise Refusal(502, "the process of this hub has ended; run the notebook again")
     return found
 

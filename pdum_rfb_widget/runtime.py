@@ -65,8 +65,18 @@ class HubFile:
 
     @property
     def alive(self) -> bool:
-        """Its process lives. Holds for hubs of this machine."""
-        return started(self.pid) == self.started != ""
+        """Its process lives, or in another container somebody listens at its socket. Holds for hubs of this machine."""
+        return _is_listened_at(self.socket) if self.foreign else "" != started(self.pid) == self.started
+
+    @property
+    def foreign(self) -> bool:
+        """It runs in another container of this machine, where numbers of processes mean others."""
+        return self.started != "" and not self.started.endswith(_namespace())
+
+    @property
+    def gone(self) -> bool:
+        """Its process has certainly ended. Holds for hubs of this machine."""
+        return not self.alive and (not self.foreign or os.path.exists(self.socket))
 
 
 def machine() -> str:
@@ -116,12 +126,18 @@ def own_folder() -> Path:
     """The first of `folders` that can be made and is this user's alone. Raises `OSError` that says why none can."""
     reasons = []
     for folder in folders():
+        made = not os.path.exists(folder)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             check_private(folder)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(f"{folder} can't be written to")
             return folder
         except OSError as error:
             reasons.append(str(error))
+            if made:  # on a file system without modes
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
             if str(folder) == os.environ.get("PDUM_RFB_RUNTIME_DIR"):
                 log.warning("PDUM_RFB_RUNTIME_DIR can't be used: %s", error)
     raise OSError(f"no folder for the hub's runtime file: {'; '.join(reasons)}")
@@ -138,12 +154,19 @@ def check_private(folder: Path) -> None:
         raise PermissionError(f"{folder} is open to others: chmod 700 it, or name another by PDUM_RFB_RUNTIME_DIR")
 
 
-def new_socket_path(folder: Path, hub: str) -> Path:
-    """Where the *hub* listens: in *folder*, or where that makes too long a path, in a new private folder."""
-    path = folder / f"{hub}.sock"
-    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
-        return path
-    return Path(tempfile.mkdtemp(prefix=_SOCKET_FOLDER)) / "hub.sock"
+def socket_paths(folder: Path, hub: str) -> Iterator[Path]:
+    """Where the *hub* may listen, the best first: in *folder*, then in new private folders for temporary files.
+
+    Each path is short enough. Ask for the next one only when the last was of no use: its folder goes then.
+    """
+    if len(os.fsencode(path := folder / f"{hub}.sock")) <= MAX_SOCKET_PATH:
+        yield path
+    for base in dict.fromkeys([tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR"), "/tmp", "/var/tmp"]):
+        with contextlib.suppress(OSError):
+            if base and len(os.fsencode(base)) + len(f"/{_SOCKET_FOLDER}12345678/hub.sock") <= MAX_SOCKET_PATH:
+                made = Path(tempfile.mkdtemp(prefix=_SOCKET_FOLDER, dir=base))
+                yield made / "hub.sock"
+                made.rmdir()
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
@@ -190,12 +213,13 @@ def forget(file: HubFile) -> None:
 
 
 def sweep() -> None:
-    """Remove what hubs of this machine left whose processes are gone, as a kill or a crash leaves it."""
+    """Remove what hubs of this machine left that are gone, as a kill or a crash leaves it."""
     for folder in folders():
-        for path in folder.glob("*.json"):
-            found = _read(path)
-            if found and found.here and not found.alive:
-                forget(found)
+        with contextlib.suppress(OSError):  # a name that is too long for a file system
+            for path in folder.glob("*.json"):
+                found = _read(path)
+                if found and found.here and found.gone:
+                    forget(found)
 
 
 def _read(path: Path) -> HubFile | None:
@@ -238,7 +262,7 @@ def started(pid: int) -> str:
         except OSError:
             return ""
         # proc(5): the state, and the 22nd field, the start in ticks since the boot; a zombie answers nobody.
-        return "" if fields_of_stat[0] in b"ZX" else f"{_boot()}-{int(fields_of_stat[19])}"
+        return "" if fields_of_stat[0] in b"ZX" else f"{_boot()}-{int(fields_of_stat[19])}{_namespace()}"
     if sys.platform == "win32":
         return _started_on_windows(pid)
     listed = subprocess.run(
@@ -253,6 +277,27 @@ def _boot() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
     except OSError:
         return ""
+
+
+@cache
+def _namespace() -> str:
+    """The namespace that numbers of processes hold in, where there are several, as with containers."""
+    try:
+        return f"@{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return ""
+
+
+def _is_listened_at(path: str) -> bool:
+    if not path:
+        return False
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except OSError as error:
+            return isinstance(error, BlockingIOError)  # too many wait already
+        return True
 
 
 if sys.platform == "win32":

@@ -35,6 +35,7 @@ from .encoders.base import require_codec
 from .limits import HELLO_TIMEOUT, Limits
 from .loops import lasting_loop
 from .pool import Pool
+from .processors import usable_processors
 from .transport import LimitedConnection, Transport, WebSocketTransport
 from .types import MAX_SIDE, StreamOptions, check_int
 
@@ -46,6 +47,7 @@ _websocket_log.setLevel(logging.WARNING)
 SCRIPT_PORT = 8765
 """The port in scripts, so that an address can be remembered; notebooks take any free one."""
 
+_OTHER_FOLDER = "Set PDUM_RFB_RUNTIME_DIR to a folder of yours on a local disk, of at most 80 characters"
 _LAST_WORDS = 0.5
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _T = TypeVar("_T")
@@ -83,7 +85,7 @@ class Server:
         self._private: Listener | None = None
         self._listening = asyncio.Lock()
         self._door = Door(self.hub_id, self._streams)
-        self._threads = max(2, os.cpu_count() or 2)
+        self._threads = max(2, usable_processors())
         self._pool = Pool(self._threads)
         self._loop = asyncio.new_event_loop()
         self._answers = Answers(self._door, self._streams, self._loop.time)
@@ -253,13 +255,26 @@ class Server:
         try:
             self._folder = runtime.own_folder()
             if os.name == "posix":
-                path = runtime.new_socket_path(self._folder, self.hub_id)
+                await self._bind_privately(self._folder)
+        except OSError as error:
+            log.warning(
+                "notebook servers can't lead pages to this hub, only its TCP port can: %s. %s", error, _OTHER_FOLDER
+            )
+        self._tell_where()
+
+    async def _bind_privately(self, folder: Path) -> None:
+        """Raises `OSError` that says why, where no place takes a unix socket."""
+        reasons = []
+        for path in runtime.socket_paths(folder, self.hub_id):
+            try:
                 welcome = partial(self._welcome, by_route=True)
                 self._private = await listen_on_socket(welcome, str(path), **self._settings(by_route=True))
                 self._socket = str(path)
-        except OSError as error:
-            log.warning("notebook servers can't lead pages to this hub, only its TCP port can: %s", error)
-        self._tell_where()
+                return
+            except OSError as error:
+                path.unlink(missing_ok=True)
+                reasons.append(f"{path.parent} takes no socket: {error.strerror or error}")
+        raise OSError("; ".join(reasons) or f"the path of {folder} is too long for a socket")
 
     def _tell_where(self) -> None:
         if self._folder:
@@ -549,7 +564,7 @@ def _listening_hub(
     server.allow_origins(origins)
     if not tcp:
         if not server.private:
-            raise RuntimeError("without TCP nobody reaches this hub: it has no unix socket")
+            raise RuntimeError(f"without TCP nobody reaches this hub: it has no unix socket. {_OTHER_FOLDER}")
         return server, None
     if port is None and not server.port and not in_notebook():
         port = SCRIPT_PORT

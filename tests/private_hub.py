@@ -21,7 +21,7 @@ class PrivateHub:
     def __init__(self, **known: Any) -> None:
         self.id = runtime.new_hub_id()
         folder = runtime.own_folder()
-        self._path = runtime.new_socket_path(folder, self.id)
+        self._path = next(runtime.socket_paths(folder, self.id))
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self._path))
         self._listener.listen()

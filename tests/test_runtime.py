@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hosts import wait_for
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget import runtime
+from pdum_rfb_widget import route, runtime, server
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes and sockets of POSIX")
 
@@ -139,6 +142,131 @@ def test_a_long_path_moves_the_socket_to_a_short_private_folder(folder: Path, mo
     assert path.parent.stat().st_mode & 0o777 == 0o700
     server.close()
     assert not path.parent.exists()
+
+
+@pytest.mark.parametrize("name", ["r" * 60, "é" * 60, "r" * 300], ids=["fits", "not ASCII", "too long for a name"])
+def test_a_runtime_folder_of_any_length_gives_a_hub_that_the_route_finds(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    monkeypatch.delenv("PDUM_RFB_RUNTIME_DIR")
+    monkeypatch.setattr(runtime, "_bases", lambda: iter([str(folder.parent / name)]))
+    hub = rfb.serve(8, 8, tcp=False).server
+    assert route.look_up(hub.hub_id, "default").hub == hub.hub_id
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("length", [0, 120], ids=["short", "long"])
+def test_a_folder_without_unix_sockets_leaves_the_socket_to_the_next(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, length: int
+) -> None:
+    """*length*: of the folder for temporary files, in which then is no short enough path either."""
+    temporary = folder.parent / "t".ljust(length, "t")
+    temporary.mkdir()
+    monkeypatch.setattr(runtime.tempfile, "gettempdir", lambda: str(temporary))
+    listen = server.listen_on_socket
+
+    async def refuse(welcome: object, path: str, **settings: object) -> object:
+        if Path(path).parent == folder:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return await listen(welcome, path, **settings)
+
+    monkeypatch.setattr(server, "listen_on_socket", refuse)
+    hub = rfb.serve(8, 8, tcp=False).server
+    found = runtime.find(hub.hub_id)
+    assert found
+    assert hub.private
+    assert found.alive
+    path = Path(found.socket)
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert not caplog.records
+    hub.close()
+    assert not path.parent.exists()
+    assert not [*folder.iterdir(), *temporary.iterdir()]
+
+
+def test_where_no_place_takes_a_socket_the_warning_says_what_to_do_and_no_folder_is_left(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made: list[Path] = []
+
+    async def refuse(welcome: object, path: str, **settings: object) -> None:
+        made.append(Path(path).parent)
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(server, "listen_on_socket", refuse)
+    hub = rfb.serve(8, 8, port=0).server
+    assert [record.message for record in caplog.records] == [caplog.records[0].message]
+    assert "Set PDUM_RFB_RUNTIME_DIR to a folder" in caplog.text
+    assert len(made) > 1
+    assert [path.exists() for path in made] == [True] + [False] * (len(made) - 1)
+    assert [path.name for path in folder.iterdir()] == [f"{hub.hub_id}.json"]
+    with pytest.raises(RuntimeError, match="Set PDUM_RFB_RUNTIME_DIR"):
+        rfb.serve(8, 8, tcp=False)
+
+
+def test_a_folder_on_a_file_system_without_modes_is_passed_over_and_not_left_behind(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    check = runtime.check_private
+
+    def modeless(tried: Path) -> None:
+        if tried == folder:
+            tried.chmod(0o777)
+        check(tried)
+
+    monkeypatch.setattr(runtime, "check_private", modeless)
+    assert runtime.own_folder() == tmp_path / f"pdum-rfb-{os.getuid()}"
+    assert not folder.exists()
+
+
+SIGHT = """
+import sys, threading
+import pdum_rfb_widget as rfb
+hub = rfb.serve(8, 8, tcp=False).server
+print(hub.hub_id, hub.private, flush=True)
+sys.stdin.read()
+"""
+
+
+def in_a_container(code: str) -> subprocess.Popen[str]:
+    """The code in a namespace of processes of its own, as in a container with this machine's network and home."""
+    command = [*("unshare", "-Urpf", "--mount-proc", "--kill-child"), sys.executable, "-c", code]
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=Path(__file__).parent.parent, **pipes)  # type: ignore[call-overload]
+
+
+def has_namespaces() -> bool:
+    command = ["unshare", "-Urpf", "--mount-proc", "true"]
+    return bool(shutil.which("unshare")) and subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not has_namespaces(), reason="no namespaces without more rights")
+def test_a_hub_in_another_container_keeps_its_files_while_it_lives(folder: Path) -> None:
+    with in_a_container(SIGHT) as first, in_a_container(SIGHT) as second:
+        assert first.stdout
+        assert second.stdout
+        hubs = [process.stdout.readline().split()[0] for process in (first, second)]
+        own = rfb.serve(8, 8, tcp=False).server
+        assert {path.stem for path in folder.glob("*.json")} == {*hubs, own.hub_id}
+        assert [route.look_up(hub, "default").hub for hub in hubs] == hubs
+        first.kill()
+
+        def swept() -> bool:
+            runtime.sweep()
+            return {path.stem for path in folder.glob("*.json")} == {hubs[1], own.hub_id}
+
+        wait_for(swept, "the file of the hub that was killed to go")
+        second.communicate()
+
+
+def test_a_hub_in_a_container_whose_socket_is_not_reached_is_said_and_kept(folder: Path, tmp_path: Path) -> None:
+    folder.mkdir(mode=0o700)
+    there = some_file(started="then@1", socket=str(tmp_path / "only-there" / "hub.sock"))
+    runtime.write(folder, there)
+    if os.path.exists("/proc/self/ns/pid"):
+        with pytest.raises(route.Refusal, match=r"another container.*PDUM_RFB_RUNTIME_DIR"):
+            route.look_up(there.hub, "default")
+        assert runtime.find(there.hub) == there
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"hub": 1}', "{", "x" * 5000])

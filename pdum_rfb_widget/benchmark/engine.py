@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from ..damage import stripes_that_differ
 from ..display import Display
 from ..encoders.base import video_encoder_for
 from ..limits import Limits
+from ..processors import usable_processors
 from ..protocol import unpack_binary_message
 from ..session import Session
 from ..types import EncodedPayload, Message, Pixels, RawFrame, VideoFormat
@@ -158,7 +158,7 @@ class BarePyAV:
 
 
 def _threads() -> int:
-    return min(4, os.cpu_count() or 1)
+    return min(4, usable_processors())
 
 
 # A viewer within the process ------------------------------------------------------------------------------------------

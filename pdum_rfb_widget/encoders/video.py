@@ -5,7 +5,6 @@ PyAV is imported when the first encoder is made: the package works without it.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..pixels import raw_pixels
+from ..processors import usable_processors
 from ..types import SRGB, Chroma, ColorSpace, EncodedPayload, PixelFormat, Pixels, RawFrame, check_int
 from .rate import RateControl
 
@@ -224,7 +224,7 @@ class VideoEncoder:
 
     @property
     def _threads(self) -> int:
-        return 1 if self.width * self.height < _SMALL else min(4, os.cpu_count() or 1)
+        return 1 if self.width * self.height < _SMALL else min(4, usable_processors())
 
     def _payloads(self, packets: list[Any]) -> list[EncodedPayload]:
         return [self._payload(packet) for packet in packets]
