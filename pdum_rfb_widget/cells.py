@@ -73,12 +73,6 @@ def current_session() -> str | None:
     return f"{id(context.ui_element_registry):x}" if marimo.app_meta().mode == "run" else None
 
 
-def in_notebook() -> bool:
-    """Whether this process is a notebook's: Jupyter's kernel, or marimo's."""
-    marimo = sys.modules.get("marimo")
-    return jupyter_shell() is not None or bool(marimo and marimo.running_in_notebook())
-
-
 def jupyter_shell() -> Any:
     """The shell of a Jupyter kernel; None elsewhere."""
     ipython = sys.modules.get("IPython")
