@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +87,21 @@ def test_without_simplejpeg_pillow_serves(monkeypatch: pytest.MonkeyPatch) -> No
         shown, kind = decoded(image.encode_jpeg(pixels, 90))
         assert kind == "JPEG"
         assert np.abs(shown - opaque(pixels)).mean() < 4
+
+
+def test_the_package_streams_jpeg_where_simplejpeg_is_not_installed() -> None:
+    code = """
+import sys
+sys.modules["simplejpeg"] = None
+import numpy as np, pdum_rfb_widget as rfb
+from pdum_rfb_widget.encoders.image import ImageEncoder
+from pdum_rfb_widget.types import RawFrame
+noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)
+frame = RawFrame(1, 64, 64, 1, "rgb24", "cpu", noise)
+print(rfb.serve(64, 64, port=0, quality=80).publish(noise), ImageEncoder().encode(frame)[0].payload[:2].hex())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.split(), done.stderr) == (["None", "ffd8"], "")
 
 
 def test_what_webp_cannot_hold_becomes_jpeg() -> None:

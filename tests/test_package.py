@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from pdum_rfb_widget.page import BUNDLE
 
@@ -22,6 +24,14 @@ def build(source: Path, kind: str, out: Path, **environment: str) -> Path:
     assert done.returncode == 0, done.stdout + done.stderr
     (built,) = out.iterdir()
     return built
+
+
+def test_a_python_without_a_wheel_of_simplejpeg_installs_without_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [Requirement(line) for line in project["dependencies"]]
+    (simplejpeg,) = [one for one in wanted if one.name == "simplejpeg"]
+    needed = [bool(simplejpeg.marker and simplejpeg.marker.evaluate({"python_version": v})) for v in ("3.14", "3.15")]
+    assert needed == [True, False]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import simplejpeg
 from isal import isal_zlib
 
 from ..adaptive import QUANTIZERS
@@ -100,7 +99,7 @@ def _ready(
 
 
 def _bare_jpeg(pixels: Pixels) -> None:
-    simplejpeg.encode_jpeg(pixels, _QUALITY, "RGB", "420")
+    extra("simplejpeg").encode_jpeg(pixels, _QUALITY, "RGB", "420")
 
 
 def _bare_png(pixels: Pixels) -> None:
