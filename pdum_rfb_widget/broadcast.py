@@ -42,7 +42,7 @@ from .types import (
     StreamEvent,
     StreamOptions,
 )
-from .videocast import VideoCast, video_installed
+from .videocast import VideoCast
 from .viewer import Viewer
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class Broadcast:
         threads: int,
     ) -> None:
         self.name = name
-        self.scene = Scene(options, size, video_installed=video_installed())
+        self.scene = Scene(options, size)
         self.viewers: set[Viewer] = set()
         self.troubles: deque[str] = deque(maxlen=_KEPT_TROUBLES)
         """What went wrong last, each with its time of day; the log has all of it."""
@@ -301,6 +301,8 @@ class Broadcast:
             viewer.session.reconfigured(redraw=options.alpha != before.alpha)
             if options.clipboard != before.clipboard:
                 viewer.announce()
+        if options.codec != before.codec:
+            self.scene.lanes.clear()  # one whose encoder is at work would go on with it
         self._video.step()
         self._sizing = Sizing(options)
         self.heed_sizes()

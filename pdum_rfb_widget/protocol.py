@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NoReturn, TypeAlias
@@ -18,7 +18,18 @@ from .damage import TileMap
 from .events import is_number, validate
 from .lanes import Chunk
 from .types import BackendSelection as BackendSelection
-from .types import ColorSpace, Encoded, EncodedPayload, EventDict, Message, Rect, Selection, StreamOptions, VideoFormat
+from .types import (
+    ColorSpace,
+    Encoded,
+    EncodedPayload,
+    EventDict,
+    Message,
+    Rect,
+    Selection,
+    StreamOptions,
+    VideoCodec,
+    VideoFormat,
+)
 from .types import ImageMode as ImageMode
 
 TILES = "rfb/tiles"
@@ -487,9 +498,9 @@ def _json(fields: dict[str, Any]) -> str:
 # Negotiation ----------------------------------------------------------------------------------------------------------
 
 
-def negotiate(supported: Iterable[str], options: StreamOptions, video_works: bool = True) -> Selection:
+def negotiate(supported: Iterable[str], options: StreamOptions, codecs: Sequence[VideoCodec] = ("h264",)) -> Selection:
     """The formats for a viewer: lossy ones in the stream's own format where the viewer takes it, else in JPEG or WebP,
-    exact ones in PNG; video where the stream may use it.
+    exact ones in PNG; video where the stream may use it, of the first of *codecs* that the viewer takes.
 
     Raises `ProtocolError` with 4406 when the viewer takes none of them.
     """
@@ -499,9 +510,9 @@ def negotiate(supported: Iterable[str], options: StreamOptions, video_works: boo
     if exact and (options.quality == "lossless" or options.image_mode == "png" or options.alpha):
         lossy = None
     lossy = lossy if lossy != exact else None
-    video = _negotiate_video(offered, options, bool(lossy), bool(lossy or exact)) if video_works else ()
+    video = _negotiate_video(offered, options, codecs, bool(lossy), bool(lossy or exact))
     if not (lossy or exact or video):
-        takes = ", ".join(MIMES.values()) + (f", {next(iter(VIDEO))}" if video_works else "")
+        takes = ", ".join(MIMES.values()) + (f", {next(iter(VIDEO))}" if codecs else "")
         raise UnsupportedClient(CloseCode.NO_FORMAT, f"the viewer takes none of {takes}")
     return Selection(lossy, exact, TILES in offered, video)
 
@@ -520,22 +531,24 @@ def select_transport(
     Raises `UnsupportedClient` where there is nothing.
     """
     options = StreamOptions(codec="h264", image_mode=image_mode)
-    chosen = negotiate(client_supported, options, video_works=has_h264 or has_nvenc)
+    chosen = negotiate(client_supported, options, ("h264",) if has_h264 or has_nvenc else ())
     if chosen.video and (prefer_video or not chosen.pictures):
         return BackendSelection("webcodecs")
     mime = chosen.lossy or chosen.exact
     return BackendSelection("image", mime, image_mode=next(mode for mode, name in MIMES.items() if name == mime))
 
 
-def _negotiate_video(offered: set[str], options: StreamOptions, lossy: bool, pictures: bool) -> tuple[VideoFormat, ...]:
+def _negotiate_video(
+    offered: set[str], options: StreamOptions, codecs: Sequence[VideoCodec], lossy: bool, pictures: bool
+) -> tuple[VideoFormat, ...]:
     if options.codec == "none" or options.alpha:
         return ()
     if options.codec == "auto" and pictures and (not lossy or isinstance(options.quality, int)):
         return ()  # a quality of pictures was asked for
-    formats = [form for name, form in VIDEO.items() if name in offered]
+    formats = [form for name, form in VIDEO.items() if name in offered and form.codec in codecs]
     if options.quality == "lossless" and pictures:
         return tuple(form for form in formats if form.chroma == "rgb")
-    for codec in (options.codec, "h264"):
+    for codec in codecs:
         if chosen := tuple(form for form in formats if form.codec == codec and form.chroma != "rgb"):
             return chosen
     return ()

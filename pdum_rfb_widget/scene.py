@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from .adaptive import COARSEST, EXACT, QUALITIES, Costs, Pace
 from .damage import TileMap
+from .encoders.base import codecs_for
 from .lanes import Chunk, Lanes
 from .picture import Region
-from .types import Encoded, Fidelity, Selection, StreamOptions
+from .types import Encoded, Fidelity, Selection, StreamOptions, VideoCodec
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,6 @@ class Scene:
     costs: Costs = field(default_factory=Costs)
     video_costs: Costs = field(default_factory=lambda: Costs(video=True))
     lanes: Lanes = field(default_factory=Lanes)
-    video_installed: bool = True
-    """What encodes it is there."""
     _failed: tuple[int, int] | None = None
     """The size at which it failed."""
     pace: Pace = field(init=False)
@@ -57,15 +56,19 @@ class Scene:
             self.costs.learn(EXACT, pixels, nbytes, seconds)
 
     def learn_video(self, chunk: Chunk) -> None:
-        """A frame of some lane was encoded."""
-        if not chunk.keyframe:  # they are larger, and rare
-            pixels = chunk.tiles.width * chunk.tiles.height
-            self.video_costs.learn(chunk.rung, pixels, len(chunk.payload), chunk.encode_ms / 1000)
+        """A frame of some lane was encoded, and no keyframe asked for: those are larger, and rare."""
+        pixels = chunk.tiles.width * chunk.tiles.height
+        self.video_costs.learn(chunk.rung, pixels, len(chunk.payload), chunk.encode_ms / 1000)
+
+    @property
+    def codecs(self) -> tuple[VideoCodec, ...]:
+        """Of the video that may be sent, the preferred first; empty where nothing encodes any."""
+        return codecs_for(self.options.codec)
 
     @property
     def video_works(self) -> bool:
         """Lanes may be joined."""
-        return self.video_installed and (self.newest is None or self.newest.size != self._failed)
+        return bool(self.codecs) and (self.newest is None or self.newest.size != self._failed)
 
     def fail_video(self, size: tuple[int, int]) -> None:
         """No lane can encode frames of this *size*: pictures serve, until another is published."""

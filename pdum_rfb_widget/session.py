@@ -189,7 +189,7 @@ class Session:
         self._codec = None
         if self.selection:
             try:
-                self.selection = negotiate(self._supported, self.options, self.scene.video_installed)
+                self.selection = negotiate(self._supported, self.options, self.scene.codecs)
             except ProtocolError as refused:
                 self._refused = refused  # of this viewer alone: it is told by the next `plan`
 
@@ -209,7 +209,7 @@ class Session:
     def _open(self, hello: Hello) -> None:
         self.authorize(hello)
         self._supported = hello.supported
-        self.selection = negotiate(hello.supported, self.options, self.scene.video_installed)
+        self.selection = negotiate(hello.supported, self.options, self.scene.codecs)
 
     def _begin_again(self) -> None:
         """What the viewer has decoded and drawn is lost."""

@@ -303,10 +303,11 @@ class StreamOptions:
     """``auto`` is exact while link and viewer keep up with the rate that is published, and lossy while they don't.
     ``lossless`` is always exact, ``lossy`` in motion only where that is no larger; a number, 1 to 100, is that quality
     in motion."""
-    codec: Codec = "auto"
+    codec: Codec | str = "auto"
     """How motion is sent. ``auto``: as H.264 video while more moves than a viewer's link takes as good pictures, and as
     pictures of what changed otherwise. ``h264``, ``vp9`` or ``av1``: always as video where the viewer decodes that, or
-    H.264; the latter two take fewer bytes and more time. ``none``: never."""
+    H.264; the latter two take fewer bytes and more time. ``none``: never. The name of an encoder that was added by
+    `register_video_encoder`: always as video, by that one."""
     image_mode: ImageMode = "jpeg"
     """The format of lossy pictures where the viewer takes it: ``jpeg``, or ``webp``, smaller and slow. ``png`` is exact
     always, like ``quality="lossless"``."""
@@ -372,7 +373,11 @@ class StreamOptions:
                 raise kind(f"quality is auto, lossless, lossy or a whole number, 1 to 100, not {self.quality!r}")
             object.__setattr__(self, "quality", check_int("quality", self.quality, 1, 100))
         if self.codec not in get_args(Codec):
-            raise ValueError(f"codec is one of {', '.join(get_args(Codec))}, not {self.codec!r}")
+            from .encoders.base import is_registered  # imports this module
+
+            if not is_registered(self.codec):
+                known = f"{', '.join(get_args(Codec))}, or the name of an encoder that was registered"
+                raise ValueError(f"codec is one of {known}, not {self.codec!r}")
         if not (self.authenticate is None or callable(self.authenticate)):
             raise TypeError(f"authenticate is a function of an AuthContext, or None, not {self.authenticate!r}")
         if not (self.event_log is None or isinstance(self.event_log, (str, os.PathLike))):

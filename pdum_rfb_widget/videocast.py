@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import logging
 import math
 import time
@@ -23,14 +22,9 @@ from .limits import ENCODE_TIMEOUT
 from .pixels import FORMATS
 from .protocol import bitstream_of
 from .scene import Scene
-from .types import ColorSpace, EncoderBackend, LaneKey, RawFrame, VideoFormat
+from .types import ColorSpace, EncodedPayload, EncoderBackend, LaneKey, RawFrame, VideoFormat
 
 log = logging.getLogger(__name__)
-
-
-def video_installed() -> bool:
-    """PyAV is there. It is imported when the first lane needs it."""
-    return importlib.util.find_spec("av") is not None
 
 
 class VideoCast:
@@ -86,7 +80,7 @@ class VideoCast:
             return look
         encoder = self._encoders.get(lane)
         if encoder is None:
-            encoder = self._encoders[lane] = LaneEncoder(lane.key, self._scene.options.fps)
+            encoder = self._encoders[lane] = LaneEncoder(lane.key, self._scene.options.fps, self._scene.options.codec)
 
         hangs = TimeoutError(f"an encoder has not returned for {ENCODE_TIMEOUT:.0f} s")
         timer = self._loop.call_later(ENCODE_TIMEOUT, self._deliver, lane, take, hangs)
@@ -115,7 +109,8 @@ class VideoCast:
             self._report(f"video was given up for pictures: {type(outcome).__name__}: {outcome}")
             self._scene.fail_video(take.tiles.size)
         else:
-            self._scene.learn_video(outcome)
+            if not take.keyframe:
+                self._scene.learn_video(outcome)
             for member in self._scene.lanes.encoded(lane, outcome, self._loop.time()):
                 member.give(outcome)
         self._changed()
@@ -125,8 +120,9 @@ class VideoCast:
 class LaneEncoder:
     """The encoder of one lane, and its thread."""
 
-    def __init__(self, key: LaneKey, fps: int) -> None:
+    def __init__(self, key: LaneKey, fps: int, wanted: str = "auto") -> None:
         self._key = key
+        self._wanted = wanted
         self._fps = fps
         self._thread = ThreadPoolExecutor(1, "rfb-video")
         # Of the lane's thread:
@@ -174,14 +170,12 @@ class LaneEncoder:
         )
         encode_still = getattr(self._backend, "encode_still", None)
         if take.still and encode_still:
-            (payload,) = encode_still(raw)
+            payloads = encode_still(raw)
         else:
-            (payload,) = self._backend.encode(raw, force_keyframe=take.keyframe)
-        assert payload.keyframe == take.keyframe, "keyframes come when asked for, and never else"
-        assert payload.codec
+            # An encoder that holds frames back gives this one when it is flushed; its next is a keyframe then.
+            payloads = self._backend.encode(raw, force_keyframe=take.keyframe) or self._backend.flush()
+        said = _access_unit(payloads, keyframe=take.keyframe)
         encode_ms = (time.perf_counter() - started) * 1000
-        bitstream = bitstream_of(payload.codec)
-        said = payload.payload, payload.codec, bitstream, payload.keyframe
         return Chunk(tiles, *said, self._key.rung, encode_ms, take.still, bool(encode_still))
 
     def _open(self, frame: Frame) -> None:
@@ -193,11 +187,35 @@ class LaneEncoder:
         if self._of == wanted:
             return
         self._close()
-        quality = QUANTIZERS[self._key.rung]
-        self._backend = video_encoder_for(form, width=width, height=height, fps=self._fps, quality=quality, color=color)
+        self._backend = video_encoder_for(
+            form,
+            width=width,
+            height=height,
+            fps=self._fps,
+            quality=QUANTIZERS[self._key.rung],
+            color=color,
+            wanted=self._wanted,
+        )
         self._of = wanted
 
     def _close(self) -> None:
         backend, self._backend, self._of = self._backend, None, None
         if backend:
             backend.close()
+
+
+def _access_unit(payloads: list[EncodedPayload], *, keyframe: bool) -> tuple[bytes, str, str, bool]:
+    """The bytes of one frame, their codec, how they are framed, and whether they are a keyframe, as *keyframe* asks.
+
+    Raises `RuntimeError` for what can't be sent as one frame: the encoder may be the application's own.
+    """
+    if not payloads:
+        raise RuntimeError("the encoder gave nothing for a frame, nor when it was flushed")
+    if len({payload.timestamp_us for payload in payloads}) > 1:
+        raise RuntimeError(f"the encoder gave {len(payloads)} frames for one: streams ask for pipeline_depth=0")
+    if not (codec := payloads[0].codec):
+        raise RuntimeError("the encoder's payload names no codec")
+    given = any(payload.keyframe for payload in payloads)
+    if keyframe and not given:
+        raise RuntimeError("the encoder gave no keyframe, which was asked for")
+    return b"".join(payload.payload for payload in payloads), codec, bitstream_of(codec), given

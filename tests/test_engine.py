@@ -201,7 +201,8 @@ class Engine(RuleBasedStateMachine):
                 self.scene.fail_video(self.scene.newest.size)
                 self.at_work.clear()
                 return
-            self.scene.learn_video(chunk)
+            if not chunk.keyframe:
+                self.scene.learn_video(chunk)
             for member in self.scene.lanes.encoded(lane, chunk, self.now):
                 member.give(chunk)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -338,6 +341,138 @@ def test_no_still_of_video_where_none_is_wanted_or_the_encoder_offers_none(
         wait_for(near(watcher, play(display, 20)), "the last frame")
         with pytest.raises(TimeoutError):
             wait_for(lambda: "still" in watcher.kinds, "a still", seconds=0.5)
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is forgotten with it."""
+    for name in ("_registered", "_gives"):
+        monkeypatch.setattr(base, name, dict(getattr(base, name)))
+
+
+def wrapped(how: Callable[[H264CpuEncoder, list[Any]], list[Any]], made: list[Any] | None = None) -> Callable[..., Any]:
+    """A factory of encoders whose payloads go through *how*; each is put into *made*."""
+
+    class Wrapped:
+        def __init__(self, *, pipeline_depth: int, **settings: Any) -> None:
+            assert pipeline_depth == 0
+            self._backend = H264CpuEncoder(**settings)
+            self.flush, self.close = self._backend.flush, self._backend.close
+            if made is not None:
+                made.append(self)
+
+        def encode(self, frame: Any, *, force_keyframe: bool = False) -> list[Any]:
+            return how(self._backend, self._backend.encode(frame, force_keyframe=force_keyframe))
+
+    return Wrapped
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_stream_asks_for_a_registered_encoder_by_its_name() -> None:
+    made: list[Any] = []
+    register_video_encoder("mine", wrapped(lambda backend, payloads: payloads, made))
+    display = rfb.serve(320, 192, port=0, codec="mine")
+    with watching(display, *OURS) as (watcher,):
+        wait_for(exact(watcher, play(display, 10)), "the last frame, exactly")
+        assert watcher.chunks
+        assert made
+        before = len(made)
+        display.configure(codec="h264")
+        wait_for(exact(watcher, play(display, 10, start=100)), "the last frame, exactly")
+        assert watcher.chunks[-1]["codec"].startswith("avc1")
+        assert len(made) == before, "it is another's stream now"
+    with pytest.raises(ValueError, match="codec is one of auto, h264, vp9, av1, none, or the name of an encoder"):
+        rfb.serve(320, 192, port=0, codec="yours")
+    with pytest.raises(ValueError, match="'auto' is no name for an encoder"):
+        register_video_encoder("auto", H264CpuEncoder)
+    with pytest.raises(ValueError, match="codec is one of h264, vp9, av1, not 'hevc'"):
+        register_video_encoder("mine", H264CpuEncoder, codec="hevc")  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("registry")
+def test_what_a_registered_encoder_gives_is_what_viewers_are_asked_for() -> None:
+    register_video_encoder("mine", H264CpuEncoder, codec="av1")
+    assert base.codecs_for("mine") == ("av1", "h264")
+    assert (base.encoder_for("av1", "mine"), base.encoder_for("h264", "mine")) == ("mine", "h264_cpu")
+    register_video_encoder("vp9", H264CpuEncoder)
+    assert base.codecs_for("vp9") == ("vp9", "h264")
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize("how", ["keyframes", "parts", "held back"])
+def test_an_encoder_may_give_keyframes_unasked_parts_or_nothing_before_it_is_flushed(how: str) -> None:
+    def restarts(backend: H264CpuEncoder, payloads: list[Any]) -> list[Any]:
+        backend.flush()  # the next is a keyframe
+        return payloads
+
+    def cut(backend: H264CpuEncoder, payloads: list[Any]) -> list[Any]:
+        (whole,) = payloads
+        return [replace(whole, payload=whole.payload[:9]), replace(whole, payload=whole.payload[9:], keyframe=False)]
+
+    class HoldsBack:
+        def __init__(self, *, pipeline_depth: int, **settings: Any) -> None:
+            self._backend, self._held = H264CpuEncoder(**settings), []
+            self.close = self._backend.close
+
+        def encode(self, frame: Any, *, force_keyframe: bool = False) -> list[Any]:
+            given, self._held = self._held, self._backend.encode(frame, force_keyframe=force_keyframe)
+            return given
+
+        def flush(self) -> list[Any]:
+            given, self._held = self._held, []
+            return given + self._backend.flush()
+
+    factory = {"keyframes": wrapped(restarts), "parts": wrapped(cut), "held back": HoldsBack}[how]
+    register_video_encoder("mine", factory)
+    display = rfb.serve(320, 192, port=0, codec="mine")
+    with watching(display, *VIDEO_ONLY) as (watcher,):
+        for start in (0, 100):
+            wait_for(near(watcher, play(display, 10, start=start)), "the last frame")
+        assert watcher.kinds.count("video_chunk") > 2
+        assert (watcher.keyframes > 2) == (how != "parts")
+    assert display.status()["troubles"] == []
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        (lambda backend, payloads: [], "gave nothing for a frame, nor when it was flushed"),
+        (lambda backend, payloads: [*payloads, replace(payloads[0], timestamp_us=1)], "gave 2 frames for one"),
+        (lambda backend, payloads: [replace(payloads[0], codec=None)], "names no codec"),
+        (lambda backend, payloads: [replace(payloads[0], keyframe=False)], "gave no keyframe"),
+    ],
+)
+def test_what_an_encoder_did_wrong_is_said_and_pictures_serve(how: Any, words: str) -> None:
+    register_video_encoder("mine", wrapped(how))
+    display = rfb.serve(320, 192, port=0, codec="mine")
+    with watching(display, *OURS) as (watcher,):
+        wait_for(exact(watcher, play(display, 3)), "the last frame, exactly")
+        wait_for(lambda: any(words in trouble for trouble in display.status()["troubles"]), "the cause")
+
+
+def test_without_pyav_a_registered_encoder_serves() -> None:
+    code = """
+import sys
+sys.modules["av"] = None
+import numpy as np, pdum_rfb_widget as rfb
+from pdum_rfb_widget.testing import FakeEncoder
+from viewers import RawViewer, grey
+rfb.register_video_encoder("mine", FakeEncoder)
+display = rfb.serve(64, 48, port=0, codec="mine")
+with RawViewer(display, "webcodecs/h264-annexb") as viewer:
+    viewer.greet()
+    for value in range(40):
+        display.publish(grey(value))
+        header, payload = viewer.see()
+        assert header["type"] == "video_chunk", header
+    print(header["codec"], payload.decode())
+"""
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert done.stdout.startswith("avc1.42c01f "), done.stderr
 
 
 def test_lossless_video_is_exact_in_motion() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
-from typing import Any, Protocol
+from importlib.util import find_spec
+from typing import Any, Protocol, get_args
 
-from ..types import BackendSelection, Chroma, ColorSpace, EncoderBackend, VideoCodec, VideoFormat
+from ..types import BackendSelection, Chroma, Codec, ColorSpace, EncoderBackend, VideoCodec, VideoFormat
 from .image import ImageEncoder
 from .video import VideoEncoder, import_av
 
@@ -35,12 +37,54 @@ _BUILT_IN = {
 }
 """Module and class."""
 _OF_CODEC: dict[VideoCodec, str] = {"h264": "h264_cpu", "vp9": "vp9", "av1": "av1"}
+# Any thread registers; nothing is removed.
 _registered: dict[str, VideoEncoderFactory] = {}
+_gives: dict[str, VideoCodec] = {name: codec for codec, name in _OF_CODEC.items()}
 
 
-def register_video_encoder(name: str, factory: VideoEncoderFactory) -> None:
-    """Add an encoder, or put it in the place of the one of that *name*."""
+def register_video_encoder(name: str, factory: VideoEncoderFactory, *, codec: VideoCodec | None = None) -> None:
+    """Add an encoder, or for all streams put it in the place of the one of that *name*, as ``h264_cpu`` or ``vp9``.
+
+    A stream asks for one of another name by ``codec=name``. *codec* is what it gives: by default what the one of that
+    name did, or ``h264``. It needs no PyAV. Streams open it with ``pipeline_depth=0``, which is one payload, or several
+    to be joined, for each frame; what it holds back all the same is flushed after every frame, and costs keyframes.
+    Raises `ValueError` for a name that means something else, or a codec that there isn't.
+    """
+    if name in get_args(Codec) and name not in _BUILT_IN:
+        raise ValueError(f"{name!r} is no name for an encoder: codec={name!r} means something else")
+    if not (codec is None or codec in _OF_CODEC):
+        raise ValueError(f"codec is one of {', '.join(_OF_CODEC)}, not {codec!r}")
+    _gives[name] = codec or _gives.get(name, "h264")
     _registered[name] = factory
+
+
+def is_registered(name: str) -> bool:
+    """Whether an encoder of this *name* was added."""
+    return name in _registered
+
+
+@cache
+def pyav_installed() -> bool:
+    """PyAV is there. It is imported when it is first needed."""
+    return find_spec("av") is not None
+
+
+def codecs_for(wanted: str) -> tuple[VideoCodec, ...]:
+    """What streams with the option ``codec=wanted`` may send, the preferred first, as far as there is an encoder."""
+    if wanted == "none":
+        return ()
+    first = _gives.get(wanted, "h264") if wanted in _registered else wanted
+    order: list[VideoCodec] = [codec for codec in _OF_CODEC if codec == first]
+    return tuple(
+        codec
+        for codec in dict.fromkeys([*order, "h264"])
+        if pyav_installed() or encoder_for(codec, wanted) in _registered
+    )
+
+
+def encoder_for(codec: VideoCodec, wanted: str) -> str:
+    """The name of the encoder that gives *codec* in streams with the option ``codec=wanted``."""
+    return wanted if wanted in _registered and _gives[wanted] == codec else _OF_CODEC[codec]
 
 
 def available_video_encoders() -> list[str]:
@@ -49,9 +93,9 @@ def available_video_encoders() -> list[str]:
     return sorted(built_in | set(_registered))
 
 
-def require_codec(codec: VideoCodec) -> None:
+def require_codec(codec: str) -> None:
     """Raises `ImportError` that names the extra where PyAV is missing, `ValueError` where it has no such encoder."""
-    name = _OF_CODEC[codec]
+    name = codec if codec in _registered else _OF_CODEC[codec]  # type: ignore[index]
     if name not in _registered and not _class_of(name).available():
         import_av()
         raise ValueError(f"the PyAV that is installed has no encoder for {codec}")
@@ -96,12 +140,14 @@ def video_encoder_for(
     bitrate: int = 12_000_000,
     quality: int | None = None,
     color: ColorSpace | None = None,
+    wanted: str = "auto",
 ) -> EncoderBackend:
-    """The encoder of a lane: *format* in one *quality*, 0 to 51, or steered towards *bitrate* bits a second.
+    """The encoder of a lane: *format* in one *quality*, 0 to 51, or steered towards *bitrate* bits a second; of a
+    stream with the option ``codec=wanted``.
 
     Raises `ValueError` for a chroma that the codec has not, `ImportError` that names the extra where PyAV is missing.
     """
-    return _factory_of(_OF_CODEC[format.codec])(
+    return _factory_of(encoder_for(format.codec, wanted))(
         width=width,
         height=height,
         fps=fps,
