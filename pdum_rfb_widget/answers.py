@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -45,15 +46,21 @@ class Answers:
             return None
         path, _, query = request.path.partition("?")
         method = getattr(request, "method", "GET")  # older websockets refuse any other themselves
+        if method == "HEAD":
+            answer = self._answer("GET", path, query, request.headers, by_route=by_route)
+            return replace(answer, body=b"")
+        return self._answer(method, path, query, request.headers, by_route=by_route)
+
+    def _answer(self, method: str, path: str, query: str, headers: Headers, *, by_route: bool) -> Response:
         if method == "GET" and path == "/health":
             return respond(HTTPStatus.OK, "ok\n")
-        if not by_route and (refusal := self._foreign(request.headers)):
+        if not by_route and (refusal := self._foreign(headers)):
             return respond(HTTPStatus.FORBIDDEN, refusal)
         if method == "GET" and (asset := page.asset(path)):
             return asset
-        if not self._known(request.headers, query):
+        if not self._known(headers, query):
             return respond(HTTPStatus.UNAUTHORIZED, "the token is missing or not this hub's\n")
-        return self._found(method, unquote(path), _header(request.headers, "Accept") or "")
+        return self._found(method, unquote(path), _header(headers, "Accept") or "")
 
     def _foreign(self, headers: Headers) -> str:
         """Why a page that sends these may not ask; empty when it may."""

@@ -71,7 +71,7 @@ async def _serve(websocket: WebSocket, server: Server, stream: str, authenticate
         await websocket.close()  # before it was accepted: the server answers 403
         return
     await websocket.accept()
-    transport = ASGITransport(websocket, home, server.loop, server.limits.message_bytes)
+    transport = ASGITransport(websocket, home, server.loop, lambda: server.limits.message_bytes)
     reading = asyncio.ensure_future(transport.read())
     try:
         await asyncio.wrap_future(server.begin(transport, visit))
@@ -111,7 +111,11 @@ class ASGITransport:
     latency = 0.0  # ASGI has no pings
 
     def __init__(
-        self, websocket: WebSocket, home: asyncio.AbstractEventLoop, hub: asyncio.AbstractEventLoop, most: int
+        self,
+        websocket: WebSocket,
+        home: asyncio.AbstractEventLoop,
+        hub: asyncio.AbstractEventLoop,
+        most: Callable[[], int],
     ) -> None:
         self._websocket = websocket
         self._home, self._hub = home, hub
@@ -129,8 +133,8 @@ class ASGITransport:
         if message["type"] == "websocket.disconnect":
             return TransportClosed(f"closed with {message.get('code')}")
         said: str | bytes = message["bytes"] if message.get("bytes") is not None else message["text"]
-        if len(said) > self._most:
-            return ProtocolError(CloseCode.OVER_LIMIT, f"a message of a viewer holds at most {self._most} bytes")
+        if len(said) > (most := self._most()):
+            return ProtocolError(CloseCode.OVER_LIMIT, f"a message of a viewer holds at most {most} bytes")
         return said
 
     async def receive(self) -> str | bytes:

@@ -64,7 +64,7 @@ class Outbox:
     """What waits for one viewer. At most *most* bytes of the application's wait."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self._bytes = 0
         self._urgent, self._pictures, self._long = _Lane(0), _Lane(8), _Lane(4)
         self._lanes = self._urgent, self._pictures, self._long
@@ -103,8 +103,8 @@ class Outbox:
         if latest:
             self._replaceable[channel] = lane, waiting
         self._bytes += waiting.left + _OVERHEAD
-        if self._bytes > self._most:
-            raise ProtocolError(CloseCode.OVER_LIMIT, f"{self._most} bytes of messages wait for the viewer")
+        if self._bytes > self.most:
+            raise ProtocolError(CloseCode.OVER_LIMIT, f"{self.most} bytes of messages wait for the viewer")
 
     def got(self, number: int) -> None:
         """The viewer has this piece, and all before it. Raises `ProtocolError` for one that was not sent."""
@@ -182,7 +182,7 @@ class Inbox:
     """Joins what a viewer sends in pieces, at most *most* bytes at a time."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self._begun: dict[int, list[bytes]] = {}
         self._bytes = 0
 
@@ -194,8 +194,8 @@ class Inbox:
         parts.append(piece.data)
         # However little it holds: pieces without end hold nothing each, and take memory.
         self._bytes += max(len(piece.data), _OVERHEAD)
-        if self._bytes > self._most:
-            raise ProtocolError(CloseCode.OVER_LIMIT, f"a message of a viewer holds at most {self._most} bytes")
+        if self._bytes > self.most:
+            raise ProtocolError(CloseCode.OVER_LIMIT, f"a message of a viewer holds at most {self.most} bytes")
         if not piece.last:
             return None
         self._bytes -= sum(max(len(part), _OVERHEAD) for part in parts)

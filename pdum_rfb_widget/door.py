@@ -30,6 +30,7 @@ from .protocol import CloseCode, Hello, ProtocolError, proof_message
 from .scene import Scene
 from .session import Session
 from .transport import OpeningTransport, Transport
+from .turns import Turns
 from .types import StreamOptions
 from .viewer import Viewer
 
@@ -111,8 +112,18 @@ class Door:
         self.authenticate: Authenticator | None = None
         self._hub_id = hub_id
         self._streams = streams
-        self._strangers: set[Viewer] = set()
+        self.asking = Turns(lambda: self.limits)
+        """Connections that have not ended their HTTP request."""
+        self._strangers = Turns(lambda: self.limits)
+        """Those that have not said hello."""
+        self._inside: set[Viewer] = set()
         self._warned_of: set[str] = set()
+
+    def keep_to(self, limits: Limits) -> None:
+        """These are the limits from now on, also of who is inside."""
+        self.limits = limits
+        for viewer in self._inside:
+            viewer.keep_to(limits)
 
     def allow(self, origins: Iterable[str]) -> None:
         """Let pages of these *origins* in too."""
@@ -131,6 +142,15 @@ class Door:
             log.info("a connection to %r was refused: %s", visit.name[:64], refused)
             await transport.close(refused.code, refused.reason)
             return
+        turn = asyncio.Event()
+        self._strangers.ask(transport, turn.set)
+        try:
+            await turn.wait()
+            await self._receive(transport, visit)
+        finally:
+            self._strangers.leave(transport)
+
+    async def _receive(self, transport: Transport, visit: Visit) -> None:
         stream = self._streams.get(visit.name)
         authenticate = visit.authenticate or self.authenticator(visit.name)
 
@@ -141,6 +161,7 @@ class Door:
         def authorize(hello: Hello) -> None:
             self._identify(viewer, hello.token or visit.bearer, trusted=authenticate is not None)
             self._admit(viewer, stream, visit.name)
+            self._strangers.leave(transport)
 
         def answer(hello: Hello) -> str:
             nonce = secrets.token_hex(16)
@@ -152,11 +173,11 @@ class Door:
         session = Session(scene, authorize, asyncio.get_running_loop().time(), local, hub, self.limits)
         viewer = Viewer(session, OpeningTransport(transport, answer, meet), stream, self.limits)
         viewer.principal = visit.principal
-        self._strangers.add(viewer)
+        self._inside.add(viewer)
         try:
             await viewer.run()
         finally:
-            self._strangers.discard(viewer)
+            self._inside.discard(viewer)
 
     def look_at(self, visit: Visit) -> None:
         """Raise `ProtocolError` for a handshake that is refused before a word is said."""
@@ -165,8 +186,8 @@ class Door:
         if not visit.by_route and not origin_allowed(origin, host, self.origins, forwarded=forwarded):
             self._warn_of(str(origin))
             raise ProtocolError(CloseCode.BAD_ORIGIN, f"pages from {origin} may not open this stream")
-        if len(self._strangers) >= self.limits.handshakes:
-            raise _over_limit(f"{self.limits.handshakes} connections have not said hello yet")
+        if self._strangers.full:
+            raise _over_limit(f"{self.limits.handshakes} connections have not said hello yet, and too many wait")
         if visit.authenticate and visit.principal is None and "authorization" in visit.headers:
             raise ProtocolError(CloseCode.BAD_CREDENTIAL, "the application's authenticator refused the request")
         if (
@@ -211,7 +232,6 @@ class Door:
             raise _over_limit(f"the hub has {limits.viewers_per_hub} viewers already")
         if viewer.view_only:
             viewer.session.hub["view_only"] = True
-        self._strangers.discard(viewer)
 
     async def change_token(self, *, view: bool) -> str:
         """A new token in place of the old, whose viewers are closed with 4401."""

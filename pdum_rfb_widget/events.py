@@ -149,6 +149,8 @@ def validate(event: object) -> EventDict | None:
             if not check(event[name]):
                 raise ValueError(f"{kind}.{name} has a value it can't have")
             clean[name] = event[name]
+    if kind == "resize" and clean.get("ratio", 1) <= 0:
+        clean["ratio"] = 1.0  # applications divide by it
     for name in _REQUIRED.get(kind, ()):
         if name not in clean:
             raise ValueError(f"{kind} lacks {name}")

@@ -33,7 +33,8 @@ class Limits:
     """How much viewers may ask of a hub; `serve_server` takes one. Raises `TypeError` or `ValueError` that names the
     limit, what came and what is wanted.
 
-    Who is over a limit is closed with 4429 and the limit in words. What one stream's publisher sets are options of the
+    Those of a later call hold for what is open too; only nobody who is in is sent away because there are too many. Who
+    is over a limit is closed with 4429 and the limit in words. What one stream's publisher sets are options of the
     stream: ``event_queue_size``, ``max_inflight`` and ``max_render_dimension``.
     """
 
@@ -42,8 +43,9 @@ class Limits:
     viewers_per_hub: int = 256
     """Of all streams together."""
     handshakes: int = 64
-    """Connections that have not said hello yet, and as many that have not ended their HTTP request. A page opens one,
-    and says it at once."""
+    """Connections that are heard before they have said hello, and as many that have not ended their HTTP request. A
+    page opens one for each view, and says it at once. More of either kind wait for their turn, at most
+    `viewers_per_hub`; beyond that they are cut, or closed."""
     message_bytes: int = 64 * 1024
     """Of one message of a viewer. The longest without a clipboard is a hello, of 1 KiB."""
     bytes_per_second: int = 512 * 1024
@@ -65,12 +67,13 @@ class Allowance:
     """So many bytes a second, and four times as many at once. Given every time in seconds."""
 
     def __init__(self, rate: float, now: float) -> None:
-        self._rate = rate
-        self._left = self._most = 4 * rate
+        self.rate = rate
+        """It may change at any time."""
+        self._left = 4 * rate
         self._at = now
 
     def spend(self, nbytes: int, now: float) -> bool:
         """Whether *nbytes* are within it."""
-        self._left = min(self._most, self._left + self._rate * max(0.0, now - self._at)) - nbytes
+        self._left = min(4 * self.rate, self._left + self.rate * max(0.0, now - self._at)) - nbytes
         self._at = now
         return self._left >= 0

@@ -204,7 +204,8 @@ def _hello(fields: dict[str, Any]) -> Hello:
 
 
 def _set_viewport(fields: dict[str, Any]) -> SetViewport:
-    return SetViewport(*(_number(fields, name) for name in ("width", "height", "pwidth", "pheight", "ratio")))
+    *sizes, ratio = (_number(fields, name) for name in ("width", "height", "pwidth", "pheight", "ratio"))
+    return SetViewport(*sizes, ratio=ratio if ratio > 0 else 1.0)
 
 
 def _ack(fields: dict[str, Any]) -> Ack:

@@ -23,6 +23,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as listen
 from websockets.asyncio.server import unix_serve as listen_on_socket
 from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
 
 from . import runtime
 from .answers import Answers
@@ -199,8 +200,13 @@ class Server:
             raise TypeError(f"limits are a Limits(...), not {limits!r}")
         if not (authenticate is None or callable(authenticate)):
             raise TypeError(f"authenticate is a function of an AuthContext, not {authenticate!r}")
-        self._door.limits = limits or self._door.limits
+        self.on_hub(lambda now: self._configure(authenticate, limits))
+
+    def _configure(self, authenticate: Authenticator | None, limits: Limits | None) -> None:
         self._door.authenticate = authenticate or self._door.authenticate
+        if limits:
+            self._door.keep_to(limits)
+            LimitedConnection.keep_all_to(limits, self._loop)
 
     async def start(self) -> Server:
         """Listen, if it doesn't yet, on any free port of loopback."""
@@ -301,13 +307,13 @@ class Server:
         return os.path.exists(self._socket)  # what sweeps folders of temporary files may have taken it
 
     def _settings(self, *, by_route: bool = False) -> dict[str, Any]:
-        limits = self.limits
+        def connect(protocol: ServerProtocol, listener: Listener, **settings: Any) -> LimitedConnection:
+            return LimitedConnection(protocol, listener, limits=self.limits, turns=self._door.asking, **settings)
+
         return dict(
             process_request=partial(self.process_request, by_route=by_route),
-            create_connection=partial(LimitedConnection, limits=limits),
+            create_connection=connect,
             compression=None,  # pixels are compressed already: 5 ms for 200 KB, and nothing gained
-            max_size=limits.message_bytes,
-            max_queue=limits.queued_messages,
             open_timeout=HELLO_TIMEOUT,
             ping_interval=20,
             ping_timeout=60,  # a kernel that holds the GIL for long must not lose its viewers
@@ -512,7 +518,7 @@ def serve_server(
     `RuntimeError` where there is no such socket, as on Windows.
 
     *authenticate* decides about viewers of all streams that have no authenticator of their own, in place of the tokens.
-    *limits* bound what viewers may ask; messages' sizes count for ports that are opened from now on. *streams* are
+    *limits* bound what viewers may ask, from now on, also of those that are connected. *streams* are
     what `Server.add_stream` takes, a mapping each.
     """
     hub().configure(authenticate, limits)

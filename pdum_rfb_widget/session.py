@@ -193,6 +193,11 @@ class Session:
             except ProtocolError as refused:
                 self._refused = refused  # of this viewer alone: it is told by the next `plan`
 
+    def keep_to(self, limits: Limits) -> None:
+        """These are the limits from now on."""
+        self.limits = limits
+        self.outbox.most, self._inbox.most = limits.channel_queue, self._most_said
+
     def gone(self) -> None:
         """Nothing more can be sent."""
         self._leave_lane()

@@ -10,13 +10,14 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 from weakref import WeakSet
 
 from websockets.asyncio.server import Server, ServerConnection
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidMessage
 from websockets.frames import CloseCode as WebSocketCode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from .limits import CLOSE_TIMEOUT, Allowance, Limits
 from .protocol import CloseCode, Hello, ProtocolError, parse
+from .turns import Turns
 from .types import Message
 
 TOO_MUCH = "the viewer sends more than it may for long"
@@ -24,6 +25,13 @@ TOO_MUCH = "the viewer sends more than it may for long"
 _PING_INTERVAL = 1.0
 _JOIN_BELOW = 100 * 1024
 """Below this a copy is cheaper than a second frame; above it header and payload go as two fragments."""
+
+
+_REFUSAL = b"this hub takes requests of HTTP/1.1 without a body, and WebSockets\n"
+_NO_REQUEST = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%s" % (len(_REFUSAL), _REFUSAL)
+)
 
 
 class TransportClosed(Exception):
@@ -56,30 +64,71 @@ Channel: TypeAlias = Transport
 
 
 class LimitedConnection(ServerConnection):
-    """A connection that keeps to *limits* before anybody looks at a message: how many ask at once, and how much one may
-    send. A message over its limit is answered with 4429 in place of WebSocket's own 1009."""
+    """A connection that keeps to *limits* before anybody looks at a message: when it has its turn to ask, and how much
+    it may send. A message over its limit is answered with 4429 in place of WebSocket's own 1009."""
 
     _alive: ClassVar[WeakSet[LimitedConnection]] = WeakSet()
 
-    def __init__(self, protocol: ServerProtocol, server: Server, *, limits: Limits, **settings: Any) -> None:
-        super().__init__(protocol, server, **settings)
+    def __init__(
+        self, protocol: ServerProtocol, server: Server, *, limits: Limits, turns: Turns, **settings: Any
+    ) -> None:
+        super().__init__(protocol, server, **settings | {"max_queue": limits.queued_messages})
         self._alive.add(self)
-        self._limits = limits
+        self._turns = turns
+        self._begun = self._refused = False
         self._allowance = Allowance(limits.bytes_per_second, self.loop.time())
+        self.keep_to(limits)
         fail = protocol.fail
 
         def fail_in_our_words(code: int, reason: str = "") -> None:
             if code == WebSocketCode.MESSAGE_TOO_BIG:
-                code, reason = CloseCode.OVER_LIMIT, f"a message of a viewer holds at most {limits.message_bytes} bytes"
+                most = self._limits.message_bytes
+                code, reason = CloseCode.OVER_LIMIT, f"a message of a viewer holds at most {most} bytes"
             fail(code, reason)
 
         protocol.fail = fail_in_our_words  # type: ignore[method-assign]  # websockets has no hook for it
 
+    def keep_to(self, limits: Limits) -> None:
+        """Keep to *limits* from now on, but for `Limits.queued_messages`."""
+        self._limits = limits
+        self._allowance.rate = limits.bytes_per_second
+        # It has had two names.
+        name = "max_message_size" if hasattr(self.protocol, "max_message_size") else "max_size"
+        setattr(self.protocol, name, limits.message_bytes)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        asking = [other for other in self._connected(self.loop) if other.protocol.state is State.CONNECTING]
-        if len(asking) > self._limits.handshakes:
-            self.transport.abort()  # it may not speak WebSocket, and the process needs its files for other things
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        if self._turns.full:
+            transport.abort()  # it may not speak WebSocket, and the process needs its files for other things
+            return
+        self._turns.ask(self, self._begin)
+        if not self._begun:
+            transport.pause_reading()
+
+    def _begin(self) -> None:
+        """It has its turn."""
+        self._begun = True
+        super().connection_made(self.transport)
+        self.transport.resume_reading()
+
+    async def handshake(self, *args: Any, **more: Any) -> None:
+        await super().handshake(*args, **more)
+        if self.protocol.state is State.OPEN:
+            self._turns.leave(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._begun:
+            super().connection_lost(exc)
+        self._turns.leave(self)
+
+    def send_data(self) -> None:
+        # websockets ends without a word what is no request to it, such as one with a body.
+        fault = self.protocol.handshake_exc
+        if isinstance(fault, InvalidMessage) and not isinstance(fault.__cause__, EOFError) and not self._refused:
+            self._refused = True
+            self.transport.write(_NO_REQUEST)
+        super().send_data()
 
     def data_received(self, data: bytes) -> None:
         # Pings and pieces of messages, too, which a viewer's session never hears of.
@@ -91,6 +140,12 @@ class LimitedConnection(ServerConnection):
     @classmethod
     def _connected(cls, loop: asyncio.AbstractEventLoop) -> list[LimitedConnection]:
         return [other for other in cls._alive if other.loop is loop and hasattr(other, "transport")]
+
+    @classmethod
+    def keep_all_to(cls, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
+        """Have all of *loop*'s connections keep to *limits* from now on."""
+        for connection in cls._connected(loop):
+            connection.keep_to(limits)
 
     @classmethod
     def abort_all(cls, loop: asyncio.AbstractEventLoop) -> None:

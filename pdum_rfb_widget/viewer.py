@@ -51,6 +51,11 @@ class Viewer:
         self._clock = loop.time
         self._allowance = Allowance(limits.bytes_per_second, self._clock())
 
+    def keep_to(self, limits: Limits) -> None:
+        """These are the limits from now on."""
+        self.session.keep_to(limits)
+        self._allowance.rate = limits.bytes_per_second
+
     def wake(self) -> None:
         """There may be something new to send."""
         self._something_new.set()

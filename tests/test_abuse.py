@@ -373,10 +373,11 @@ def test_a_storm_of_connections_leaves_nothing_behind(display: rfb.Display, heal
 
 
 def test_a_storm_that_is_not_let_in_is_closed_with_words_and_ends(display: rfb.Display, healthy: Sees) -> None:
+    rfb.serve_server(port=0, limits=Limits(viewers_per_hub=8))
     with contextlib.ExitStack() as stack:
         wires = [stack.enter_context(Wire(display, hello=False)) for _ in range(80)]
-        refused = [wire.end() for wire in wires[64:]]
-        assert set(refused) == {(4429, "64 connections have not said hello yet")}
+        refused = [wire.end() for wire in wires[72:]]
+        assert set(refused) == {(4429, "64 connections have not said hello yet, and too many wait")}
         healthy(3)
 
 

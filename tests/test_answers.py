@@ -108,7 +108,7 @@ def test_a_route_that_is_asked_in_another_way_is_405_and_says_which_it_takes(
     served: rfb.Display, method: str, path: str
 ) -> None:
     before = recorded(served)
-    for wrong in {"GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD"} - {method}:
+    for wrong in {"GET", "POST", "PUT", "DELETE", "OPTIONS"} - {method}:
         status, _, text = ask(served, wrong, path, bearer(served.server.token))
         assert status == 405
         assert text in (f"this is asked with {method}\n", "")
@@ -130,6 +130,26 @@ def test_health_is_for_everybody_from_everywhere(served: rfb.Display) -> None:
     for asked in ((), (("Origin", "https://evil.example"),)):
         assert ask(served, "GET", "/health", *asked, host="evil.example")[::2] == (200, "ok\n")
     assert ask(served, "POST", "/health")[0] == 401
+
+
+@pytest.mark.parametrize("path", ["/health", "/", "/widget.js", "/streams"])
+def test_head_is_answered_as_get_is_but_without_the_body(served: rfb.Display, path: str) -> None:
+    known = bearer(served.server.token)
+    status, headers, body = ask(served, "GET", path, known)
+    head_status, head, nothing = ask(served, "HEAD", path, known)
+    assert (status, head_status, nothing) == (200, 200, type(body)())
+    assert head["Content-Length"] == headers["Content-Length"]
+
+
+@pytest.mark.parametrize("body", ["Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"])
+def test_a_request_with_a_body_is_told_that_none_is_taken(served: rfb.Display, body: str) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as asking:
+        asking.sendall(f"POST /recorded-events/reset HTTP/1.1\r\nHost: localhost\r\n{body}".encode())
+        answer = b""
+        while more := asking.recv(4096):
+            answer += more
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"without a body" in answer
 
 
 def test_the_name_of_an_allowed_page_is_one_that_the_hub_knows() -> None:
@@ -178,18 +198,24 @@ def test_what_is_no_request_gets_nothing_and_is_no_error_of_the_hub(
 
 
 def test_requests_that_never_end_are_not_waited_for_without_limit() -> None:
-    display = rfb.serve_server(port=0, limits=Limits(handshakes=4)).add_stream("default", 8, 8)
+    limits = Limits(handshakes=4, viewers_per_hub=2)
+    display = rfb.serve_server(port=0, limits=limits).add_stream("default", 8, 8)
     address = "127.0.0.1", display.port
     with contextlib.ExitStack() as stack:
         silent = [stack.enter_context(socket.create_connection(address, timeout=60)) for _ in range(4)]
         for quiet in silent:
             quiet.sendall(b"GET /health HTTP/1.1\r\nHost: local")
+        waiting = [stack.enter_context(socket.create_connection(address, timeout=60)) for _ in range(2)]
+        waiting[0].sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         one_more = stack.enter_context(socket.create_connection(address, timeout=60))
         with contextlib.suppress(ConnectionResetError):
             assert one_more.recv(1) == b"", "an end without a word"
         silent[0].sendall(b"host\r\n\r\n")
         assert silent[0].recv(100).startswith(b"HTTP/1.1 200")
         silent[0].close()
+        assert waiting[0].recv(100).startswith(b"HTTP/1.1 200"), "it is its turn"
+        waiting[0].close()
+        waiting[1].close()
         wait_for(lambda: healthy(display), "room for another")
 
 

@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 from hosts import wait_for
 from viewers import RawViewer, closed, get, grey, value_of
+from websockets.exceptions import ConnectionClosed
 
 import pdum_rfb_widget as rfb
 from pdum_rfb_widget import encoding, frames, session
+from pdum_rfb_widget.limits import Limits
+from pdum_rfb_widget.transport import LimitedConnection
 
 # Who gets in --------------------------------------------------------------------------------------------------------
 
@@ -218,14 +221,65 @@ def test_a_frame_that_failed_to_encode_is_tried_again_for_the_next_viewer(
         assert value_of(second.see()[1]) == 9
 
 
-def test_sixty_four_may_wait_for_their_hello_and_no_more(display: rfb.Display) -> None:
+def test_who_has_not_said_hello_keeps_others_waiting_and_more_are_told_so(display: rfb.Display) -> None:
+    rfb.serve_server(port=0, limits=Limits(handshakes=3, viewers_per_hub=2))
     with contextlib.ExitStack() as stack:
-        waiting = [stack.enter_context(RawViewer(display)) for _ in range(64)]
-        assert closed(stack.enter_context(RawViewer(display)))[0] == 4429
+        silent = [stack.enter_context(RawViewer(display)) for _ in range(3)]
+        waiting = [stack.enter_context(RawViewer(display)) for _ in range(2)]
+        one_more = stack.enter_context(RawViewer(display))
+        assert closed(one_more) == (4429, "3 connections have not said hello yet, and too many wait")
         assert display.client_count == 0
+        silent[0].greet()
         waiting[0].greet()
-        stack.enter_context(RawViewer(display)).greet()
         assert display.client_count == 2
+
+
+def test_a_hundred_viewers_that_come_at_once_are_all_served(display: rfb.Display) -> None:
+    other = rfb.serve(64, 48, port=0, name="other")
+    with contextlib.ExitStack() as stack:
+        address = "127.0.0.1", display.port
+        sockets = [stack.enter_context(socket.create_connection(address, timeout=60)) for _ in range(100)]
+        wait_for(lambda: connected_to(display) == 100, "the hub to have taken them all, or to have cut some")
+        viewers = [
+            stack.enter_context(RawViewer((display, other)[number % 2], sock=connection))
+            for number, connection in enumerate(sockets)
+        ]
+        for viewer in viewers:
+            viewer.greet()
+        assert (display.client_count, other.client_count) == (50, 50)
+
+
+def connected_to(display: rfb.Display) -> int:
+    return display.server.on_hub(lambda now: len(LimitedConnection._connected(display.server.loop)))
+
+
+def test_beyond_what_a_stream_takes_the_limit_is_said_once_the_hub_has_proved_itself(display: rfb.Display) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(64):
+            stack.enter_context(RawViewer(display)).greet()
+        for _ in range(6):
+            viewer = stack.enter_context(RawViewer(display))
+            viewer.say(type="hello", supported=["rfb/proof"], device_pixel_ratio=1, nonce="00" * 16)
+            viewer.hear("proof")
+            viewer.say(**viewer.hello)
+            assert closed(viewer) == (4429, "64 viewers look at 'default' already")
+
+
+def test_limits_that_are_set_later_hold_for_what_is_open(display: rfb.Display) -> None:
+    with RawViewer(display, "image/jpeg", "rfb/channels") as viewer:
+        viewer.greet()
+        rfb.serve_server(port=0, limits=Limits(message_bytes=500, channel_bytes=50, bytes_per_second=20_000))
+        with pytest.raises(ValueError, match="50 bytes"):
+            display.send("a", b"x" * 100)
+        viewer.socket.send("x" * 501)
+        assert closed(viewer) == (4429, "a message of a viewer holds at most 500 bytes")
+    with RawViewer(display) as viewer:
+        viewer.greet()
+        rfb.serve_server(port=0, limits=Limits(bytes_per_second=100))
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(10):
+                viewer.say(type="?")
+        assert closed(viewer) == (4429, "the viewer sends more than it may for long")
 
 
 def test_no_token_in_the_log(display: rfb.Display, caplog: pytest.LogCaptureFixture) -> None:

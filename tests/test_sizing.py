@@ -337,7 +337,8 @@ def test_whatever_a_viewer_says_publish_takes_it() -> None:
         for width, ratio in ((1e300, 1e-300), (1e-300, 1e300), (3, -1e300), (0, 0)):
             viewer.say(type="set_viewport", width=1, height=1, pwidth=width, pheight=7, ratio=ratio)
             viewer.say(type="event", event={"type": "key_down", "key": "Enter"})
-            wait_for_events(display, "key_down")
+            events = wait_for_events(display, "key_down")
+            assert all(event["ratio"] > 0 for event in events if event["type"] == "resize")
             width, height = display.target_size or (display.width, display.height)
             display.publish(grey(1, width, height), pixel_ratio=display.target_ratio)
 

@@ -30,6 +30,7 @@ from pdum_rfb_widget.transport import (
     TransportClosed,
     WebSocketTransport,
 )
+from pdum_rfb_widget.turns import Turns
 
 MOST = 64 * 1024
 LARGE = b"header", b"\x00\x01" * (1 << 20)
@@ -74,7 +75,7 @@ async def websocket() -> AsyncIterator[Ends]:
         opened.set_result(WebSocketTransport(socket))
         await socket.wait_closed()
 
-    limited = partial(LimitedConnection, limits=Limits(message_bytes=MOST))
+    limited = partial(LimitedConnection, limits=Limits(message_bytes=MOST), turns=Turns(Limits))
     async with serve(welcome, "127.0.0.1", 0, create_connection=limited, max_size=MOST, compression=None) as listener:
         port = next(iter(listener.sockets)).getsockname()[1]
         async with viewer(port) as peer:
@@ -88,7 +89,7 @@ async def asgi() -> AsyncIterator[Ends]:
 
     async def endpoint(socket: WebSocket) -> None:
         await socket.accept()
-        transport = ASGITransport(socket, loop, loop, MOST)
+        transport = ASGITransport(socket, loop, loop, lambda: MOST)
         opened.set_result(transport)
         await transport.read()
 

@@ -149,6 +149,17 @@ describe("Attempt over any transport", () => {
     expect(transport.closed).toBe(true);
   });
 
+  it.each([
+    [4401, "the token is missing", { fault: "stranger", code: 0, reason: "another hub answered" }],
+    [4429, "too many wait", { fault: "closed", code: 4429, reason: "too many wait" }],
+    [4403, "not from there", { fault: "closed", code: 4403, reason: "not from there" }],
+  ])("takes a close with %i before the proof for what it is", (code, reason, end) => {
+    const { log, transport } = attempt(true);
+    transport.listener.opened();
+    transport.listener.closed(code, reason);
+    expect(log).toEqual([end]);
+  });
+
   it("says its token to nobody that has not proved itself, and nothing once it was left", () => {
     const { one, log, transport } = attempt(true);
     transport.listener.opened();

@@ -132,8 +132,8 @@ export class Attempt {
     if (this.#over) return;
     this.#finish();
     this.log.ended = Date.now();
-    // Asked for a proof, hubs that know none miss the token.
-    const unproven = this.way.proof && !this.#won && code >= 4400;
+    // Asked for a proof, hubs that know none miss the token. That a page may not come, or that too many have, is said before.
+    const unproven = this.way.proof && !this.#won && code >= 4400 && code !== 4403 && code !== 4429;
     this.#listener.ended(this, unproven ? { fault: "stranger", code: 0, reason: "another hub answered" } : { fault, code, reason });
   }
 
