@@ -10,7 +10,7 @@ import json
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, NoReturn, TypeAlias
 
@@ -204,8 +204,8 @@ def _hello(fields: dict[str, Any]) -> Hello:
 
 
 def _set_viewport(fields: dict[str, Any]) -> SetViewport:
-    *sizes, ratio = (_number(fields, name) for name in ("width", "height", "pwidth", "pheight", "ratio"))
-    return SetViewport(*sizes, ratio=ratio if ratio > 0 else 1.0)
+    box = SetViewport(*(_number(fields, name) for name in ("width", "height", "pwidth", "pheight", "ratio")))
+    return box if box.ratio > 0 else replace(box, ratio=1.0)
 
 
 def _ack(fields: dict[str, Any]) -> Ack:
