@@ -506,7 +506,7 @@ def test_a_frame_whose_announcement_was_interrupted_comes_with_the_next_call(mon
     stream = display._stream
     with RawViewer(display) as viewer:
         viewer.greet()
-        monkeypatch.setattr(stream, "_announce", lambda size: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(stream, "_announce", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             display.publish(FRAME)
         monkeypatch.undo()
