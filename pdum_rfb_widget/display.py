@@ -512,7 +512,10 @@ class Display:
         through_route = self.server.usable and not self.server.port
         host, port = ("auto", 0) if through_route else self._reached_at()
         place = {"host": host, "port": port, "stream": self.name, "kernel_base": kernel_base(), "machine": machine()}
+        follows_box = self._stream.options.resize_policy == "match_client"
+        shape = [] if follows_box else [self.width / self.pixel_ratio, self.height / self.pixel_ratio]
         secrets = {"hub_id": self.server.hub_id, "hub_key": self.server.hub_key, "token": self.server.token}
+        place |= {"_shape": shape}
         widget = make(**place | secrets | {name: value for name, value in traits.items() if value is not None})
         if poster:
             widget.keep_poster(poster_of(self._stream))

@@ -56,6 +56,15 @@ _COLOR_WORDS = {
 _INSTEAD = "live in pages with Jupyter widgets: pip install anywidget where the page's server runs, and reload it"
 """What stands in place of a view where there are none."""
 
+_FIT = "how the picture fills its box, as in CSS: contain, cover, fill, or none for one pixel on one of the screen"
+_HEIGHT = "of the box, in CSS pixels; auto keeps the picture's shape, and is 480 where the picture follows the box"
+
+_SHAPE = "of the frames in CSS pixels, until one is there; empty where they follow the box"
+
+
+def _number_or(word: str, help: str) -> traitlets.Union:
+    return traitlets.Union([traitlets.Int(min=16), traitlets.Enum([word])], default_value=word, help=help)
+
 
 class RfbCanvas(anywidget.AnyWidget):
     """The bare picture. `Display.widget` makes it.
@@ -78,9 +87,11 @@ class RfbCanvas(anywidget.AnyWidget):
     image_only = traitlets.Bool(False, help="take pictures, and no video").tag(sync=True)
     main_thread_present = traitlets.Bool(False, help="draw on the page's main thread, not in a worker").tag(sync=True)
 
-    fit = traitlets.Enum(["contain", "cover", "fill"], "contain", help="how the picture fills its box").tag(sync=True)
+    fit = traitlets.Enum(["contain", "cover", "fill", "none"], "contain", help=_FIT).tag(sync=True)
     background = traitlets.Unicode("", help="CSS color beside the picture; empty is the theme's").tag(sync=True)
-    height = traitlets.Int(480, min=16, help="of the box, in CSS pixels").tag(sync=True)
+    height = _number_or("auto", help=_HEIGHT).tag(sync=True)
+    _shape = traitlets.List(traitlets.Float(), help=_SHAPE).tag(sync=True)
+    label = traitlets.Unicode("", help="the picture's name for those who can't see it").tag(sync=True)
     show_toolbar = traitlets.Bool(False).tag(sync=True)
     show_stats = traitlets.Bool(False).tag(sync=True)
 

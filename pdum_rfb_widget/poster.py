@@ -162,10 +162,11 @@ class Poster:
     def _put_trait(self, widget: RfbCanvas) -> None:
         widget.last_picture = self._url
 
-    def _img(self, height: int) -> str:
+    def _img(self, height: int | str) -> str:
         if not self._data:
             return ""
-        width = round(self._size[0] * min(1, height / self._size[1]))
+        scale = 1 if isinstance(height, str) else min(1, height / self._size[1])
+        width = round(self._size[0] * scale)
         alt = f"The last picture of {self.stream.name}"
         return f'<img alt="{alt}" width="{width}" style="max-width: 100%; height: auto" src="{self._url}">'
 

@@ -308,8 +308,8 @@ def config_message(
 ) -> str:
     """What comes next: pictures, or video of this *codec*; to a viewer of `rfb/tiles` both in any order from there.
 
-    *hub*, its id and its version, is told to viewers that *supported* something beyond the base; *channel_bytes*, the
-    most that a message may hold, to those of `rfb/channels`.
+    *hub*, its id and its version, and a policy of sizes other than the usual, is told to viewers that *supported*
+    something beyond the base; *channel_bytes*, the most that a message may hold, to those of `rfb/channels`.
     """
     offered = set(supported)
     extras = (PROOF, True), (CHANNELS, True), (CLIPBOARD, clipboard)

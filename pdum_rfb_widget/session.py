@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .adaptive import EXACT, Kind, Link
@@ -159,6 +159,8 @@ class Session:
                 self._in_flight.clear()
                 self._begin_again()
             case Event({"type": "paste"}) if not self.options.clipboard:
+                return None
+            case Event({"type": "resize"} as event) if self._is_told_of(event):
                 return None
             case Event(event):
                 self._notice(event)
@@ -558,11 +560,18 @@ class Session:
     def _waiting_since(self) -> float:
         return max(self._last_ack, self._in_flight[0].at) if self._in_flight else -math.inf
 
+    def _is_told_of(self, event: EventDict) -> bool:
+        """The stream puts a `resize` of its own among the events, once frames should have that size."""
+        box = self.viewport
+        follows = self.options.resize_policy == "match_client"
+        return follows and box is not None and all(event.get(name) == value for name, value in asdict(box).items())
+
     def _config_if_new(self, tiles: TileMap) -> list[Message]:
         assert self.selection
         size, meaning = (tiles.width, tiles.height), (tiles.pixel_ratio, tiles.color)
+        policy = {} if self.options.resize_policy == "publisher" else {"resize_policy": self.options.resize_policy}
         config = config_message(
-            *(*size, self.selection, self.options.alpha, self._codec, *meaning, self._supported, self.hub),
+            *(*size, self.selection, self.options.alpha, self._codec, *meaning, self._supported, self.hub | policy),
             self.options.clipboard,
             self.limits.channel_bytes,
         )

@@ -46,17 +46,21 @@ export class Chrome {
   #tried = element("details", "rfb-tried");
   #list = element("ol", "rfb-list");
   #asked: HTMLButtonElement;
+  #retry = element("button", "rfb-retry");
+  /** For those who can't see it: there may be several views on a page. */
+  #said = element("div", "rfb-said");
   #remark = "";
   #message = "";
   #fit: HTMLButtonElement;
   #reset: HTMLButtonElement;
+  #zoom = element("span", "rfb-zoom");
   #stats: HTMLButtonElement;
 
   constructor(root: HTMLElement, actions: ChromeActions) {
     this.#toolbar.setAttribute("role", "toolbar");
     this.#toolbar.setAttribute("aria-label", "View");
-    this.#status.setAttribute("role", "status");
-    this.#notice.setAttribute("role", "alert");
+    this.#said.setAttribute("role", "status");
+    this.#toolbar.append(this.#zoom);
     this.#reset = this.#add("reset", "Reset zoom", actions.resetView);
     this.#reset.title = "Reset zoom (Alt and drag pans)";
     this.#add("out", "Zoom out", () => actions.zoomBy(1 / ZOOM_STEP)).title = "Zoom out (Control and wheel)";
@@ -66,21 +70,19 @@ export class Chrome {
     this.#asked = this.#add("tries", "Connection", () => this.#ask(!this.#isAsked));
     this.#add("screenshot", "Save picture", actions.screenshot);
     this.#add("full", "Full screen", actions.fullScreen).hidden = !document.fullscreenEnabled;
-    const retry = element("button", "rfb-retry");
-    retry.type = "button";
-    retry.textContent = "Try again";
-    retry.onclick = actions.retry;
+    this.#retry.type = "button";
+    this.#retry.textContent = "Try again";
+    this.#retry.onclick = actions.retry;
     const summary = document.createElement("summary");
     summary.textContent = "What was tried";
     this.#tried.append(summary, this.#list);
-    this.#notice.append(this.#words, retry, this.#tried);
-    root.append(this.#status, this.#figures.element, this.#toolbar, this.#notice);
+    this.#notice.append(this.#words, this.#retry, this.#tried);
+    root.append(this.#said, this.#status, this.#figures.element, this.#toolbar, this.#notice);
     this.#ask(false);
     this.showTries([]);
     this.showFigures(false);
     this.showToolbar(false);
     this.showZoom(1);
-    this.showState("connecting", "", false);
   }
 
   showToolbar(shown: boolean): void {
@@ -93,13 +95,14 @@ export class Chrome {
   }
 
   showFit(fit: Fit): void {
-    const label = `Fit: ${fit}`;
+    const label = `Fit: ${fit === "none" ? "one to one" : fit}`;
     this.#fit.title = label;
     this.#fit.setAttribute("aria-label", label);
   }
 
   showZoom(zoom: number): void {
-    this.#reset.hidden = zoom === 1;
+    this.#reset.hidden = this.#zoom.hidden = zoom === 1;
+    this.#zoom.textContent = `${Math.round(100 * zoom)} %`;
   }
 
   /** What was tried to reach the hub, oldest first. */
@@ -117,15 +120,19 @@ export class Chrome {
     this.#remark = text;
   }
 
-  /** *hasPicture* is whether this connection has shown a frame. */
-  showState(state: State, message: string, hasPicture: boolean): void {
+  /** *hasPicture* is whether this connection has shown a frame. Returns the state in words, which are read aloud with *label*. */
+  showState(state: State, message: string, hasPicture: boolean, label: string): string {
     const words = state === "live" ? (hasPicture ? this.#remark : "Waiting for the first frame…") : WORDS[state];
     this.#status.textContent = words;
     this.#status.hidden = !words || !!message;
     this.#message = message;
+    this.#words.textContent = message || words || "Connected";
+    this.#retry.hidden = state === "live" && !message;
     this.#notice.hidden = !message && !this.#isAsked;
+    const said = message || words || "live";
     // Written only when it changes: it is read aloud each time.
-    if (this.#words.textContent !== message) this.#words.textContent = message;
+    if (this.#said.textContent !== `${label}: ${said}`) this.#said.textContent = `${label}: ${said}`;
+    return said;
   }
 
   showNumbers(figures: Figures, size: string): void {

@@ -1,5 +1,7 @@
 // The picture that a saved notebook keeps of the view is hidden while the view has one of its own.
 
+import type { Height } from "./box";
+
 /** How many views hide the poster of a class name, and the style that does. */
 const hidden = new Map<string, { views: number; sheet: CSSStyleSheet }>();
 /** JupyterLab's element of one document: another beside it may be a copy of the notebook, whose poster is all that it has. */
@@ -26,11 +28,12 @@ export function hidePoster(name: string, el: HTMLElement): () => void {
 }
 
 /** Show a picture in place of a view that has none yet, as in an export, where it never will. */
-export function standIn(el: HTMLElement, url: string, height: number): () => void {
+export function standIn(el: HTMLElement, url: string, height: Height): () => void {
   if (!url) return () => {};
   const image = document.createElement("img");
   Object.assign(image, { className: "rfb-poster", alt: "The last picture", src: url });
-  Object.assign(image.style, { display: "block", maxWidth: "100%", maxHeight: `${height}px` });
+  const maxHeight = typeof height === "number" ? `${height}px` : "";
+  Object.assign(image.style, { display: "block", maxWidth: "100%", maxHeight });
   let shown: HTMLElement = image;
   image.onerror = () => void drawn(url).then((canvas) => {
     canvas.className = image.className;

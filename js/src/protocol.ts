@@ -86,6 +86,8 @@ export interface Config {
   /** Who answers, and of which version; hubs that know only the base protocol don't say. */
   hub?: string;
   version?: string;
+  /** `match_client` where frames are made for the box of a viewer. */
+  resize_policy?: string;
   /** What this viewer's user does goes nowhere. */
   view_only?: boolean;
   /** What both sides know beyond the base. */

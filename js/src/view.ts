@@ -1,6 +1,7 @@
 // One picture in one element of any page: canvas, input, chrome, and the engine that feeds it.
 
 import styles from "inline:./style.css";
+import { Box, type Height } from "./box";
 import { Chrome } from "./chrome";
 import { Clipboard } from "./clipboard";
 import type { State } from "./connection";
@@ -22,8 +23,12 @@ export interface ViewOptions {
   fit?: Fit;
   /** CSS color beside the picture; empty is the theme's. */
   background?: string;
-  /** Of the box, in CSS pixels; without it the box fills its element. */
-  height?: number;
+  /** Of the box, in CSS pixels, or `auto`: that of the picture at the box's width. Without it the box fills its element. */
+  height?: Height;
+  /** Of the frames that will come, in CSS pixels; the box has it until one is there. */
+  shape?: [number, number] | [];
+  /** The picture's name for those who can't see it. */
+  label?: string;
   showToolbar?: boolean;
   showStats?: boolean;
   /** Decode and draw on the page's own thread, without a worker. */
@@ -42,10 +47,9 @@ export interface ViewOptions {
   onHeight?: (height: number) => void;
 }
 
-const FITS: Fit[] = ["contain", "cover", "fill"];
+const FITS: Fit[] = ["contain", "cover", "fill", "none"];
 /** Device pixels a frame's pixel must cover before its edges are shown hard. */
 const CRISP_FROM = 3;
-const MIN_HEIGHT = 48;
 /** A kernel that is at rest says where the hub is in less. */
 const TARGET_TIMEOUT_MS = 3000;
 /** Device pixels by which a box may measure less than it has: lengths of the page come in 64ths, ratios as floats. */
@@ -54,11 +58,13 @@ const MEASURED_SHORT = 0.1;
 export class RemoteFramebufferView {
   #options: ViewOptions;
   #root = element("div", "rfb-root");
+  #layers = element("div", "rfb-layers");
   #stage = element("div", "rfb-stage");
   #canvas = element("canvas", "rfb-canvas");
   #keys = element("textarea", "rfb-keys");
   #style = document.createElement("style");
   #viewport = new Viewport();
+  #box: Box;
   #chrome: Chrome;
   #engine: Engine;
   #clipboard: Clipboard;
@@ -67,9 +73,12 @@ export class RemoteFramebufferView {
   #end = new AbortController();
   #state: State = "connecting";
   #message = "";
+  #label = "";
   #tries: Try[] = [];
   #workerTry: Try[] = [];
   #pixelRatio = 1;
+  /** The publisher makes the picture for the box. */
+  #matched = false;
   /** The picture is of the hub that is connected now. */
   #fresh = false;
   #onScreen = true;
@@ -77,8 +86,11 @@ export class RemoteFramebufferView {
 
   constructor(parent: HTMLElement, options: ViewOptions) {
     this.#options = options;
+    this.#box = new Box(this.#root, options.height, options.onHeight);
+    const [width, height] = options.shape ?? [];
+    if (width && height) this.#box.setPicture(width, height, false);
     this.#build(parent);
-    this.#chrome = new Chrome(this.#root, {
+    this.#chrome = new Chrome(this.#layers, {
       retry: () => this.#retry(),
       screenshot: () => void this.#saveScreenshot(),
       fullScreen: () => this.#toggleFullScreen(),
@@ -86,12 +98,12 @@ export class RemoteFramebufferView {
       nextFit: () => this.setFit(FITS[(FITS.indexOf(this.#viewport.fit) + 1) % FITS.length]!),
       resetView: () => this.resetView(),
     });
-    this.#root.append(this.#makeHandle());
+    this.#layers.append(this.#box.handle);
     this.#chrome.showToolbar(options.showToolbar ?? true);
     this.#chrome.showFigures(options.showStats ?? false);
     this.setFit(options.fit ?? "contain");
     this.setBackground(options.background ?? "");
-    if (options.height) this.setHeight(options.height);
+    this.setLabel(options.label ?? "");
     this.#clipboard = new Clipboard(this.#stage, this.#keys, this.#end.signal);
     this.#engine = startEngine(this.#canvas, options.mainThreadPresent ?? false, (report) => this.#take(report));
     void this.#open();
@@ -114,6 +126,7 @@ export class RemoteFramebufferView {
 
   setFit(fit: Fit): void {
     this.#viewport.fit = fit;
+    this.#shapeBox();
     this.resetView();
     this.#chrome.showFit(fit);
   }
@@ -122,8 +135,16 @@ export class RemoteFramebufferView {
     this.#root.style.background = color;
   }
 
-  setHeight(height: number): void {
-    this.#root.style.height = `${height}px`;
+  setHeight(height: Height): void {
+    this.#box.setHeight(height);
+  }
+
+  /** Name the picture for those who can't see it; empty is "Remote picture". */
+  setLabel(label: string): void {
+    this.#label = label || "Remote picture";
+    this.#root.setAttribute("aria-label", this.#label);
+    this.#keys.setAttribute("aria-label", `${this.#label}: keys go to it; Escape leaves`);
+    this.#showState();
   }
 
   setToolbar(shown: boolean): void {
@@ -196,17 +217,15 @@ export class RemoteFramebufferView {
     this.#style.textContent = styles;
     this.#root.dataset.state = this.#state;
     this.#root.setAttribute("role", "group");
-    this.#root.setAttribute("aria-label", "Remote picture");
     // JupyterLab's own word for: no shortcuts in here.
     this.#root.dataset.lmSuppressShortcuts = "true";
-    this.#keys.setAttribute("aria-label", "Remote picture: keys go to it; Escape leaves");
     this.#keys.setAttribute("autocomplete", "off");
     this.#keys.setAttribute("autocapitalize", "off");
     this.#keys.spellcheck = false;
     this.#canvas.setAttribute("role", "img");
-    this.#canvas.setAttribute("aria-label", "Remote picture");
     this.#stage.append(this.#canvas, this.#keys);
-    this.#root.append(this.#style, this.#stage);
+    this.#layers.append(this.#stage);
+    this.#root.append(this.#style, this.#box.sizer, this.#layers);
     parent.append(this.#root);
   }
 
@@ -268,6 +287,11 @@ export class RemoteFramebufferView {
       case "remark":
         this.#chrome.showRemark(report.text);
         break;
+      case "shape":
+        this.#matched = report.matched;
+        if (!this.#viewport.frame.width) this.#box.setPicture(report.width, report.height, this.#matched);
+        else this.#shapeBox();
+        break;
       case "frame":
         this.#resizeFrame(report.width, report.height, report.pixelRatio);
         break;
@@ -300,6 +324,7 @@ export class RemoteFramebufferView {
     }
     if (frame.width === width && frame.height === height) return;
     this.#viewport.setFrame(width, height);
+    this.#shapeBox();
     this.#canvas.classList.add("rfb-has-picture");
     this.#layOut();
   }
@@ -311,10 +336,21 @@ export class RemoteFramebufferView {
 
   #showState(): void {
     this.#root.dataset.state = this.#state === "live" && !this.#fresh ? "waiting" : this.#state;
-    this.#chrome.showState(this.#state, this.#message, this.#fresh);
+    const words = this.#chrome.showState(this.#state, this.#message, this.#fresh, this.#label);
+    this.#canvas.setAttribute("aria-label", `${this.#label}: ${words}`);
   }
 
   // Size and place ---------------------------------------------------------------------------------------------------
+
+  /** Give the box the picture's shape, unless it has it: what an application makes for the box must not change that. */
+  #shapeBox(): void {
+    const { frame, fit } = this.#viewport;
+    const oneToOne = fit === "none";
+    this.#box.setOneToOne(oneToOne);
+    if (!frame.width || (this.#viewport.fitsBox && !this.#matched)) return;
+    const scale = oneToOne ? devicePixelRatio : this.#pixelRatio;
+    this.#box.setPicture(frame.width / scale, frame.height / scale, this.#matched);
+  }
 
   #measure(): void {
     this.#ensureStyle();
@@ -393,39 +429,6 @@ export class RemoteFramebufferView {
   #toggleFullScreen(): void {
     const change = document.fullscreenElement ? document.exitFullscreen() : this.#root.requestFullscreen();
     change.catch((error: Error) => console.warn("rfb: no full screen", error));
-  }
-
-  #makeHandle(): HTMLElement {
-    const handle = element("div", "rfb-handle");
-    handle.hidden = !this.#options.height;
-    handle.tabIndex = 0;
-    handle.setAttribute("role", "separator");
-    handle.setAttribute("aria-orientation", "horizontal");
-    handle.setAttribute("aria-label", "Height of the picture; arrow keys change it");
-    handle.setAttribute("aria-valuemin", String(MIN_HEIGHT));
-    const set = (height: number) => {
-      const clamped = Math.max(MIN_HEIGHT, Math.round(height));
-      handle.setAttribute("aria-valuenow", String(clamped));
-      this.setHeight(clamped);
-    };
-    const told = () => this.#options.onHeight?.(this.#root.offsetHeight);
-    handle.onpointerdown = (down) => {
-      const start = this.#root.offsetHeight - down.clientY;
-      handle.setPointerCapture(down.pointerId);
-      handle.onpointermove = (move) => set(start + move.clientY);
-    };
-    handle.onpointerup = handle.onpointercancel = () => {
-      handle.onpointermove = null;
-      told();
-    };
-    handle.onkeydown = (e) => {
-      const step = { ArrowDown: 16, ArrowUp: -16 }[e.key];
-      if (!step) return;
-      e.preventDefault();
-      set(this.#root.offsetHeight + step);
-      told();
-    };
-    return handle;
   }
 }
 

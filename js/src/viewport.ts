@@ -1,6 +1,7 @@
 // The one place of geometry between the frame's pixels and the box that it is shown in. Drawing and input both ask here.
 
-export type Fit = "contain" | "cover" | "fill";
+/** As the values of CSS's `object-fit`; with `none` a pixel of the frame is one of the screen. */
+export type Fit = "contain" | "cover" | "fill" | "none";
 
 export interface Rect {
   left: number;
@@ -74,6 +75,13 @@ export class Viewport {
     return width > this.#box.width + 1 || height > this.#box.height + 1;
   }
 
+  /** The frame has as many pixels as the box has of the screen, but for what is lost in making them whole and even. */
+  get fitsBox(): boolean {
+    const { width, height, ratio } = this.#box;
+    const spare = [width * ratio - this.#frame.width, height * ratio - this.#frame.height];
+    return spare.every((length) => length >= -MAY_EXCEED && length <= MAY_LACK);
+  }
+
   reset(): void {
     this.#zoom = 1;
     this.#centre = { x: 0.5, y: 0.5 };
@@ -119,9 +127,7 @@ export class Viewport {
     if (!width || !height) return { width: 0, height: 0 };
     let across = this.#box.width / width;
     let down = this.#box.height / height;
-    const ratio = this.#box.ratio;
-    const spare = [this.#box.width * ratio - width, this.#box.height * ratio - height];
-    if (spare.every((length) => length >= -MAY_EXCEED && length <= MAY_LACK)) across = down = 1 / ratio;
+    if (this.fit === "none" || this.fitsBox) across = down = 1 / this.#box.ratio;
     if (this.fit === "contain") across = down = Math.min(across, down);
     if (this.fit === "cover") across = down = Math.max(across, down);
     return { width: width * across * this.#zoom, height: height * down * this.#zoom };

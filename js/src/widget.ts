@@ -1,6 +1,7 @@
 // The anywidget: a view for every render of a model, and the traits that it follows.
 
 import type { AnyModel, AnyWidget } from "@anywidget/types";
+import type { Height } from "./box";
 import type { Try } from "./diagnosis";
 import { hidePoster, standIn } from "./poster";
 import type { InputEvent } from "./protocol";
@@ -28,7 +29,9 @@ export interface Traits {
   main_thread_present: boolean;
   fit: Fit;
   background: string;
-  height: number;
+  height: Height;
+  label: string;
+  _shape: [number, number] | [];
   show_toolbar: boolean;
   show_stats: boolean;
   state: string;
@@ -91,6 +94,7 @@ const widget: AnyWidget<Traits> = {
     follow(["fit"], () => view.setFit(model.get("fit")));
     follow(["background"], () => view.setBackground(model.get("background")));
     follow(["height"], () => view.setHeight(model.get("height")));
+    follow(["label"], () => view.setLabel(model.get("label")));
     follow(["show_toolbar"], () => view.setToolbar(model.get("show_toolbar")));
     follow(["show_stats"], () => view.setStats(model.get("show_stats")));
 
@@ -119,6 +123,8 @@ function makeView(model: AnyModel<Traits>, el: HTMLElement, onPicture: () => voi
     fit: model.get("fit"),
     background: model.get("background"),
     height: model.get("height"),
+    label: model.get("label"),
+    shape: model.get("_shape"),
     showToolbar: model.get("show_toolbar"),
     showStats: model.get("show_stats"),
     imageOnly: model.get("image_only"),

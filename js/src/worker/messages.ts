@@ -41,6 +41,8 @@ export type Report =
   | { type: "remark"; text: string }
   /** There is no worker; *why*, and what to do. */
   | { type: "onThisThread"; why: string }
+  /** Of frames before the first comes. `matched`: the publisher makes them for the viewer's box. */
+  | { type: "shape"; width: number; height: number; matched: boolean }
   | { type: "frame"; width: number; height: number; pixelRatio: number }
   /** What the connection has beyond pictures; no messages while there is none. */
   | { type: "features"; channelBytes: number; clipboard: boolean }

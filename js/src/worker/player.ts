@@ -169,6 +169,7 @@ export class Player {
       this.#report({ type: "cursor", cursor: null });
     }
     this.#reportFeatures(config);
+    this.#reportShape(config);
     this.#config = config;
     this.#screen.prepare(config);
     this.#hub.live();
@@ -177,6 +178,11 @@ export class Player {
   #reportFeatures({ features = [], channel_bytes = 0 }: Config): void {
     const [channels, clipboard] = [features.includes("rfb/channels"), features.includes("rfb/clipboard")];
     this.#report({ type: "features", channelBytes: channels ? channel_bytes : 0, clipboard });
+  }
+
+  #reportShape({ width, height, pixel_ratio = 1, resize_policy }: Config): void {
+    const matched = resize_policy === "match_client";
+    this.#report({ type: "shape", width: width / pixel_ratio, height: height / pixel_ratio, matched });
   }
 
   get #videoOffer(): Promise<string[]> {
