@@ -19,7 +19,7 @@ _PAGE = """<!doctype html>
 <title>Remote framebuffer</title>
 <style>
   :root { color-scheme: light dark }
-  body { margin: 0; height: 100vh; background: light-dark(#f4f5f7, #101214) }
+  body { margin: 0; height: 100dvh; background: light-dark(#f4f5f7, #101214) }
   #stage { height: 100% }
 </style>
 <div id="stage"></div>

@@ -100,6 +100,16 @@ export function explain(failures: Failure[], where: Whereabouts, seen: boolean, 
   return again(`Nothing answers at ${withoutSecrets(tried.way.url)}. ${adviceFor(tried.way, where, seen)}`);
 }
 
+/** What to tell in place of *message* on a page that is no notebook: it has no cell, and knows of no kernel. */
+export function withoutCell(message: string): string {
+  return message
+    .replace("from an earlier kernel: run the cell again", "from an earlier run of the program: open the page anew")
+    .replace("Run its cell again", "Serve it again")
+    .replace(/run the cell again/gi, "start it again, and open the page anew")
+    .replaceAll("kernel", "program")
+    .replace("The notebook's server", "The page's server");
+}
+
 /** What to tell of a page that runs another version of the viewer than its hub expects; empty where they agree. */
 export function versionNote(viewer: string, hub: string | undefined): string {
   if (!hub || hub === viewer) return "";

@@ -63,6 +63,8 @@ export interface Target extends Whereabouts {
   hubId: string;
   hubKey: string;
   token: string;
+  /** A notebook's cell shows it, which can be run again. */
+  cell?: boolean;
 }
 
 const LOOPBACK = ["localhost", "127.0.0.1", "[::1]", "::1"];

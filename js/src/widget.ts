@@ -147,7 +147,7 @@ async function targetOf(model: AnyModel<Traits>): Promise<Target> {
   const [hubId, basePath, kernelBase] = [model.get("hub_id"), model.get("base_path"), model.get("kernel_base")];
   const [page, secrets] = await Promise.all([surroundings(port), secretsOf(model)]);
   const ways = waysTo({ url, host, port, stream, hubId, basePath, kernelBase }, page);
-  return { ways, stream, port, machine: model.get("machine") ?? "", local: page.local, hubId, ...secrets };
+  return { ways, stream, port, machine: model.get("machine") ?? "", local: page.local, hubId, ...secrets, cell: true };
 }
 
 export default widget;

@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, it, vi } from "vitest";
-import { type Answer, type End, explain, type Failure, meaningOf, outcomeOf, policyForbids, versionNote } from "../src/diagnosis";
+import { type Answer, type End, explain, type Failure, meaningOf, outcomeOf, policyForbids, versionNote, withoutCell } from "../src/diagnosis";
+import { afterClose } from "../src/connection";
 import type { WayName } from "../src/ways";
 
 beforeAll(() => vi.stubGlobal("location", { origin: "http://localhost:8888" }));
@@ -14,6 +15,21 @@ function failure(name: WayName, answer: Answer | null = null, more: Partial<Fail
 
 const HERE = { stream: "a b", port: 5000, machine: "faraway", local: true };
 const ELSEWHERE = { ...HERE, local: false };
+const message = (answer: Answer) => explain([failure("route", answer)], HERE, true, 2, 0.5).message;
+
+describe("withoutCell", () => {
+  it.each(["unknown", "gone", "nothing", "login"] as Answer[])("speaks of no cell, kernel or notebook where a way says %s", (answer) => {
+    expect(withoutCell(message(answer))).not.toMatch(/cell|kernel|notebook/);
+  });
+
+  it("says what to do instead", () => {
+    expect(withoutCell(message("gone"))).toContain("has ended: start it again, and open the page anew.");
+    const refused = afterClose(4401, "", 0, 0.5).message;
+    expect(withoutCell(refused)).toBe("The hub refused the token. It is from an earlier run of the program: open the page anew.");
+    expect(withoutCell(afterClose(4404, "no stream 'a'", 0, 0.5).message)).toBe("No stream 'a'. Serve it again.");
+  });
+});
+
 const told = (failures: Failure[], seen = false, attempt = 0, where = HERE) => explain(failures, where, seen, attempt, 0.5).message;
 
 describe("meaningOf", () => {

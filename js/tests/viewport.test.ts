@@ -22,6 +22,14 @@ describe("placement", () => {
     expect(viewport("fill", [1000, 500], [200, 200]).placement()).toEqual({ left: 0, top: 0, width: 1000, height: 500 });
   });
 
+  it.each([1, 1.25, 2, 2.625])("none is one pixel on one of the screen at ratio %s, in a box of any size", (ratio) => {
+    for (const box of [[333.3, 200], [4000, 3000]] as [number, number][]) {
+      const { left, top, width, height } = viewport("none", box, [640, 360], ratio).placement();
+      expect([width * ratio, height * ratio].map((length) => +length.toFixed(6))).toEqual([640, 360]);
+      for (const place of [left * ratio, top * ratio]) expect(place).toBeCloseTo(Math.round(place), 9);
+    }
+  });
+
   it("is one to one on device pixels when the frame was rendered for the box", () => {
     const made = viewport("contain", [640.5, 360.3], [961, 540], 1.5);
     const { width, height, left } = made.placement();

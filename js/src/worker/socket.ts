@@ -1,7 +1,7 @@
 // The connection to the hub: found, greeted, and found again when it was lost.
 
 import { afterClose, type State } from "../connection";
-import { explain, type Failure, type Try } from "../diagnosis";
+import { explain, type Failure, type Try, withoutCell } from "../diagnosis";
 import type { ViewerMessage } from "../protocol";
 import type { Target, WayName } from "../ways";
 import type { Attempt } from "./attempt";
@@ -185,7 +185,7 @@ export class HubSocket {
 
   #settle(verdict: ReturnType<typeof explain>): void {
     this.#report();
-    this.#listener.state(verdict.state, verdict.message);
+    this.#listener.state(verdict.state, this.#target?.cell ? verdict.message : withoutCell(verdict.message));
     if (verdict.retryIn === null) return;
     this.#waiting = true;
     if (verdict.retryIn < Infinity) this.#timer = setTimeout(() => this.#connect(), verdict.retryIn);
