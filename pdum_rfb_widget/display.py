@@ -481,7 +481,7 @@ class Display:
     def widget(self, *, batteries: bool = True, poster: bool = True, **traits: Any) -> RfbCanvas:
         """The stream as a notebook widget: `RfbViewer` with toolbar, status and figures, or the bare `RfbCanvas`.
 
-        *traits* are those of the widget: ``height=480``, ``fit="contain"``, ``background=""`` and so on. Any number of
+        *traits* are those of the widget: ``height="auto"``, ``fit="contain"``, ``label=""`` and so on. Any number of
         widgets may show one stream. The page finds the hub by itself; where it can't, ``url=`` is the stream's address
         as the browser reaches it, and ``base_path=`` the path of the page's server that the hub is mounted at. Raises
         `RuntimeError` once the display is closed and no other has its stream; warns, once, where no notebook runs.

@@ -238,7 +238,7 @@ def test_toolbar_fit_zoom_screenshot_and_figures(page: Page) -> None:
 
     assert width() == 400
     fit = page.get_by_role("button", name="Fit")
-    for label, wide in (("cover", 600), ("fill", 600), ("contain", 400)):
+    for label, wide in (("cover", 600), ("fill", 600), ("one to one", 100), ("contain", 400)):
         fit.click()
         assert fit.get_attribute("aria-label") == f"Fit: {label}"
         assert width() == wide
@@ -249,8 +249,10 @@ def test_toolbar_fit_zoom_screenshot_and_figures(page: Page) -> None:
     page.keyboard.up("Control")
     wait_for(lambda: width() > 700, "the view to be zoomed")
     assert "wheel" not in [event["type"] for event in events_of(display)]
+    assert page.locator(".rfb-zoom").inner_text() == f"{width() / 4:.0f} %"
     page.get_by_role("button", name="Reset zoom").click()
     assert width() == 400
+    assert not page.locator(".rfb-zoom").is_visible()
 
     with page.expect_download() as saved:
         page.get_by_role("button", name="Save picture").click()

@@ -17,6 +17,7 @@ from hosts import ARGUMENTS, chromium_path, error_of, read_canvas, wait_for
 from pages import events_of, show, texture, wait_for_events
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page
+from traitlets import TraitError
 from viewers import RawViewer, grey
 
 import pdum_rfb_widget as rfb
@@ -304,6 +305,39 @@ def test_the_target_follows_by_itself_and_an_event_says_so() -> None:
         }
     wait_for(lambda: display.client_count == 0, "the viewer to go")
     assert display.target_size == (700, 480)
+
+
+def test_one_change_of_a_box_is_one_event_of_its_target() -> None:
+    display = matching(resize_debounce=0)
+    with RawViewer(display) as viewer:
+        viewer.greet()
+        for width in (320, 330, 330):
+            size = {"width": width, "height": 240, "pwidth": width, "pheight": 240, "ratio": 1}
+            viewer.say(type="set_viewport", **size)
+            viewer.say(type="event", event={"type": "resize", **size})
+        viewer.say(type="event", event={"type": "key_down", "key": "Enter"})
+        events = wait_for_events(display, "key_down")
+        assert [event["width"] for event in events if event["type"] == "resize"] == [320, 330]
+        assert display.target_size == (330, 240)
+
+
+def test_a_viewer_knows_whether_frames_follow_its_box_and_is_told_when_that_changes(display: rfb.Display) -> None:
+    with RawViewer(display, *TILES) as viewer:
+        assert "resize_policy" not in viewer.greet()
+        display.configure(resize_policy="match_client")
+        display.publish(grey(1))
+        assert viewer.hear("config")["resize_policy"] == "match_client"
+    with RawViewer(display, "image/png") as viewer:
+        assert "resize_policy" not in viewer.greet(), "the base protocol has no word for it"
+
+
+@pytest.mark.parametrize("height", ["auto", 16, 480])
+def test_a_widgets_height_is_a_number_or_auto_which_is_the_default(display: rfb.Display, height: Any) -> None:
+    assert display.widget().height == "auto"
+    assert display.widget(height=height).height == height
+    for wrong in (15, "100%", 1.5):
+        with pytest.raises(TraitError):
+            display.widget(height=wrong)
 
 
 def test_a_viewer_that_goes_leaves_the_target_to_the_others() -> None:

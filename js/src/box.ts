@@ -59,7 +59,9 @@ export class Box {
     this.sizer.setAttribute("width", String(width * scale));
     this.sizer.setAttribute("height", String(height * scale));
     this.sizer.style.aspectRatio = `${width} / ${height}`;
-    this.sizer.style.height = this.#fixed || this.#oneToOne ? `${height * scale}px` : "";
+    const rigid = this.#fixed || this.#oneToOne;
+    this.sizer.style.width = rigid ? `${width * scale}px` : "";
+    this.sizer.style.height = rigid ? `${height * scale}px` : "";
     this.#root.classList.toggle("rfb-shaped", this.#height === "auto" && !this.#fixed);
   }
 
