@@ -107,7 +107,7 @@ export function withoutCell(message: string): string {
     .replace("Run its cell again", "Serve it again")
     .replace(/run the cell again/gi, "start it again, and open the page anew")
     .replaceAll("kernel", "program")
-    .replace("The notebook's server", "The page's server");
+    .replaceAll("notebook", "page");
 }
 
 /** What to tell of a page that runs another version of the viewer than its hub expects; empty where they agree. */
