@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from .failures import thrown_in
+from .threads import run_apart
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ async def ask(authenticate: Authenticator, context: AuthContext) -> Principal | 
     try:
         if inspect.iscoroutinefunction(authenticate):
             return await authenticate(context)
-        answer = await asyncio.to_thread(authenticate, context)
+        answer = await asyncio.wrap_future(run_apart(authenticate, context, name="rfb-authenticator"))
         return await answer if inspect.isawaitable(answer) else answer
     except BaseException as error:  # SystemExit would end the hub's loop
         if thrown_in(error):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from typing import Any
+
+from .threads import Workers
 
 HELD_UP = 2.0
 """Seconds at one piece of work after which another thread takes over what waits: ten frames of 4K in the slowest
@@ -20,7 +22,7 @@ class Pool(Executor):
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._executor = ThreadPoolExecutor(threads, "rfb-encoder")
+        self._executor = Workers(threads, "rfb-encoder")
         self._waiting: dict[Future[Any], Callable[[], object]] = {}
         self._since: dict[int, float] = {}
         """When each piece of work that a thread is at was begun."""
@@ -28,7 +30,7 @@ class Pool(Executor):
         self._number = 0
 
     def submit(self, work: Callable[[], Any], /) -> Future[Any]:  # type: ignore[override]  # no arguments are needed
-        """Raises `RuntimeError` when the process is ending, or the pool was shut down."""
+        """Raises `RuntimeError` once the pool was shut down."""
         self._number += 1
         future = self._executor.submit(self._run, work, self._number)
         self._waiting[future] = work
@@ -40,11 +42,11 @@ class Pool(Executor):
         late = time.monotonic() - HELD_UP
         held_up = sum(since <= late for since in tuple(self._since.values()))
         if held_up > self._held_up and len(self._since) < _MOST:
-            held_up_ones, self._executor = self._executor, ThreadPoolExecutor(self._threads, "rfb-encoder")
+            held_up_ones, self._executor = self._executor, Workers(self._threads, "rfb-encoder")
             for future, work in tuple(self._waiting.items()):
                 if future.cancel():
                     self.submit(work)
-            held_up_ones.shutdown(wait=False)
+            held_up_ones.shutdown()
         self._held_up = held_up
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

@@ -11,7 +11,6 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from .adaptive import QUANTIZERS
 from .encoders.base import video_encoder_for
@@ -22,6 +21,7 @@ from .limits import ENCODE_TIMEOUT
 from .pixels import FORMATS
 from .protocol import bitstream_of
 from .scene import Scene
+from .threads import Workers
 from .types import ColorSpace, EncodedPayload, EncoderBackend, LaneKey, RawFrame, VideoFormat
 
 log = logging.getLogger(__name__)
@@ -124,21 +124,20 @@ class LaneEncoder:
         self._key = key
         self._wanted = wanted
         self._fps = fps
-        self._thread = ThreadPoolExecutor(1, "rfb-video")
+        self._thread = Workers(1, "rfb-video")
         # Of the lane's thread:
         self._backend: EncoderBackend | None = None
         self._of: tuple[VideoFormat, int, int, ColorSpace | None] | None = None
 
     def encode(self, frame: Frame, take: Take, done: Callable[[Chunk | BaseException], None]) -> None:
-        """Call *done* with the access unit for *frame*, on the lane's thread. Raises `RuntimeError` when the process
-        is ending."""
+        """Call *done* with the access unit for *frame*, on the lane's thread. Raises `RuntimeError` once it was
+        closed."""
         self._thread.submit(self._run, frame, take, done)
 
     def close(self) -> None:
         """Once what was begun is done."""
-        with contextlib.suppress(RuntimeError):  # the process is ending
-            self._thread.submit(self._close)
-        self._thread.shutdown(wait=False)
+        self._thread.submit(self._close)
+        self._thread.shutdown()
 
     def _run(self, frame: Frame, take: Take, done: Callable[[Chunk | BaseException], None]) -> None:
         outcome: Chunk | BaseException

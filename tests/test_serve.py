@@ -286,6 +286,33 @@ def test_a_script_ends_quietly_with_viewers_connected() -> None:
     assert out == "1001"
 
 
+@pytest.mark.parametrize("form", ["image/jpeg", "webcodecs/h264-annexb"])
+def test_the_hub_lives_while_a_thread_publishes_though_the_main_thread_has_ended(form: str) -> None:
+    out = run_script(f"""
+        import json, threading, numpy as np, pdum_rfb_widget as rfb
+        from websockets.sync.client import connect
+        display = rfb.serve(64, 48, port=0, authenticate=lambda context: context.token, codec="auto")
+        ended = threading.Event()
+        def see():
+            with connect(display.ws_url) as ws:
+                ws.send(json.dumps({{"type": "hello", "supported": ["{form}"], "token": "t"}}))
+                for number in range(3):
+                    display.publish(np.full((48, 64, 3), 80 * number, np.uint8))
+                    while isinstance(message := ws.recv(timeout=30), str):
+                        pass
+                    header = json.loads(message[4:].split(b"}}")[0] + b"}}")
+                    ws.send(json.dumps({{"type": "ack", "seq": header["seq"], "decode_queue_size": 0}}))
+                print(header["type"], flush=True)
+        def publish():
+            threading.main_thread().join()
+            see()
+            see()
+        threading.Thread(target=publish).start()
+    """)
+    kind = "image_frame" if form == "image/jpeg" else "video_chunk"
+    assert out.split() == [kind, kind]
+
+
 @pytest.mark.parametrize("reads", [True, False])
 def test_a_script_without_close_ends_quietly_beside_viewers_and_strangers(reads: bool) -> None:
     out = run_script(f"""
