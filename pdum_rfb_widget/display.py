@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequen
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
 from .broadcast import Broadcast
@@ -22,6 +22,7 @@ from .damage import as_damage
 from .encoders.base import require_codec
 from .events import EVENT_FIELDS, nearest_kind
 from .pixels import as_pixels
+from .process import Guarded, Own, refuse_to_copy
 from .protocol import CHANNELS, CLIPBOARD, channel_message, check_channel, clipboard_message
 from .runtime import machine
 from .status import as_html, status_of
@@ -67,6 +68,11 @@ class Display:
 
     Every method may be called from any thread. It can be awaited, and as a context manager, sync or async, it closes.
     """
+
+    # What has locks, or is its stream's: a fork gets an error instead.
+    callbacks: Guarded[Callbacks] = Guarded()
+    _stream: Guarded[Broadcast] = Guarded()
+    _lock: Guarded[threading.Lock] = Guarded()
 
     def __init__(
         self, server: Server, stream: Broadcast, event_queue_size: int, loop: asyncio.AbstractEventLoop | None = None
@@ -532,6 +538,11 @@ class Display:
         host, port = self._reached_at()
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
+    @property
+    def process(self) -> Own:
+        """The process that made it, which alone can use it."""
+        return self.server.process
+
     def status(self) -> dict[str, Any]:
         """What runs, as plain values: the size, how many frames were published, each viewer with its figures, the
         video encoders, and what went wrong last (``troubles``). Holds no token."""
@@ -583,7 +594,7 @@ class Display:
             await asyncio.wrap_future(forgotten)
 
     def _start_to_close(self) -> Future[None] | None:
-        if self.closed:
+        if self.closed or not self.process.here:
             return None
         self.retire()
         return self.server.forget(self)
@@ -631,7 +642,12 @@ class Display:
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
 
+    def __reduce__(self) -> NoReturn:
+        refuse_to_copy("Display", "publish here what other processes compute, or let them look on by its ws_url")
+
     def __repr__(self) -> str:
+        if not self.process.here:
+            return f"<Display of process {self.process.pid}>"
         state = "closed" if self.closed else f"{self.client_count} viewers"
         return f"<Display {self.name!r} {self.width}x{self.height}, {state}>"
 

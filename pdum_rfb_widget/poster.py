@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 
 from .broadcast import Broadcast, now_us
 from .cells import Cell, current_cell, jupyter_shell
+from .process import in_forks
 from .snapshot import shrunk
 
 if TYPE_CHECKING:
@@ -183,6 +184,12 @@ _news = threading.Event()
 _thread: threading.Thread | None = None
 _waiting: list[Callable[[], None]] = []
 """What is to be shown once the running cell has ended."""
+
+
+@in_forks
+def _forget_who_held_the_lock() -> None:
+    global _lock, _news
+    _lock, _news = threading.Lock(), threading.Event()
 
 
 def poster_of(stream: Broadcast) -> Poster:

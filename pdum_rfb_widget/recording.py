@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 from .broadcast import now_us
 from .encoders.video import color_tags, has_codec, import_av, picture_of
 from .frames import Frame
+from .process import in_forks, refuse_to_copy
 from .processors import usable_processors
 from .types import ColorSpace, Pixels, check_int
 
@@ -135,21 +136,35 @@ class Recording:
         before plays. Raises `RuntimeError` when nothing was published: then there is no film, and no file is changed.
         """
         self.end()
-        await asyncio.wrap_future(self.done)
+        if self._display.process.here:
+            await asyncio.wrap_future(self.done)
 
     def close(self) -> None:
         """`stop`, for those who can't await."""
         self.end()
-        self.done.result()
+        if self._display.process.here:
+            self.done.result()
 
     def end(self) -> None:
-        """Take no more frames. The file is finished in the background; `done` says when."""
+        """Take no more frames. The file is finished in the background; `done` says when.
+
+        In a fork of its process this and all else that ends it does nothing: the film is the parent's.
+        """
+        if not self._display.process.here:
+            return
         with self._lock:
             if self._ended_us is None:
                 # Held at once: who takes the stream over makes it forget the frame.
                 self._last = self._stream.hold_from(self._display)
                 self._ended_us = now_us()
         self._news.set()
+
+    def abandon(self) -> None:
+        """In a fork: leave the file to the process that writes it. PyAV would write its end when it is collected."""
+        self._film.file.abandon()
+
+    def __reduce__(self) -> NoReturn:
+        refuse_to_copy("Recording", "its film is written here")
 
     def __enter__(self) -> Recording:
         return self
@@ -227,6 +242,14 @@ def _let_others_pass() -> None:
     with contextlib.suppress(OSError):
         if sys.platform == "linux":
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + 5)
+
+
+@in_forks
+def _leave_to_the_parent() -> None:
+    for recording in tuple(_writing.values()):
+        with contextlib.suppress(AttributeError):  # another thread was only about to begin it
+            recording.abandon()
+    _writing.clear()
 
 
 @atexit.register
@@ -451,6 +474,10 @@ class _File:
         self._whole = self.tell()
         if head:
             self._head = self._whole
+
+    def abandon(self) -> None:
+        """Write nothing any more, and leave the file as it is."""
+        self._raw.close()
 
     def close(self) -> None:
         if self.failure:

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from websockets.asyncio.server import Server as Listener
 from websockets.asyncio.server import ServerConnection
@@ -36,6 +36,7 @@ from .encoders.base import require_codec
 from .limits import HELLO_TIMEOUT, Limits
 from .loops import lasting_loop
 from .pool import Pool
+from .process import Own, in_forks, refuse_to_copy
 from .processors import usable_processors
 from .transport import LimitedConnection, Transport, WebSocketTransport
 from .types import MAX_SIDE, StreamOptions, check_int
@@ -73,8 +74,9 @@ class Server:
         self.hub_id = runtime.new_hub_id()
         """Its name among the hubs of this user: 16 hex digits. No secret."""
         self.closed = False
-        self._pid = os.getpid()
-        self._started = runtime.started(self._pid)
+        self.process = Own()
+        """The process that made it, which alone can use it."""
+        self._started = runtime.started(self.process.pid)
         self._streams: dict[str, Broadcast] = {}
         self._displays: dict[str, Display] = {}
         self._listeners: dict[tuple[str, int], Listener] = {}
@@ -292,7 +294,7 @@ class Server:
     def _file(self) -> runtime.HubFile:
         host, port = self.address() if self._listeners else ("", 0)
         where = runtime.machine(), self._socket, host, port
-        return runtime.HubFile(self.hub_id, self._pid, self._started, *where, runtime.package_version())
+        return runtime.HubFile(self.hub_id, self.process.pid, self._started, *where, runtime.package_version())
 
     def redirect(self, url: str, name: str) -> Path:
         """A file that leads a browser to *url*: only this user can read it, and it goes with the hub. Raises `OSError`
@@ -441,7 +443,7 @@ class Server:
     @property
     def usable(self) -> bool:
         """Open, and in the process that made it: a fork has the object but not the thread."""
-        return not self.closed and self._pid == os.getpid()
+        return not self.closed and self.process.here
 
     def on_hub(self, function: Callable[[float], _T]) -> _T:
         """What *function* returns when it is called in the hub's loop with the time there."""
@@ -449,7 +451,8 @@ class Server:
         async def call() -> _T:
             return function(self._loop.time())
 
-        if threading.current_thread() is self._thread or not self.usable:
+        self.process.check()
+        if threading.current_thread() is self._thread or self.closed:
             return function(self._loop.time())
         return self._on_loop(call())
 
@@ -465,7 +468,8 @@ class Server:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def _check_usable(self) -> None:
-        if not self.usable:
+        self.process.check()
+        if self.closed:
             raise RuntimeError("this hub was closed; serve() makes a new one")
 
     async def _itself(self) -> Server:
@@ -473,6 +477,9 @@ class Server:
 
     def __await__(self) -> Generator[Any, None, Server]:
         return self._itself().__await__()
+
+    def __reduce__(self) -> NoReturn:
+        refuse_to_copy("Server", "other processes reach it at the ws_url of its displays")
 
     def __enter__(self) -> Server:
         return self
@@ -489,6 +496,12 @@ class Server:
 
 _hub: Server | None = None
 _hub_lock = threading.Lock()
+
+
+@in_forks
+def _forget_who_held_the_lock() -> None:
+    global _hub_lock
+    _hub_lock = threading.Lock()
 
 
 def hub() -> Server:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
+import pickle
 import socket
 import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from hosts import wait_for
@@ -393,6 +397,72 @@ def test_a_fork_makes_a_hub_of_its_own() -> None:
         os.waitpid(child, 0)
     """)
     assert out == "True True"
+
+
+def test_a_fork_is_told_at_once_and_ends_while_its_parent_publishes_and_records(tmp_path: Path) -> None:
+    out = run_script(f"""
+        import os, signal, sys, threading, warnings, numpy as np, pdum_rfb_widget as rfb
+        warnings.simplefilter("ignore")  # newer Pythons warn of any fork beside a thread
+        display = rfb.serve(1280, 720, port=0)
+        recording = display.record({str(tmp_path / "film.mp4")!r}, preset="ultrafast")
+        frames = np.random.default_rng(1).integers(0, 256, (2, 720, 1280, 3), np.uint8)
+        done = threading.Event()
+        def publish():
+            number = 0
+            while not done.is_set():
+                number += 1
+                display.publish(frames[number % 2])
+        threading.Thread(target=publish).start()
+        uses = [
+            lambda: display.publish(frames[0]),
+            display.wait_ready,
+            display.status,
+            display.snapshot,
+            display.poll_events,
+            lambda: display.on("pointer_down")(print),
+            lambda: display.on_message("a")(print),
+            lambda: display.send("a", 1),
+            lambda: display.configure(fps=10),
+            lambda: display.record({str(tmp_path / "other.mp4")!r}),
+            lambda: display.server.add_stream("other", 8, 8),
+        ]
+        def use_in_child():
+            signal.alarm(50)
+            told = 0
+            for use in uses:
+                try:
+                    use()
+                except RuntimeError as error:
+                    told += "is a fork" in str(error)
+            assert "of process" in repr(display)
+            display.close()
+            recording.close()
+            display.server.close()
+            with rfb.serve(8, 8, port=0) as own:
+                own.publish(frames[0])
+            sys.exit(told)
+        codes = set()
+        for _ in range(6):
+            child = os.fork()
+            if child == 0:
+                use_in_child()
+            codes.add(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        done.set()
+        recording.close()
+        print(codes == {{len(uses)}}, recording.frames_written)
+    """)
+    told, written = out.split()
+    assert told == "True"
+    with av.open(str(tmp_path / "film.mp4")) as film:
+        assert sum(1 for _ in film.decode(video=0)) == int(written) > 0
+
+
+@pytest.mark.parametrize("kind", ["display", "server"])
+def test_what_belongs_to_this_process_is_not_copied_and_says_what_to_do(display: rfb.Display, kind: str) -> None:
+    owned = display if kind == "display" else display.server
+    for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match=r"can't be copied or pickled.*ws_url"):
+            copied(owned)
 
 
 def test_a_bare_import_pulls_in_no_notebook_and_no_server() -> None:
