@@ -3,8 +3,9 @@
 ``display = rfb.serve(1280, 720)``, ``display.publish(array)`` from anywhere, ``display.widget()`` in a cell.
 """
 
+import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from .auth import AuthContext, Authenticator, Principal, ViewOnly
@@ -120,8 +121,16 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     # Loaded when first used: the widgets need anywidget, which a script without a notebook need not import.
     if home := _HOMES.get(name):
+        if name in ("serve", "serve_server") and sys.platform == "emscripten":
+            return _needs_a_process  # what they import may be missing there
         return getattr(import_module(f".{home}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _needs_a_process(*_: Any, **__: Any) -> NoReturn:
+    from .runtime import NO_PROCESS
+
+    raise RuntimeError(NO_PROCESS)
 
 
 def __dir__() -> list[str]:

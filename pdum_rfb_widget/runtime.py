@@ -31,6 +31,11 @@ STREAM_NAME = re.compile(r"[\w.~-]{1,64}")
 PEER = "X-Forwarded-For"
 """The header by which those who lead pages to a hub say where they come from; believed on the unix socket only."""
 
+NO_PROCESS = (
+    "Python in a browser's page (Pyodide, JupyterLite, marimo's WebAssembly notebooks) has no threads and listens on no "
+    "port, so nothing can be served from there: run the notebook in Jupyter or marimo with a Python process"
+)
+
 MAX_SOCKET_PATH = 103
 """Bytes of a unix socket's path that every system takes: Linux 107, macOS 103."""
 

@@ -93,7 +93,11 @@ class Server:
         self._loop = asyncio.new_event_loop()
         self._answers = Answers(self._door, self._streams, self._loop.time)
         self._thread = threading.Thread(target=self._loop.run_forever, name="rfb-hub", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # of a limit, or a Python without threads
+            self._loop.close()
+            raise RuntimeError(f"the hub needs a thread of its own, and gets none: {error}") from None
         atexit.register(self.close)
         self._on_loop(self._listen_privately())
 

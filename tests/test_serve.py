@@ -475,6 +475,42 @@ def test_a_bare_import_pulls_in_no_notebook_and_no_server() -> None:
     assert [json.loads(line) for line in out.splitlines()] == [[], []]
 
 
+def test_python_in_a_page_imports_the_package_and_is_told_where_it_works() -> None:
+    out = run_script("""
+        import sys
+        sys.platform = "emscripten"
+        sys.modules |= dict.fromkeys(["isal", "simplejpeg", "websockets", "ssl"])
+        import pdum_rfb_widget as rfb
+        for serve in (lambda: rfb.serve(8, 8), lambda: rfb.serve(8, 8, tcp=False), rfb.serve_server):
+            try:
+                serve()
+            except RuntimeError as error:
+                print("Jupyter or marimo with a Python process" in str(error))
+    """)
+    assert out.split() == ["True"] * 3
+
+
+def test_a_process_that_gets_no_thread_is_told_and_has_no_half_made_hub() -> None:
+    out = run_script("""
+        import threading
+        import pdum_rfb_widget as rfb
+        start = threading.Thread.start
+
+        def refuse(thread):
+            raise RuntimeError("can't start new thread")
+
+        threading.Thread.start = refuse
+        for _ in range(2):
+            try:
+                rfb.serve(8, 8, port=0)
+            except RuntimeError as error:
+                print("thread of its own" in str(error))
+        threading.Thread.start = start
+        print(rfb.serve(8, 8, port=0).port > 0)
+    """)
+    assert out.split() == ["True"] * 3
+
+
 def test_every_public_name_is_there() -> None:
     assert all(hasattr(rfb, name) for name in rfb.__all__)
     assert dir(rfb) == sorted(rfb.__all__)
