@@ -32,8 +32,8 @@ PEER = "X-Forwarded-For"
 """The header by which those who lead pages to a hub say where they come from; believed on the unix socket only."""
 
 NO_PROCESS = (
-    "Python in a browser's page (Pyodide, JupyterLite, marimo's WebAssembly notebooks) has no threads and listens on no "
-    "port, so nothing can be served from there: run the notebook in Jupyter or marimo with a Python process"
+    "Python in a browser's page (Pyodide, JupyterLite, marimo's WebAssembly notebooks) has no threads and no ports, so "
+    "nothing can be served from there: run the notebook in Jupyter or marimo with a Python process"
 )
 
 MAX_SOCKET_PATH = 103

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import errno
 import logging
 import os
 import threading
@@ -255,7 +256,7 @@ class Server:
         try:
             listener = await listen(self._welcome, host, port or 0, **self._settings())
         except OSError as error:
-            raise OSError(error.errno, f"can't listen on {host}:{port}: {error.strerror or error}") from None
+            raise OSError(error.errno, f"can't listen on {host}:{port or 0}: {_reason(error)}") from None
         bound = (host, int(next(iter(listener.sockets)).getsockname()[1]))
         self._listeners[bound] = listener
         self._tell_where()
@@ -496,6 +497,16 @@ class Server:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
+
+
+def _reason(error: OSError) -> str:
+    """Why a port can't be opened, and the way out."""
+    if error.errno == errno.EADDRINUSE:
+        return "another process has the port. End it, or take any free port: port=0"
+    if error.errno == errno.EACCES:
+        return "this user may not open the port. Take one above 1023, or any free port: port=0"
+    hosts = "127.0.0.1, 0.0.0.0 for all of them, or where there is IPv6 ::1 and ::"
+    return f"{error.strerror or error}. The host is an address of this machine: {hosts}"
 
 
 _hub: Server | None = None

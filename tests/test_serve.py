@@ -66,8 +66,14 @@ def test_a_port_that_another_process_has_is_said_so() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=rf"can't listen on 127.0.0.1:{port}"):
+        with pytest.raises(OSError, match=rf"can't listen on 127.0.0.1:{port}: another process .* port=0"):
             rfb.serve(8, 8, port=port)
+
+
+@pytest.mark.parametrize("host", ["host.invalid", "192.0.2.1"])
+def test_a_host_that_is_not_this_machine_is_said_so(host: str) -> None:
+    with pytest.raises(OSError, match=rf"can't listen on {host}:0: .*an address of this machine: 127.0.0.1"):
+        rfb.serve(8, 8, host=host, port=0)
 
 
 def test_ipv6_addresses_stand_in_brackets() -> None:
