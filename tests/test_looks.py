@@ -61,7 +61,9 @@ def test_views_in_a_row_share_it(page: Page) -> None:
     show(page, display, body=body, height="auto")
     page.evaluate("open('other', { height: 'auto' })")
     page.wait_for_function("document.querySelectorAll('.rfb-has-picture').length === 2")
-    boxes = page.locator(".rfb-root").evaluate_all("roots => roots.map((root) => [root.offsetWidth, root.offsetHeight])")
+    boxes = page.locator(".rfb-root").evaluate_all(
+        "roots => roots.map((root) => [root.offsetWidth, root.offsetHeight])"
+    )
     assert boxes == [[450, 253], [450, 253]]
 
 
@@ -105,16 +107,47 @@ def test_a_box_that_is_followed_does_not_follow(page: Page) -> None:
 
 
 def test_what_an_application_makes_for_its_box_leaves_that_as_it_is(page: Page) -> None:
-    """As those do that publish what a `resize` asks for. Rounded shapes of a high box would make it higher each time."""
+    """As those do that publish what a `resize` asks for: rounded shapes of a high box would make it ever higher."""
+    page.set_viewport_size({"width": 900, "height": 900})
     display = rfb.serve(300, 600, port=0)
     display.publish(texture(600, 300, 3))
     box = show_shaped(page, display, f'<div style="width: 300.9px">{VIEW}</div>')
-    for _ in range(3):
-        resize = wait_for_events(display, "resize")[-1] if not _ else resize
-        pixels = texture(resize["pheight"], resize["pwidth"], 3)
+    for width in (300.9, 301.7, 302.9):
+        page.evaluate(f"document.getElementById('stage').parentNode.style.width = '{width}px'")
+        wait_for(lambda width=width: box_of(page)["width"] == pytest.approx(width, abs=0.02), "the new width")
+        height = box_of(page)["height"]
+        pixels = texture(int(height), int(width), 3)
         display.publish(pixels)
         wait_for(lambda pixels=pixels: error_of(page.locator(".rfb-canvas"), pixels) < 6, "the frame")
-    assert box_of(page)["height"] == pytest.approx(box["height"], abs=2)
+        assert box_of(page)["height"] == height
+    assert box["height"] < height < box["height"] + 9
+
+
+@pytest.mark.parametrize("main_thread", [False, True])
+def test_a_view_that_is_taken_out_of_the_page_and_put_back_keeps_its_picture(page: Page, main_thread: bool) -> None:
+    """What the window shows, without any new frame: a canvas may hold what is not drawn."""
+    display = rfb.serve(600, 400, port=0, quality="lossless")
+    pixels = texture(400, 600, 3)
+    display.publish(pixels)
+    canvas = show(page, display, showToolbar=False, mainThreadPresent=main_thread)
+    wait_for(lambda: error_of(canvas, pixels) == 0, "the picture")
+    before = page.screenshot()
+    page.evaluate(
+        """async () => {
+            const root = document.querySelector(".rfb-root"), parent = root.parentNode;
+            const frame = () => new Promise(requestAnimationFrame);
+            for (let i = 0; i < 20; i++) {
+                root.remove();
+                await frame();
+                parent.append(root);
+                await frame();
+            }
+            scrollTo(0, 1500);
+            for (let i = 0; i < 20; i++) await frame();
+            scrollTo(0, 0);
+        }"""
+    )
+    wait_for(lambda: page.screenshot() == before, "the same window")
 
 
 # Names ----------------------------------------------------------------------------------------------------------------
@@ -187,8 +220,9 @@ def contrast(text: str, panel: str, picture: tuple[float, ...]) -> float:
 
 
 COLOURS = """() => Object.entries({
-    ".rfb-button": ".rfb-toolbar", ".rfb-zoom": ".rfb-toolbar", ".rfb-status": ".rfb-status", ".rfb-row": ".rfb-figures",
-    ".rfb-target": ".rfb-figures", ".rfb-words": ".rfb-notice", ".rfb-retry": ".rfb-notice", ".rfb-tried": ".rfb-notice",
+    ".rfb-button": ".rfb-toolbar", ".rfb-zoom": ".rfb-toolbar", ".rfb-status": ".rfb-status",
+    ".rfb-row": ".rfb-figures", ".rfb-target": ".rfb-figures",
+    ".rfb-words": ".rfb-notice", ".rfb-retry": ".rfb-notice", ".rfb-tried": ".rfb-notice",
 }).map(([text, panel]) => [text, getComputedStyle(document.querySelector(text)).color,
     getComputedStyle(document.querySelector(panel)).backgroundColor])"""
 

@@ -33,8 +33,8 @@ export class FiguresBox {
     const { latency, frames, rate } = this.#rows;
     // The hub tells these two only once it has measured them.
     if (figures.roundTripMs) latency.take(figures.roundTripMs, 0, 0);
-    // A stream's rate is what its publisher means to have: one that is faster has no target to be measured by.
-    frames.take(figures.fps, figures.fps < figures.targetFps ? figures.targetFps : 0, 0);
+    // The rate that a stream is meant to have is no measure for one that is faster, or at rest.
+    frames.take(figures.fps, figures.fps && figures.fps < figures.targetFps ? figures.targetFps : 0, 0);
     rate.take(figures.megabitsPerSecond, figures.targetMegabitsPerSecond, 1);
     const times = [`decode ${figures.decodeMs.toFixed(1)} ms`];
     if (figures.roundTripMs) times.unshift(`encode ${figures.encodeMs.toFixed(1)} ms`);
