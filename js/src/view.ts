@@ -288,9 +288,7 @@ export class RemoteFramebufferView {
         this.#chrome.showRemark(report.text);
         break;
       case "shape":
-        this.#matched = report.matched;
-        if (!this.#viewport.frame.width) this.#box.setPicture(report.width, report.height, this.#matched);
-        else this.#shapeBox();
+        this.#takeShape(report);
         break;
       case "frame":
         this.#resizeFrame(report.width, report.height, report.pixelRatio);
@@ -312,6 +310,14 @@ export class RemoteFramebufferView {
         this.#chrome.showNumbers(report.figures, `${this.#viewport.frame.width}×${this.#viewport.frame.height}`);
         this.#options.onFigures?.(report.figures);
     }
+  }
+
+  /** Of frames to come: one that is there counts more, but for whether it follows the box. */
+  #takeShape({ width, height, matched }: Extract<Report, { type: "shape" }>): void {
+    const changed = matched !== this.#matched;
+    this.#matched = matched;
+    if (!this.#viewport.frame.width) this.#box.setPicture(width, height, matched);
+    else if (changed) this.#shapeBox();
   }
 
   #resizeFrame(width: number, height: number, pixelRatio: number): void {
