@@ -169,10 +169,9 @@ class Display:
         1 to 240, the stream's by default, is what x264 expects for that; it changes no times. *preset* is x264's,
         ``ultrafast`` to ``placebo``: slower ones make smaller files and may skip more frames.
 
-        *path* may begin with ``~``. Raises `OSError` with the path when the file can't be written, or with the folder
-        that isn't there, `ValueError` when its name does not end with .mp4, it is being recorded already, or a value is
-        out of range, and `RuntimeError` without PyAV (``pip install 'pdum-rfb-widget[h264]'``) and once the display is
-        closed.
+        *path* may begin with ``~``. Raises `OSError` with the path when the file can't be written, `ValueError` when
+        its name does not end with .mp4, it is being recorded already, or a value is out of range, and `RuntimeError`
+        without PyAV (``pip install 'pdum-rfb-widget[h264]'``) and once the display is closed.
         """
         from .recording import Recording
 

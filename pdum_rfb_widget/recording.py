@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import errno
 import logging
 import os
 import sys
@@ -117,9 +116,6 @@ class Recording:
     def _claim(self) -> str:
         if self.path.suffix.lower() != ".mp4":
             raise ValueError(f"a recording is an MP4 file, the path ends with .mp4, not {str(self.path)!r}")
-        if not self.path.parent.is_dir():
-            missing = f"can't record {self.path.name!r}: there is no such folder"
-            raise FileNotFoundError(errno.ENOENT, missing, str(self.path.parent))
         key = os.path.realpath(self.path)
         while (other := _writing.setdefault(key, self)) is not self:
             if other._ended_us is None:
@@ -439,7 +435,11 @@ class _File:
     def __init__(self, path: Path) -> None:
         self.failure: OSError | None = None
         self._path = path
-        self._raw = FileIO(path, "w", opener=_open_as_it_is)
+        try:
+            self._raw = FileIO(path, "w", opener=_open_as_it_is)
+        except FileNotFoundError as error:
+            missing = f"there is no folder {str(path.parent)!r} to record into"
+            raise FileNotFoundError(error.errno, missing, str(path)) from None
         self._head = 0
         self._whole = 0
 

@@ -155,7 +155,7 @@ def test_a_path_may_begin_at_home_and_a_missing_folder_is_named(
             publish(display, recording, 20)
         assert recording.path == tmp_path / Path(path).name
         assert len(film(recording.path).frames) == 1
-    with pytest.raises(FileNotFoundError, match=r"can't record 'a\.mp4': there is no such folder: '.*/nowhere'"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder '.*/nowhere' to record into: '.*a\.mp4'"):
         display.record(tmp_path / "nowhere" / "a.mp4")
 
 
