@@ -267,6 +267,21 @@ def test_a_server_that_does_not_lead_to_the_hub_is_said(
         wait_for(lambda: page.evaluate("kernel.traits.last_error.toLowerCase()").find(words.lower()) >= 0, "the trait")
 
 
+@pytest.mark.parametrize("proxy", ["refuses", "is silent"])
+def test_colab_is_told_that_its_proxy_is_no_way_and_its_proxy_is_asked_once(
+    page: Page, display: rfb.Display, proxy: str
+) -> None:
+    with site_of(display) as site, socket.create_server(("127.0.0.1", 0)) as deaf:
+        port = site.port if proxy == "refuses" else deaf.getsockname()[1]
+        address = f"Promise.resolve('http://127.0.0.1:{port}/')"
+        page.add_init_script(f"window.google = {{ colab: {{ kernel: {{ proxyPort: () => {address} }} }} }};")
+        site.show(page)
+        wait_until_notice(page, "Colab's proxy carries no WebSockets")
+        assert "display.snapshot()" in page.locator(".rfb-words").inner_text()
+        wait_for(lambda: page.evaluate("kernel.traits.state") == "failed", "the end of it")
+        assert [try_["way"] for try_ in page.evaluate("kernel.traits.diagnosis")].count("colab") == 1
+
+
 def test_a_port_that_nobody_forwards_is_named_and_taken_once_somebody_does(page: Page, display: rfb.Display) -> None:
     def knows_none(path: str) -> Answer:
         return (404, "text/plain", "no such hub on gate: run the notebook again") if "/pdum-rfb/" in path else NOT_FOUND

@@ -78,6 +78,9 @@ export function explain(failures: Failure[], where: Whereabouts, seen: boolean, 
   if (!failures.length) return { state: "failed", message: `${NO_WAY} ${forward(where)}`, retryIn: null };
   const spoken = failures.find(({ end }) => end.code >= 4400 || end.code === 1001);
   if (spoken) return afterClose(spoken.end.code, spoken.end.reason, attempt, random);
+  if (failures.some(({ way, end }) => way.name === "colab" && ["unreachable", "silent", "closed"].includes(end.fault))) {
+    return { state: "failed", message: COLAB, retryIn: null };
+  }
   // These don't go away by themselves, so nothing is gained by waiting.
   const login = answered("login");
   if (login) return again(`The notebook's server refused this page (${login.status || "it wants a login"}). Log in again, in another tab.`);
@@ -139,6 +142,8 @@ export const MIXED_FORBIDDEN =
 export const KERNEL_SILENT =
   "Waiting for the kernel to say where the picture is: it is busy, or there is none, as in an exported page. If it has ended, run the cell again.";
 
+const COLAB =
+  "Colab's proxy carries no WebSockets, so no live picture comes here. display.snapshot(), as the last line of a cell, shows the newest one.";
 const RESTARTED = "The kernel was restarted or has ended: run the cell again.";
 const SILENT = "The kernel's process may be too busy to answer, or a proxy on the way is stuck. The picture comes by itself.";
 const STRIPPED =

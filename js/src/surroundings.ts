@@ -47,10 +47,14 @@ function marimoBases(): string[] {
   return [base.pathname, new URL("..", base).pathname];
 }
 
+/** Milliseconds that Colab has to say where its proxy is. */
+const COLAB_MS = 3000;
+
 async function colabProxy(port: number): Promise<string> {
   const proxyPort = (globalThis as { google?: Colab }).google?.colab?.kernel?.proxyPort;
   if (!port || !proxyPort) return "";
-  return await proxyPort(port, { cache: true }).catch(() => "");
+  const late = new Promise<string>((done) => setTimeout(done, COLAB_MS, ""));
+  return await Promise.race([proxyPort(port, { cache: true }).catch(() => ""), late]);
 }
 
 function text(value: unknown): string {

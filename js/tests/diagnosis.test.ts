@@ -76,6 +76,12 @@ describe("explain", () => {
     }
   });
 
+  it.each(["unreachable", "silent", "closed"] as const)("says at once that Colab's proxy is no way, %s, and asks no more", (fault) => {
+    const verdict = explain([failure("colab", null, { end: { fault, code: 1006, reason: "" } })], ELSEWHERE, false, 0, 0.5);
+    expect(verdict).toMatchObject({ state: "failed", retryIn: null });
+    expect(verdict.message).toMatch(/carries no WebSockets.*snapshot\(\)/);
+  });
+
   it("says that there is no port to forward where the hub has none", () => {
     expect(told([failure("route", "unknown")], false, 0, { ...HERE, port: 0 })).toContain("Serve it with a port");
   });
