@@ -161,8 +161,9 @@ class Display:
         frames are skipped: neither `publish` nor viewers wait. After a crash the file plays all but the last second and
         the 10 to 20 frames that x264 holds.
 
-        The film has the size of its first frame, odd sides one pixel more: others are scaled to fit, amid black. Alpha
-        is left out. Colours are BT.601, limited range, 4:2:0, tagged so and with the first frame's colour space.
+        The film has the size of its first frame, under ``resize_policy="match_client"`` of its second, since the first
+        may be from before any viewer came; odd sides one pixel more. Others are scaled to fit, amid black. Alpha is
+        left out. Colours are BT.601, limited range, 4:2:0, tagged so and with the first frame's colour space.
 
         *crf* is a constant quality, 0 (exact but for colours' resolution; few players show it) to 51, 18 by default,
         where hardly a loss is seen; *bitrate* asks for an average instead, 50,000 to 1 billion bits a second. *fps*,

@@ -105,7 +105,7 @@ class Recording:
             with self._lock:  # the display may end it as soon as it knows it
                 self._stream = display.begin_recording(self)
             undo.callback(display.end_recording, self)
-            self._film = _Film(self.path, settings)
+            self._film = _Film(self.path, settings, self._stream.options.resize_policy == "match_client")
             self._stream.add_tap(self._news.set)
             undo.callback(self._stream.remove_tap, self._news.set)
             self._undo = undo.pop_all()
@@ -282,13 +282,18 @@ class _Settings:
 
 
 class _Film:
-    """A file, and the encoder and muxer that the first frame opens for its size and colour. Used by one thread."""
+    """A file, and the encoder and muxer that the first frame opens for its size and colour. Used by one thread.
 
-    def __init__(self, path: Path, settings: _Settings) -> None:
+    With *second_sizes* the film has the size of its second frame, if there is one.
+    """
+
+    def __init__(self, path: Path, settings: _Settings, second_sizes: bool = False) -> None:
         self.file = _File(path)
         self._settings = settings
         self._size = (0, 0)
         self._first_us = 0
+        self._second_sizes = second_sizes
+        self._waiting: tuple[Pixels, int, ColorSpace | None] | None = None  # the first frame, for the second's size
         self._shown: VideoFrame | None = None
         self._packet: Packet[VideoStream] | None = None  # the newest, which waits to know how long it is shown
         self._tick = -1
@@ -296,8 +301,22 @@ class _Film:
 
     def add(self, pixels: Pixels, time_us: int, color: ColorSpace | None = None) -> None:
         """Show *pixels* from *time_us* on: at the film's start if they are the first."""
+        if self._second_sizes:
+            self._second_sizes = False
+            self._waiting = pixels.copy(), time_us, color
+            return
         if self._tick < 0:
-            self._open(pixels, time_us, color)
+            self._begin(pixels, time_us, color)
+        self._show(pixels, time_us)
+
+    def _begin(self, pixels: Pixels, time_us: int, color: ColorSpace | None) -> None:
+        """Open the film in the size of *pixels*, with the frame that waits for that, if there is one."""
+        first, self._waiting = self._waiting, None
+        self._open(pixels, first[1] if first else time_us, first[2] if first else color)
+        if first:
+            self._show(*first[:2])
+
+    def _show(self, pixels: Pixels, time_us: int) -> None:
         # Frames of two threads may be as good as simultaneous; the format wants them one after the other.
         tick = max(self._tick + 1, self._tick_of(time_us))
         self._rest_until(tick)
@@ -306,6 +325,8 @@ class _Film:
 
     def finish(self, time_us: int) -> None:
         """Show the last frame until *time_us*, or for as long as one of `fps` if that is longer."""
+        if self._waiting:
+            self._begin(*self._waiting)
         self._finished = True
         end = max(self._tick_of(time_us), self._tick + _TICKS // self._settings.fps)
         self._rest_until(end)

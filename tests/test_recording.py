@@ -297,6 +297,23 @@ def test_other_sizes_are_scaled_to_fit_amid_black(
     np.testing.assert_allclose([before.mean(), after.mean()], [90, 150], atol=2)
 
 
+def test_a_film_of_frames_that_follow_the_viewer_has_the_size_of_the_second(path: Path, clock: list[int]) -> None:
+    display = rfb.serve(64, 48, port=0, resize_policy="match_client")
+    display.publish(grey(200, 64, 48))
+    with display.record(path) as recording:
+        wait_for(lambda: recording.frames_written == 1, "the frame from before")
+        clock[0] += 2_000_000
+        display.publish(grey(100, 128, 48))
+        clock[0] += 1_000_000
+    made = film(path)
+    assert [frame.shape for frame in made.frames] == [(48, 128, 3)] * 2
+    assert made.frames[0][24, [10, 64, 120], 0].tolist() == pytest.approx([0, 200, 0], abs=3), "amid black"
+    assert (made.times, made.seconds) == (pytest.approx([0, 2]), pytest.approx(3, abs=0.01))
+    with display.record(path) as recording:
+        wait_for(lambda: recording.frames_written == 1, "the newest frame")
+    assert [frame.shape for frame in film(path).frames] == [(48, 128, 3)], "one frame is a film too"
+
+
 def test_sizes_may_change_with_every_frame(display: rfb.Display, path: Path) -> None:
     rng = np.random.default_rng(5)
     with display.record(path) as recording:
