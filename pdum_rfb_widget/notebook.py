@@ -92,6 +92,15 @@ class RfbCanvas(anywidget.AnyWidget):
     height = _number_or("auto", help=_HEIGHT).tag(sync=True)
     _shape = traitlets.List(traitlets.Float(), help=_SHAPE).tag(sync=True)
     label = traitlets.Unicode("", help="the picture's name for those who can't see it").tag(sync=True)
+    touch = traitlets.Enum(
+        ["focus", "always", "never"],
+        "focus",
+        help="when touches and pens act in the picture, and don't scroll the page",
+    ).tag(sync=True)
+    pinch = traitlets.Enum(
+        ["view", "application"], "view", help="who gets Control and wheel, and a trackpad's pinch"
+    ).tag(sync=True)
+    on_screen_keyboard = traitlets.Bool(False, help="a tap on the picture opens it").tag(sync=True)
     show_toolbar = traitlets.Bool(False).tag(sync=True)
     show_stats = traitlets.Bool(False).tag(sync=True)
 

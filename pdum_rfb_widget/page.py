@@ -29,7 +29,7 @@ _PAGE = """<!doctype html>
   const token = new URLSearchParams(location.hash.slice(1)).get("token") || "";
   const url = location.origin.replace(/^http/, "ws") + "/" + encodeURIComponent(stream);
   window.view = new RemoteFramebufferView(document.getElementById("stage"), {
-    url, token, showToolbar: true, showStats: false,
+    url, token, showToolbar: true, showStats: false, touch: "always",
   });
 </script>
 </html>

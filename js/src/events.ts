@@ -1,9 +1,14 @@
 // What the user does over the picture, as events of the renderview vocabulary (pygfx/renderview, src/spec.md).
 
+import { type ButtonChange, buttonChanges, type KeyChange, Keyboard } from "./held";
 import type { InputEvent } from "./protocol";
+import { inBox, Markers, type Point } from "./quad";
 import type { Viewport } from "./viewport";
 
-type Modifiers = { modifiers: string[] };
+/** When touches and pens act in the picture, instead of scrolling the page: while it has the focus, always, or never. */
+export type Touch = "focus" | "always" | "never";
+/** Who gets the wheel with Control, which a trackpad's pinch is too. */
+export type Pinch = "view" | "application";
 
 export interface InputHost {
   /** Where pointers act. */
@@ -11,6 +16,8 @@ export interface InputHost {
   /** Holds the keyboard's focus: a text field, so that notebooks keep their shortcuts and input methods compose. */
   keys: HTMLTextAreaElement;
   viewport: Viewport;
+  touch: Touch;
+  pinch: Pinch;
   pixelRatio(): number;
   /** A paste is told as it is, and not as characters. */
   pastes(): boolean;
@@ -28,30 +35,43 @@ const PAGE = 800;
 /** Characters in one event, and of one input or paste: typed text is told in pieces, and neither without end. */
 const PIECE = 200;
 const LONGEST = 10_000;
+/** Moves a second: each of ten fingers' tells of all ten, and the hub closes who says too much. */
+const MOST_MOVES = 300;
+
+/** What is told of a pointer, whatever it does. */
+type Pointer = Record<string, unknown> & { buttons: number[] };
 
 /** Listens until the signal that it is given aborts. */
 export class Input {
   #host: InputHost;
+  #markers: Markers;
   #touches = new Map<number, { x: number; y: number; pressure: number }>();
-  #pressed = new Map<number, PointerEvent>();
-  #held = new Map<string, string>();
+  /** The pointers that hold a button, as they were seen last. */
+  #pressed = new Map<number, Pointer>();
+  /** Touches that are the page's unless they turn out to be taps. */
+  #taps = new Map<number, PointerEvent>();
+  #keyboard = new Keyboard(/^(Mac|iP)/.test(navigator.platform));
   #repeating = false;
   #moves = new Map<number, InputEvent>();
   #wheel: (InputEvent & { dx: number; dy: number }) | null = null;
   #scheduled = 0;
-  #panning: { id: number; x: number; y: number } | null = null;
+  #notBefore = 0;
+  #panning: { id: number; at: Point | null } | null = null;
   #cameFrom: HTMLElement | null = null;
 
   constructor(host: InputHost, signal: AbortSignal) {
     this.#host = host;
     const { stage, keys } = host;
+    this.#markers = new Markers(stage);
     const on = <E extends Event>(target: EventTarget, type: string, listener: (event: E) => void, passive = true) =>
       target.addEventListener(type, listener as EventListener, { signal, passive });
 
     on<PointerEvent>(stage, "pointerdown", (e) => this.#pointerDown(e));
     on<PointerEvent>(stage, "pointermove", (e) => this.#pointerMove(e));
     on<PointerEvent>(stage, "pointerup", (e) => this.#pointerUp(e));
-    on<PointerEvent>(stage, "pointercancel", (e) => this.#pointerUp(e));
+    on<PointerEvent>(stage, "pointercancel", (e) => this.#pointerLost(e));
+    // It comes to the document where the view was removed.
+    on<PointerEvent>(document, "lostpointercapture", (e) => this.#pointerLost(e));
     on<PointerEvent>(stage, "pointerenter", (e) => this.#now({ type: "pointer_enter", ...this.#pointer(e) }));
     on<PointerEvent>(stage, "pointerleave", (e) => this.#now({ type: "pointer_leave", ...this.#pointer(e) }));
     // Without its default a press neither selects text nor moves the focus, which the keys take instead.
@@ -67,8 +87,28 @@ export class Input {
     on<CompositionEvent>(keys, "compositionend", (e) => this.#composed(e));
     on<FocusEvent>(keys, "focus", (e) => this.#focusIn(e));
     on(keys, "blur", () => this.#focusOut());
-    on(window, "blur", () => this.#releaseAll());
-    signal.addEventListener("abort", () => cancelAnimationFrame(this.#scheduled));
+    on(window, "blur", () => this.release());
+    on(window, "pagehide", () => this.release());
+    on(document, "visibilitychange", () => document.hidden && this.release());
+    signal.addEventListener("abort", () => this.release());
+    this.showTouch();
+  }
+
+  /** The focus, or who gets touches, has changed: browsers are told before a touch begins whether they may scroll with it. */
+  showTouch(): void {
+    this.#host.stage.style.touchAction = this.#wantsTouches ? "none" : "auto";
+  }
+
+  /** Nothing stays down: the user is elsewhere, or nobody listens. */
+  release(): void {
+    this.#panning = null;
+    this.#taps.clear();
+    for (const [id, pointer] of this.#pressed) {
+      this.#releasePointer(id);
+      this.#now({ ...pointer, type: "pointer_leave", buttons: [], timestamp: Date.now() / 1000 });
+    }
+    this.#releaseKeys();
+    this.#flush();
   }
 
   get #hasFocus(): boolean {
@@ -77,41 +117,84 @@ export class Input {
 
   // Pointers ---------------------------------------------------------------------------------------------------------
 
+  get #wantsTouches(): boolean {
+    return this.#host.touch === "always" || (this.#host.touch === "focus" && this.#hasFocus);
+  }
+
   #pointerDown(e: PointerEvent): void {
+    if (e.pointerType !== "mouse" && !this.#wantsTouches) return void this.#taps.set(e.pointerId, e);
     this.#host.keys.focus({ preventScroll: true });
     this.#host.stage.setPointerCapture(e.pointerId);
     if (e.altKey && e.button === 0 && this.#host.viewport.overflows) {
-      this.#panning = { id: e.pointerId, x: e.clientX, y: e.clientY };
+      this.#panning = { id: e.pointerId, at: this.#inStage(e) };
       return;
     }
-    this.#pressed.set(e.pointerId, e);
-    this.#touch(e);
-    this.#now({ type: "pointer_down", ...this.#pointer(e), button: button(e.button) });
+    this.#heed(e, e.buttons, e.button);
   }
 
   #pointerMove(e: PointerEvent): void {
-    if (this.#panning?.id === e.pointerId) {
-      this.#host.viewport.panBy(e.clientX - this.#panning.x, e.clientY - this.#panning.y);
-      this.#panning = { id: e.pointerId, x: e.clientX, y: e.clientY };
-      this.#host.moved();
-      return;
-    }
-    // A second button of the mouse goes down or up in a move, by the rules of pointer events.
-    if (e.button >= 0 && this.#pressed.has(e.pointerId)) {
-      this.#pressed.set(e.pointerId, e);
-      const isDown = (e.buttons & (1 << bit(e.button))) !== 0;
-      return this.#now({ type: isDown ? "pointer_down" : "pointer_up", ...this.#pointer(e), button: button(e.button) });
-    }
-    if (this.#pressed.has(e.pointerId)) this.#touch(e);
-    this.#moves.set(e.pointerId, { type: "pointer_move", ...this.#pointer(e), button: 0 });
+    if (this.#taps.has(e.pointerId)) return;
+    if (this.#panning?.id === e.pointerId) return this.#pan(e, this.#panning.at);
+    // A second button of the mouse goes down in a move, by the rules of pointer events.
+    const isDown = e.button >= 0 && buttons(e.buttons).includes(button(e.button));
+    if (this.#heed(e, e.buttons, isDown ? e.button : -1)) return;
+    this.#moves.set(e.pointerId, { type: "pointer_move", ...this.#pointer(e) });
     this.#soon();
   }
 
   #pointerUp(e: PointerEvent): void {
     if (this.#panning?.id === e.pointerId) this.#panning = null;
-    if (!this.#pressed.delete(e.pointerId)) return;
-    this.#now({ type: "pointer_up", ...this.#pointer(e), button: button(e.button) });
-    this.#touches.delete(e.pointerId);
+    const tap = this.#taps.get(e.pointerId);
+    if (tap) {
+      this.#taps.delete(e.pointerId);
+      this.#host.keys.focus({ preventScroll: true });
+      this.#heed(tap, tap.buttons, tap.button);
+    }
+    this.#heed(e, 0, -1);
+  }
+
+  /** Of its buttons nothing more will be heard. */
+  #pointerLost({ pointerId }: PointerEvent): void {
+    this.#taps.delete(pointerId);
+    if (this.#panning?.id === pointerId) this.#panning = null;
+    this.#releasePointer(pointerId);
+  }
+
+  #releasePointer(id: number): void {
+    const pointer = this.#pressed.get(id);
+    if (!pointer) return;
+    const last = { ...pointer, modifiers: [], timestamp: Date.now() / 1000 };
+    this.#tell(id, last, buttonChanges(pointer.buttons, [], 0));
+  }
+
+  /** Tell what *e* changes of the pointer's buttons, which *mask* says, and *down*, -1 for none; false where that is nothing. */
+  #heed(e: PointerEvent, mask: number, down: number): boolean {
+    const held = this.#pressed.get(e.pointerId)?.buttons ?? [];
+    const changes = buttonChanges(held, buttons(mask), button(down));
+    if (held.length || changes.length) this.#touch(e);
+    const pointer = this.#pointer(e);
+    if (held.length) this.#pressed.set(e.pointerId, pointer);
+    this.#tell(e.pointerId, pointer, changes);
+    return !!changes.length;
+  }
+
+  #tell(id: number, pointer: Pointer, changes: ButtonChange[]): void {
+    for (const change of changes) {
+      this.#now({ ...pointer, ...change });
+      if (change.buttons.length) {
+        this.#pressed.set(id, { ...pointer, buttons: change.buttons });
+      } else {
+        this.#pressed.delete(id);
+        this.#touches.delete(id);
+      }
+    }
+  }
+
+  #pan(e: PointerEvent, from: Point | null): void {
+    const at = this.#inStage(e);
+    if (at && from) this.#host.viewport.panBy(at.x - from.x, at.y - from.y);
+    this.#panning = { id: e.pointerId, at };
+    this.#host.moved();
   }
 
   #noMenu(e: MouseEvent): void {
@@ -120,81 +203,74 @@ export class Input {
   }
 
   #doubleClick(e: MouseEvent): void {
-    this.#now({ type: "double_click", ...this.#place(e), button: button(e.button), ntouches: 0, touches: {} });
+    this.#now({ type: "double_click", ...this.#place(e, this.#held), button: button(e.button), ntouches: 0, touches: {} });
   }
 
   #turnWheel(e: WheelEvent): void {
-    // Without the focus the wheel is the page's.
-    if (!this.#hasFocus) return;
+    const zooms = this.#host.pinch === "view" && (e.ctrlKey || e.metaKey);
+    // Without the focus all else is the page's.
+    if (!zooms && !this.#hasFocus) return;
     e.preventDefault();
     const unit = e.deltaMode === 1 ? LINE : e.deltaMode === 2 ? PAGE : 1;
-    const { x, y } = this.#inStage(e);
-    if (e.ctrlKey || e.metaKey) {
-      this.#host.viewport.zoomBy(Math.exp((-e.deltaY * unit) / 300), x, y);
+    if (zooms) {
+      const at = this.#inStage(e);
+      if (at) this.#host.viewport.zoomBy(Math.exp((-e.deltaY * unit) / 300), at.x, at.y);
       this.#host.moved();
       return;
     }
     const before = this.#wheel ?? { dx: 0, dy: 0 };
     const dx = before.dx + e.deltaX * unit;
     const dy = before.dy + e.deltaY * unit;
-    this.#wheel = { type: "wheel", ...this.#place(e), dx, dy };
+    this.#wheel = { type: "wheel", ...this.#place(e, this.#held), dx, dy };
     this.#soon();
   }
 
   #touch(e: PointerEvent): void {
     if (e.pointerType !== "touch") return;
-    const { x, y } = this.#place(e);
-    this.#touches.set(e.pointerId, { x, y, pressure: e.pressure });
+    const { x, y } = this.#at(e);
+    this.#touches.set(e.pointerId, { x, y, pressure: round(e.pressure) });
   }
 
-  #pointer(e: PointerEvent) {
+  #pointer(e: PointerEvent): Pointer {
+    // A mouse has none of it.
+    const force = e.pointerType === "mouse" ? {} : { pressure: round(e.pressure), tilt_x: e.tiltX, tilt_y: e.tiltY };
     return {
-      ...this.#place(e),
+      ...this.#place(e, this.#pressed.get(e.pointerId)?.buttons ?? []),
       button: 0,
       ntouches: this.#touches.size,
       touches: Object.fromEntries(this.#touches),
       pointer_id: e.pointerId,
       pointer_type: e.pointerType,
+      ...force,
     };
   }
 
-  #place(e: MouseEvent) {
-    const { x, y } = this.#inStage(e);
-    const at = this.#host.viewport.toFrame(x, y);
+  /** What any pointer holds. */
+  get #held(): number[] {
+    return [...this.#pressed.values()].flatMap((pointer) => pointer.buttons);
+  }
+
+  /** Of the buttons those that went down here, and have not come up as far as was told. */
+  #place(e: MouseEvent, held: number[]) {
     return {
-      x: round(at.x),
-      y: round(at.y),
-      inside: at.inside,
+      ...this.#at(e),
       pixel_ratio: this.#host.pixelRatio(),
-      buttons: buttons(e.buttons),
-      ...modifiers(e),
+      buttons: buttons(e.buttons).filter((one) => held.includes(one)),
+      modifiers: this.#keyboard.modifiers(e),
       timestamp: seconds(e),
     };
   }
 
-  #inStage(e: MouseEvent): { x: number; y: number } {
-    const { stage, viewport } = this.#host;
-    const { left, top, width, height } = stage.getBoundingClientRect();
-    // The two sizes differ where the page shows the view scaled, as slides do.
-    const { box } = viewport;
-    return { x: ((e.clientX - left) * box.width) / width, y: ((e.clientY - top) * box.height) / height };
+  /** The frame's pixel. */
+  #at(e: MouseEvent): Point & { inside: boolean } {
+    const point = this.#inStage(e);
+    const { x, y, inside } = point ? this.#host.viewport.toFrame(point.x, point.y) : { x: 0, y: 0, inside: false };
+    return { x: round(x), y: round(y), inside };
   }
 
-  /** The window lost the focus: nothing stays pressed. */
-  #releaseAll(): void {
-    this.#panning = null;
-    for (const [id, e] of this.#pressed) {
-      const held = buttons(e.buttons);
-      const last = { ...this.#pointer(e), timestamp: Date.now() / 1000 };
-      this.#touches.delete(id);
-      for (const released of [...held]) {
-        held.shift();
-        this.#now({ ...last, type: "pointer_up", button: released, buttons: [...held], ntouches: this.#touches.size });
-      }
-      this.#now({ ...last, type: "pointer_leave", buttons: [] });
-    }
-    this.#pressed.clear();
-    this.#releaseKeys();
+  #inStage({ clientX, clientY }: MouseEvent): Point | null {
+    const { width, height } = this.#host.viewport.box;
+    return inBox(this.#markers.corners, width, height, { x: clientX, y: clientY });
   }
 
   // Keys -------------------------------------------------------------------------------------------------------------
@@ -204,18 +280,19 @@ export class Input {
     this.#bringKeysIntoView();
     if (e.isComposing) return;
     this.#repeating = e.repeat;
-    if (!e.repeat) {
-      this.#held.set(e.code, e.key);
-      this.#now({ type: "key_down", key: e.key, code: e.code, ...modifiers(e), timestamp: seconds(e) });
-    }
+    if (!e.repeat) this.#tellKeys(this.#keyboard.press(e, e.timeStamp), e);
     if (e.key === "Escape") this.#giveFocusBack();
     else if (isOurs(e)) e.preventDefault();
   }
 
   #keyUp(e: KeyboardEvent): void {
     e.stopPropagation();
-    if (this.#held.delete(e.code)) this.#now({ type: "key_up", key: e.key, code: e.code, ...modifiers(e), timestamp: seconds(e) });
-    if (e.key === "Meta") this.#releaseKeys(); // macOS says of no key that it came up while Meta was down
+    this.#tellKeys(this.#keyboard.lift(e), e);
+  }
+
+  #tellKeys(changes: KeyChange[], e: KeyboardEvent): void {
+    const [modifiers, timestamp] = [this.#keyboard.modifiers(e), seconds(e)];
+    for (const change of changes) this.#now({ ...change, modifiers, timestamp });
   }
 
   #typed(e: globalThis.InputEvent): void {
@@ -253,11 +330,13 @@ export class Input {
     const from = e.relatedTarget;
     if (from instanceof HTMLElement && !from.closest(".rfb-root")) this.#cameFrom = from;
     this.#bringKeysIntoView();
+    this.showTouch();
     this.#now({ type: "focus_in", timestamp: seconds(e) });
   }
 
   #focusOut(): void {
     this.#releaseKeys();
+    this.showTouch();
     this.#now({ type: "focus_out", timestamp: Date.now() / 1000 });
   }
 
@@ -271,13 +350,13 @@ export class Input {
 
   /** A character typed where it can't be seen makes browsers scroll there. */
   #bringKeysIntoView(): void {
-    const { x, y } = visibleMiddle(this.#host.stage);
-    Object.assign(this.#host.keys.style, { left: `${x}px`, top: `${y}px` });
+    const { width, height } = this.#host.viewport.box;
+    const at = inBox(this.#markers.corners, width, height, visibleMiddle(this.#host.stage));
+    if (at) Object.assign(this.#host.keys.style, { left: `${at.x}px`, top: `${at.y}px` });
   }
 
   #releaseKeys(): void {
-    for (const [code, key] of this.#held) this.#now({ type: "key_up", key, code, modifiers: [], timestamp: Date.now() / 1000 });
-    this.#held.clear();
+    for (const change of this.#keyboard.release()) this.#now({ ...change, modifiers: [], timestamp: Date.now() / 1000 });
   }
 
   // Throttling -------------------------------------------------------------------------------------------------------
@@ -289,7 +368,12 @@ export class Input {
 
   /** Moves and wheels: the newest, respectively their sum, once a frame of the screen. */
   #soon(): void {
-    this.#scheduled ||= requestAnimationFrame(() => this.#flush());
+    this.#scheduled ||= requestAnimationFrame((now) => {
+      this.#scheduled = 0;
+      if (now < this.#notBefore) return this.#soon();
+      this.#notBefore = now + (1000 * this.#moves.size) / MOST_MOVES;
+      this.#flush();
+    });
   }
 
   #flush(): void {
@@ -312,15 +396,6 @@ export function buttons(dom: number): number[] {
   return [1, 2, 3, 4, 5, 6].filter((number) => dom & (1 << (number - 1)));
 }
 
-function bit(domButton: number): number {
-  return button(domButton) - 1;
-}
-
-function modifiers(e: MouseEvent | KeyboardEvent): Modifiers {
-  const held = { Shift: e.shiftKey, Control: e.ctrlKey, Alt: e.altKey, Meta: e.metaKey };
-  return { modifiers: Object.entries(held).flatMap(([name, down]) => (down ? [name] : [])) };
-}
-
 /** Whether the key's default would act on the page: scroll it, or call up the browser's own doings. */
 function isOurs(e: KeyboardEvent): boolean {
   if (UNTOUCHED.has(e.key) || e.getModifierState("AltGraph")) return false;
@@ -328,10 +403,9 @@ function isOurs(e: KeyboardEvent): boolean {
   return e.key.length > 1; // a character goes on into the text field and comes back as `char`
 }
 
-/** The middle of what can be seen of *element*, from its own corner. */
-function visibleMiddle(element: HTMLElement): { x: number; y: number } {
-  const own = element.getBoundingClientRect();
-  let { left, top, right, bottom } = own;
+/** The middle of what can be seen of *element*, in the page. */
+function visibleMiddle(element: HTMLElement): Point {
+  let { left, top, right, bottom } = element.getBoundingClientRect();
   const cut = (by: { left: number; top: number; right: number; bottom: number }) => {
     left = Math.max(left, by.left);
     top = Math.max(top, by.top);
@@ -342,7 +416,7 @@ function visibleMiddle(element: HTMLElement): { x: number; y: number } {
   for (let above = parentOf(element); above; above = parentOf(above)) {
     if (getComputedStyle(above).overflow !== "visible") cut(above.getBoundingClientRect());
   }
-  return { x: (left + right) / 2 - own.left, y: (top + bottom) / 2 - own.top };
+  return { x: (left + right) / 2, y: (top + bottom) / 2 };
 }
 
 function parentOf(element: Element): Element | null {

@@ -8,7 +8,7 @@ import type { State } from "./connection";
 import { KERNEL_SILENT, type Try } from "./diagnosis";
 import { element } from "./element";
 import { type Engine, startEngine } from "./engine";
-import { Input } from "./events";
+import { Input, type InputHost, type Pinch, type Touch } from "./events";
 import { channelMessage, type InputEvent } from "./protocol";
 import { store } from "./store";
 import { type Fit, Viewport } from "./viewport";
@@ -31,6 +31,12 @@ export interface ViewOptions {
   label?: string;
   showToolbar?: boolean;
   showStats?: boolean;
+  /** When touches and pens act in the picture, instead of scrolling the page; "focus" is while it has the focus. */
+  touch?: Touch;
+  /** Who gets Control and wheel, and a trackpad's pinch: the view, which zooms, or the application, once it has the focus. */
+  pinch?: Pinch;
+  /** Open the on-screen keyboard with the focus. */
+  onScreenKeyboard?: boolean;
   /** Decode and draw on the page's own thread, without a worker. */
   mainThreadPresent?: boolean;
   /** Take no video. */
@@ -65,6 +71,8 @@ export class RemoteFramebufferView {
   #style = document.createElement("style");
   #viewport = new Viewport();
   #box: Box;
+  #inputHost: InputHost;
+  #input: Input;
   #chrome: Chrome;
   #engine: Engine;
   #clipboard: Clipboard;
@@ -99,6 +107,19 @@ export class RemoteFramebufferView {
       resetView: () => this.resetView(),
     });
     this.#layers.append(this.#box.handle);
+    this.#inputHost = {
+      stage: this.#stage,
+      keys: this.#keys,
+      viewport: this.#viewport,
+      touch: options.touch ?? "focus",
+      pinch: options.pinch ?? "view",
+      pixelRatio: () => this.#pixelRatio,
+      pastes: () => this.#features.clipboard,
+      emit: (event: InputEvent) => this.#emit(event),
+      moved: () => this.#layOut(),
+    };
+    this.#input = new Input(this.#inputHost, this.#end.signal);
+    this.setOnScreenKeyboard(options.onScreenKeyboard ?? false);
     this.#chrome.showToolbar(options.showToolbar ?? true);
     this.#chrome.showFigures(options.showStats ?? false);
     this.setFit(options.fit ?? "contain");
@@ -153,6 +174,19 @@ export class RemoteFramebufferView {
 
   setStats(shown: boolean): void {
     this.#chrome.showFigures(shown);
+  }
+
+  setTouch(touch: Touch): void {
+    this.#inputHost.touch = touch;
+    this.#input.showTouch();
+  }
+
+  setPinch(pinch: Pinch): void {
+    this.#inputHost.pinch = pinch;
+  }
+
+  setOnScreenKeyboard(opens: boolean): void {
+    this.#keys.inputMode = opens ? "text" : "none";
   }
 
   resetView(): void {
@@ -231,26 +265,19 @@ export class RemoteFramebufferView {
 
   #listen(): void {
     const { signal } = this.#end;
-    const host = {
-      stage: this.#stage,
-      keys: this.#keys,
-      viewport: this.#viewport,
-      pixelRatio: () => this.#pixelRatio,
-      pastes: () => this.#features.clipboard,
-      emit: (event: InputEvent) => this.#emit(event),
-      moved: () => this.#layOut(),
-    };
-    new Input(host, signal);
     const resized = new ResizeObserver(() => this.#measure());
     resized.observe(this.#stage);
     const seen = new IntersectionObserver((entries) => {
       this.#onScreen = entries.at(-1)!.isIntersecting;
+      if (!this.#root.isConnected) this.#input.release();
       this.#showOrHide();
     });
     seen.observe(this.#root);
     document.addEventListener("visibilitychange", () => this.#showOrHide(), { signal });
     const wake = () => this.#engine.post({ type: "wake" });
     addEventListener("online", wake, { signal });
+    // Browsers keep a page that was left, its connection included, and show it again.
+    addEventListener("pagehide", () => this.#engine.post({ type: "leave" }), { signal });
     addEventListener("pageshow", ({ persisted }) => persisted && wake(), { signal });
     for (const name of ["visibilitychange", "resume"]) {
       document.addEventListener(name, () => document.visibilityState === "visible" && wake(), { signal });
@@ -270,7 +297,10 @@ export class RemoteFramebufferView {
     switch (report.type) {
       case "state":
         this.#state = report.state;
-        if (report.state !== "live") this.#fresh = false;
+        if (report.state !== "live") {
+          this.#fresh = false;
+          this.#input.release(); // as the hub does of a viewer that goes
+        }
         this.#message = report.message;
         this.#showState();
         this.#options.onState?.(report.state, report.message);

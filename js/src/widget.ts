@@ -4,6 +4,7 @@ import type { AnyModel, AnyWidget } from "@anywidget/types";
 import type { Height } from "./box";
 import type { Try } from "./diagnosis";
 import { hidePoster, standIn } from "./poster";
+import type { Pinch, Touch } from "./events";
 import type { InputEvent } from "./protocol";
 import { secretsOf, send, takeSecrets, toKernel } from "./secrets";
 import { surroundings } from "./surroundings";
@@ -32,6 +33,9 @@ export interface Traits {
   height: Height;
   label: string;
   _shape: [number, number] | [];
+  touch: Touch;
+  pinch: Pinch;
+  on_screen_keyboard: boolean;
   show_toolbar: boolean;
   show_stats: boolean;
   state: string;
@@ -95,6 +99,9 @@ const widget: AnyWidget<Traits> = {
     follow(["background"], () => view.setBackground(model.get("background")));
     follow(["height"], () => view.setHeight(model.get("height")));
     follow(["label"], () => view.setLabel(model.get("label")));
+    follow(["touch"], () => view.setTouch(model.get("touch")));
+    follow(["pinch"], () => view.setPinch(model.get("pinch")));
+    follow(["on_screen_keyboard"], () => view.setOnScreenKeyboard(model.get("on_screen_keyboard")));
     follow(["show_toolbar"], () => view.setToolbar(model.get("show_toolbar")));
     follow(["show_stats"], () => view.setStats(model.get("show_stats")));
 
@@ -125,6 +132,9 @@ function makeView(model: AnyModel<Traits>, el: HTMLElement, onPicture: () => voi
     height: model.get("height"),
     label: model.get("label"),
     shape: model.get("_shape"),
+    touch: model.get("touch"),
+    pinch: model.get("pinch"),
+    onScreenKeyboard: model.get("on_screen_keyboard"),
     showToolbar: model.get("show_toolbar"),
     showStats: model.get("show_stats"),
     imageOnly: model.get("image_only"),
