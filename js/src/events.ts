@@ -73,7 +73,7 @@ export class Input {
     // It comes to the document where the view was removed.
     on<PointerEvent>(document, "lostpointercapture", (e) => this.#pointerLost(e));
     on<PointerEvent>(stage, "pointerenter", (e) => this.#now({ type: "pointer_enter", ...this.#pointer(e) }));
-    on<PointerEvent>(stage, "pointerleave", (e) => this.#now({ type: "pointer_leave", ...this.#pointer(e) }));
+    on<PointerEvent>(stage, "pointerleave", (e) => this.#pointerLeave(e));
     // Without its default a press neither selects text nor moves the focus, which the keys take instead.
     on<MouseEvent>(stage, "mousedown", (e) => e.preventDefault(), false);
     on<MouseEvent>(stage, "dblclick", (e) => this.#doubleClick(e));
@@ -88,7 +88,8 @@ export class Input {
     on<FocusEvent>(keys, "focus", (e) => this.#focusIn(e));
     on(keys, "blur", () => this.#focusOut());
     on(window, "blur", () => this.release());
-    on(window, "pagehide", () => this.release());
+    // At `pagehide` it may be too late: Chromium freezes the worker that has the connection.
+    for (const end of ["beforeunload", "pagehide"]) on(window, end, () => this.release());
     on(document, "visibilitychange", () => document.hidden && this.release());
     signal.addEventListener("abort", () => this.release());
     this.showTouch();
@@ -151,6 +152,11 @@ export class Input {
       this.#heed(tap, tap.buttons, tap.button);
     }
     this.#heed(e, 0, -1);
+  }
+
+  #pointerLeave(e: PointerEvent): void {
+    if (!this.#host.stage.hasPointerCapture(e.pointerId)) this.#releasePointer(e.pointerId);
+    this.#now({ type: "pointer_leave", ...this.#pointer(e) });
   }
 
   /** Of its buttons nothing more will be heard. */
