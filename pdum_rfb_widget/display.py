@@ -584,12 +584,16 @@ class Display:
 
     def close(self) -> None:
         """Remove the stream, close its viewers, with a reason, and finish its recordings. Other streams go on. Safe to
-        call again."""
+        call again.
+
+        The hub stays for the next display, with its port, token and thread, also after the last one was closed:
+        ``display.server.close()`` ends them, and so does the end of the process.
+        """
         if forgotten := self._start_to_close():
             forgotten.result()
 
     async def aclose(self) -> None:
-        """`close`, for coroutines."""
+        """`close`, for coroutines. The hub's port stays open, as there: ``await display.server.aclose()`` closes it."""
         if forgotten := self._start_to_close():
             await asyncio.wrap_future(forgotten)
 
