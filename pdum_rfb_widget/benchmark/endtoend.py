@@ -59,8 +59,10 @@ class Case:
     fewest_keyframes: bool = False
     """None but each encoder's first."""
     changed_pixels: int | None = None
-    rate: int = 1
+    rate: float = 1
     """It publishes so many times as often as the others."""
+    spins: bool = False
+    """The publishing thread computes between frames, in pure Python, as a cell may that never sleeps."""
     once: bool = False
     """It is measured in the first run only."""
 
@@ -84,6 +86,7 @@ CASES = (
     ),
     Case("k", "rest", HD, "full", _H264, "720p comes to rest, H.264", exact_ms=40, once=True),
     Case("l", "half", HD, "half", _H264, "half of 720p moves, H.264", changed_pixels=0, once=True),
+    Case("m", "motion", HD, "full", _LOSSY, "720p at half the rate in a busy cell, lossy", 20, rate=0.5, spins=True),
 )
 """f and g are letters of `economy`."""
 
@@ -92,10 +95,11 @@ CASES = (
 class Plan:
     """How long and how often."""
 
-    cases: str = "abcdehijkl"
+    cases: str = "abcdehijklm"
     contents: tuple[str, ...] = ("terrain",)
     video_contents: tuple[str, ...] = (VIDEO_CONTENT,)
     fps: float = 60
+    spin: bool = False
     seconds: float = 5
     settles: int = 20
     """Of the cases that are about coming to rest."""
@@ -129,7 +133,7 @@ def measure(progress: Progress, plan: Plan) -> tuple[list[Row], str]:
                 runs.append(stage.floor(size))
             for case, content in plan.todo:
                 if run == 1 or not case.once:
-                    found[case.key, content].append(stage.at_rate(case.rate).measure(case, content))
+                    found[case.key, content].append(stage.publishing_as(case).measure(case, content))
         version = browser.version
     floor = {size: medians(runs) for size, runs in floors.items()}
     rows = [Row(_GROUPS["motion"], f"floor {w}x{h}", dict(floor[w, h])) for w, h in floor]
@@ -210,9 +214,9 @@ class _Stage:
         self._prefix = prefix
         self._progress = progress
 
-    def at_rate(self, rate: int) -> _Stage:
-        """One that publishes *rate* times as often."""
-        plan = replace(self._plan, fps=rate * self._plan.fps)
+    def publishing_as(self, case: Case) -> _Stage:
+        """One that publishes as *case* does."""
+        plan = replace(self._plan, fps=case.rate * self._plan.fps, spin=case.spins)
         return _Stage(self._browser, self._harness, plan, self._prefix, self._progress)
 
     def floor(self, size: tuple[int, int]) -> Numbers:
@@ -309,7 +313,7 @@ class _Stage:
             yield display
 
     def _publish(self, numbers: range, prepare: Callable[[int], T], send: Callable[[T], object]) -> Published:
-        return in_thread(lambda: publish_numbers(numbers, self._plan.fps, prepare, send))()
+        return in_thread(lambda: publish_numbers(numbers, self._plan.fps, prepare, send, spin=self._plan.spin))()
 
     def _moving(self, scene: _Scene) -> Numbers:
         """What frames in motion cost, and when they are seen."""

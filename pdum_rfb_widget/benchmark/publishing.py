@@ -24,13 +24,17 @@ class Published:
     """Processor seconds of the publishing thread within publish()."""
 
 
-def publish_numbers(numbers: range, fps: float, prepare: Callable[[int], T], send: Callable[[T], object]) -> Published:
+def publish_numbers(
+    numbers: range, fps: float, prepare: Callable[[int], T], send: Callable[[T], object], *, spin: bool = False
+) -> Published:
     """`send(prepare(number))` for *numbers*, *fps* times a second, in this thread; it takes `duration` seconds.
+
+    With *spin* it computes in between, in pure Python, and holds the GIL as long as Python lets it.
 
     A number whose whole time has passed already is left out, as an application leaves out a frame: no bursts.
     """
     published = Published()
-    for number in _in_time(numbers, fps):
+    for number in _in_time(numbers, fps, _spin if spin else time.sleep):
         frame = prepare(number)
         published.at[number] = now()
         before = time.thread_time()
@@ -48,14 +52,20 @@ def duration(numbers: range, fps: float) -> float:
     return (len(numbers) + 1) / fps
 
 
-def _in_time(numbers: range, fps: float) -> Iterator[int]:
+def _in_time(numbers: range, fps: float, pause: Callable[[float], object]) -> Iterator[int]:
     start, interval = now(), duration(numbers, fps) / len(numbers)
     for step, number in enumerate(numbers):
         wait = start + step * interval - now()
         if wait > 0:
-            time.sleep(wait)
+            pause(wait)
         if wait > -interval:
             yield number
+
+
+def _spin(seconds: float) -> None:
+    end = now() + seconds
+    while now() < end:
+        pass
 
 
 def in_thread(work: Callable[[], T]) -> Callable[[], T]:
