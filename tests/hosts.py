@@ -160,7 +160,7 @@ class HostProcess(ABC):
                 self.command(), cwd=folder, env=os.environ | self.environment(), stdout=log, stderr=log
             )
         try:
-            wait_for(self._answers, f"{type(self).__name__} at port {self.port}", 60)
+            wait_for(self._answers, f"{type(self).__name__} at port {self.port}", 180)
         except TimeoutError:
             self.__exit__(None, None, None)
             raise RuntimeError(self.log.read_text(errors="replace")[-4000:]) from None

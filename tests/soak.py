@@ -187,7 +187,7 @@ def soak(seconds: float = 600, viewers: int = 20) -> Report:
         report.frames = sum(publisher.frames for publisher in publishers)
         report.changes = sum(publisher.changes for publisher in publishers)
         _compare(report, crowd, {display.name: one.end() for display, one in zip(displays, publishers, strict=True)})
-        crowd.communicate(timeout=30)
+        crowd.communicate(timeout=300)
         for display in displays:
             wait_for(lambda display=display: display.client_count == 0, "the viewers to go")  # type: ignore[misc]
             display.configure(codec="none")

@@ -539,11 +539,11 @@ try:
 except ImportError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "pip install 'pdum-rfb-widget[h264]'" in done.stdout
     seen = "import sys, pdum_rfb_widget.encoders.base, pdum_rfb_widget.encoders.h264_cpu; print('av' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.strip() == "False"
 
 

@@ -107,7 +107,7 @@ def test_atheris_finds_nothing_in_some_thousand_runs(target: str, tmp_path: Path
         [*command, f"-artifact_prefix={tmp_path}/"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
     )

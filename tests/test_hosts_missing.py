@@ -81,7 +81,7 @@ def test_a_page_without_widgets_is_said_in_place_of_the_view(tmp_path: Path, pag
 
 def test_a_kernel_without_anywidget_is_said_by_the_call() -> None:
     code = f"import sys; sys.modules['anywidget'] = None; {SERVE.replace(chr(10), ';').strip(';')}; display.widget()"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert "ModuleNotFoundError: widget() needs anywidget: run 'pip install anywidget' in this Python" in ran.stderr
 
 

@@ -260,7 +260,7 @@ def shows(picture: bytes, wanted: np.ndarray[Any, np.dtype[np.uint8]]) -> bool:
 def converted(path: Path, *options: str) -> str:
     """The notebook as HTML."""
     command = [sys.executable, "-m", "nbconvert", "--to", "html", *options, "--output", "page", str(path)]
-    subprocess.run(command, cwd=path.parent, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=path.parent, check=True, capture_output=True, timeout=300)
     return (path.parent / "page.html").read_text()
 
 
@@ -366,7 +366,7 @@ def test_a_notebook_that_is_run_without_a_browser_has_the_last_picture_and_a_dea
     path = lab.home / "notebooks" / "executed.ipynb"
     check_poster_in_html(browser, converted(path, "--execute"))
     command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--inplace", str(path)]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
     assert [shows(picture, numbered(700)) for picture in posters_in(path)] == [True]
     cells = json.loads(path.read_text())["cells"]
     png = base64.b64decode("".join(cells[3]["outputs"][0]["data"]["image/png"]))

@@ -31,7 +31,7 @@ FRAME = np.zeros((8, 8, 3), np.uint8)
 def run_script(code: str) -> str:
     """What a script of its own prints; it must end by itself and quietly."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

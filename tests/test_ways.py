@@ -464,9 +464,10 @@ def test_a_page_that_wakes_up_does_not_wait_for_its_next_attempt(page: Page, dis
         site.show(page)
         wait_for_picture(page)
         page.clock.pause_at(page.evaluate("Date.now() + 1000"))
+        tried = len(site.paths)
         site.cut()
         wait_for(lambda: page.evaluate("kernel.traits.state") == "reconnecting", "the loss to be noticed")
-        assert len(site.paths) == 1, "the next attempt's time never comes"
+        assert len(site.paths) == tried, "the next attempt's time never comes"
         page.evaluate("dispatchEvent(new Event('online'))")
         wait_for(lambda: page.evaluate("kernel.traits.state") == "live", "the connection")
 
