@@ -745,3 +745,11 @@ def test_chromium_passes_the_probes(page: Page, probe: dict[str, Any]) -> None:
 def test_there_is_a_probe_of_each_format() -> None:
     capabilities = ["webcodecs/h264-annexb", "rfb/h264-444", "rfb/h264-rgb", "rfb/vp9", "rfb/av1"]
     assert [probe["capability"] for probe in probes()] == capabilities
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="Linux lists threads there")
+@pytest.mark.parametrize("form", ALL)
+def test_no_encoder_changes_how_threads_are_scheduled(form: VideoFormat) -> None:
+    encoder = opened(form, 64, 64)
+    encode_all(encoder, [picture(64, 64, number) for number in range(3)])
+    assert {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")} == {os.SCHED_OTHER}

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import ClassVar
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from ..types import Chroma
 from .bitstream import av1_codec_string
 from .video import VideoEncoder
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.video.codeccontext import VideoCodecContext
 
 _SAME_PSNR = ((0, 9.5, 14.5, 18, 20.5, 24.5, 28, 33.5, 42), (1, 4, 10, 17, 25, 33, 41, 51, 63))
 """H.264's QP, and the rate factor, 1 to 63, that comes to its PSNR: measured on renders, terrain, plots and points."""
@@ -45,5 +52,45 @@ class Av1Encoder(VideoEncoder):
             "svtav1-params": ":".join(f"{name}={value}" for name, value in params.items()),
         }
 
+    def _open(self, picture: VideoFrame) -> VideoCodecContext:
+        codec = super()._open(picture)
+        with _same_scheduling():
+            codec.open()
+        return codec
+
     def _name(self, keyframe: bytes) -> str:
         return av1_codec_string(keyframe)
+
+
+_opening = threading.Lock()
+
+
+@contextmanager
+def _same_scheduling() -> Iterator[None]:
+    """Leave every thread of this process in the scheduling class that it had.
+
+    As root, which is usual in containers, SVT-AV1 puts the whole process into the real-time class when an encoder is
+    opened: from then on a busy cell, and all that it starts, would leave no processor to the rest of the machine.
+    """
+    if not os.path.isdir("/proc/self/task"):
+        yield
+        return
+    with _opening:
+        before = _policies()
+        usual = before[threading.get_native_id()]
+        try:
+            yield
+        finally:
+            for thread, policy in _policies().items():
+                if policy != before.get(thread, usual):
+                    with suppress(OSError):  # it has ended
+                        os.sched_setscheduler(thread, *before.get(thread, usual))
+
+
+def _policies() -> dict[int, tuple[int, os.sched_param]]:
+    """The scheduling policy and its priority, by thread."""
+    found = {}
+    for thread in map(int, os.listdir("/proc/self/task")):
+        with suppress(OSError):
+            found[thread] = os.sched_getscheduler(thread), os.sched_getparam(thread)
+    return found
