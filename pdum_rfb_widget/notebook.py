@@ -53,8 +53,11 @@ _COLOR_WORDS = {
     *("field", "fieldtext", "graytext", "highlight", "highlighttext", "linktext", "mark", "marktext", "visitedtext"),
 }
 """What CSS takes for a background besides its names of colours, which Pillow knows too."""
-_INSTEAD = "live in pages with Jupyter widgets: pip install anywidget where the page's server runs, and reload it"
-"""What stands in place of a view where there are none."""
+_INSTEAD = (
+    "live in pages with Jupyter widgets: pip install anywidget where the page's server runs, and reload it. "
+    "If another person ran this cell, trust the notebook first (command Trust Notebook), and reload the page"
+)
+"""What stands in place of a view where there are none, or where a notebook isn't trusted to show them."""
 
 _FIT = "how the picture fills its box, as in CSS: contain, cover, fill, or none for one pixel on one of the screen"
 _HEIGHT = "of the box, in CSS pixels; auto keeps the picture's shape, and is 480 where the picture follows the box"

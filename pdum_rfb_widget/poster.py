@@ -8,6 +8,7 @@ exports keep the widget's traits instead: there one of them is the picture.
 from __future__ import annotations
 
 import base64
+import json
 import math
 import threading
 import time
@@ -43,10 +44,11 @@ _NO_ANYWIDGET = (
     "The live picture didn't load. Where its error says that anywidget is not registered, run 'pip install anywidget' "
     "where the notebook's server runs, restart the server, and reload this page."
 )
-# Only beside a widget that didn't load, as the notebooks of Jupyter mark it.
+# Only beside a widget that didn't load, as the notebooks of Jupyter mark it. By the style alone, which notebooks that
+# aren't trusted drop: any other way of hiding it would be dropped too, and it would show there.
 _HINT = (
-    f'<p class="rfb-hint" hidden>{_NO_ANYWIDGET}</p>'
-    "<style>.jp-OutputArea:has(.jupyter-widgets-error-widget) .rfb-hint { display: block }</style>"
+    '<p class="rfb-hint"></p>'
+    f"<style>.jp-OutputArea:has(.jupyter-widgets-error-widget) .rfb-hint::before {{ content: {json.dumps(_NO_ANYWIDGET)} }}</style>"
 )
 
 

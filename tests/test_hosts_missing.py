@@ -68,7 +68,8 @@ def test_a_server_without_anywidget_is_said_beside_the_error(tmp_path: Path, pag
         output = lab.show(page)
         hint = output.locator(".rfb-hint")
         hint.wait_for()
-        assert "run 'pip install anywidget' where the notebook's server runs" in hint.inner_text()
+        words = hint.evaluate("hint => getComputedStyle(hint, '::before').content")
+        assert "run 'pip install anywidget' where the notebook's server runs" in words
 
 
 def test_a_page_without_widgets_is_said_in_place_of_the_view(tmp_path: Path, page: Page) -> None:

@@ -331,6 +331,10 @@ def test_a_notebook_that_is_opened_without_its_kernel_shows_the_last_picture(
     assert image.is_visible()
     assert image.evaluate("image => image.naturalWidth") == 1280
     assert page.evaluate(f"{CURRENT}.content.widgets[1].model.trusted") is trusted
+    if not trusted:
+        words = page.locator(".jp-Cell").nth(1).locator(".jp-OutputArea").inner_text()
+        assert "trust the notebook first (command Trust Notebook)" in words
+        assert "didn't load" not in words
 
 
 def test_widgets_in_a_box_keep_posters_too(lab: Lab, page: Page) -> None:
