@@ -6,6 +6,7 @@ Over the kernel's channel go only these traits: where the hub is, the token, opt
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib.util
 import inspect
 import json
@@ -124,6 +125,7 @@ class RfbCanvas(anywidget.AnyWidget):
             known = ", ".join(RfbCanvas.class_own_traits())
             raise TypeError(f"a widget has no trait {', '.join(unknown)}; it has {known}")
         self._poster: Poster | None = None
+        self.poster_name = ""
         self._told_secrets = False
         super().__init__(**traits)
         self.on_msg(lambda _widget, content, _buffers: self._heed(content))
@@ -151,9 +153,15 @@ class RfbCanvas(anywidget.AnyWidget):
     # In the saved notebook --------------------------------------------------------------------------------------------
 
     def keep_poster(self, poster: Poster) -> None:
-        """Put *poster* beside the widget in every cell that shows it, by a name that is the widget's own."""
+        """Put *poster* beside the widget in every cell that shows it, under a name that is the widget's own.
+
+        A view hides the posters of all widgets of its stream: they look the same, and those of widgets that an `Output`
+        has shown and cleared stay in the cell.
+        """
         self._poster = poster
-        self.poster = f"rfb-poster-{secrets.token_hex(8)}"
+        self.poster_name = f"rfb-poster-{secrets.token_hex(8)}"
+        digest = hashlib.sha256(f"{self.hub_id} {self.stream}".encode()).hexdigest()
+        self.poster = f"rfb-poster-of-{digest[:16]}"
         _heed_boxes()
 
     def show_poster(self) -> None:

@@ -46,10 +46,8 @@ _NO_ANYWIDGET = (
 )
 # Only beside a widget that didn't load, as the notebooks of Jupyter mark it. By the style alone, which notebooks that
 # aren't trusted drop: any other way of hiding it would be dropped too, and it would show there.
-_HINT = (
-    '<p class="rfb-hint"></p>'
-    f"<style>.jp-OutputArea:has(.jupyter-widgets-error-widget) .rfb-hint::before {{ content: {json.dumps(_NO_ANYWIDGET)} }}</style>"
-)
+_WHERE = ".jp-OutputArea:has(.jupyter-widgets-error-widget) .rfb-hint::before"
+_HINT = f'<p class="rfb-hint"></p><style>{_WHERE} {{ content: {json.dumps(_NO_ANYWIDGET)} }}</style>'
 
 
 @dataclass(slots=True)
@@ -96,11 +94,11 @@ class Poster:
         if shell := jupyter_shell():
             # Below the view: above it, it would push the view out of sight, which is then fed no picture.
             first, later = (partial(self._put_html, widget, update=update) for update in (False, True))
-            _waiting.append(lambda: self._show_in(cell, widget.poster, first, later))
+            _waiting.append(lambda: self._show_in(cell, widget.poster_name, first, later))
             _start(shell)
         else:
             put = partial(self._put_trait, widget)
-            self._show_in(cell, widget.poster, put, put)
+            self._show_in(cell, widget.poster_name, put, put)
             _start(None)
 
     def _show_in(self, cell: Cell, name: str, first: Put, later: Put) -> None:
@@ -160,7 +158,7 @@ class Poster:
         html = f'<div class="rfb-poster {widget.poster}">{self._img(widget.height)}{_HINT}</div>'
         data = {"text/html": html, "text/plain": f"<the last picture of {self.stream.name}>"}
         if shell := jupyter_shell():
-            shell.display_pub.publish(data, transient={"display_id": widget.poster}, update=update)
+            shell.display_pub.publish(data, transient={"display_id": widget.poster_name}, update=update)
 
     def _put_trait(self, widget: RfbCanvas) -> None:
         widget.last_picture = self._url

@@ -195,7 +195,12 @@ def test_events_are_synced_by_the_names_that_there_are(display: rfb.Display) -> 
 
 def test_without_a_poster_there_is_no_name_of_one(display: rfb.Display) -> None:
     assert display.widget(poster=False).poster == ""
-    assert display.widget().poster != display.widget().poster
+
+
+def test_each_widget_has_a_poster_of_its_own_and_all_of_a_stream_are_hidden_together(display: rfb.Display) -> None:
+    one, another, other_stream = display.widget(), display.widget(), rfb.serve(8, 8, name="another").widget()
+    assert one.poster_name != another.poster_name
+    assert one.poster == another.poster != other_stream.poster
 
 
 # JupyterLab -----------------------------------------------------------------------------------------------------------
