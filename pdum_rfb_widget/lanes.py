@@ -114,6 +114,11 @@ class Lane:
         """Its encoder has a frame."""
         return self._taken is not None
 
+    def renew(self, newest: TileMap) -> None:
+        """*newest* is to be a keyframe, if it is not the latest: another encoder is wanted."""
+        if newest is not self._latest:
+            self._latest = None
+
     def leave(self, member: Member) -> None:
         self.followers.discard(member)
         self.waiting.discard(member)

@@ -12,6 +12,12 @@ from .picture import Region
 from .types import Encoded, Fidelity, Selection, StreamOptions, VideoCodec
 
 
+_VIDEO_RATES = (60.0, 120.0, 240.0)
+"""Frames a second that video is made for: a decoder is told no other rate each time that a stream's varies."""
+_FASTER = 1.1
+"""By so much frames come faster than video is made for before that is changed, which costs a keyframe."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What is to be encoded for a viewer next."""
@@ -37,6 +43,7 @@ class Scene:
     lanes: Lanes = field(default_factory=Lanes)
     _failed: tuple[int, int] | None = None
     """The size at which it failed."""
+    _fastest: float = _VIDEO_RATES[0]
     pace: Pace = field(init=False)
 
     def __post_init__(self) -> None:
@@ -46,6 +53,8 @@ class Scene:
         """This frame is now the newest."""
         self.newest = newest
         self.pace.published(newest.version, newest.timestamp_us / 1e6)
+        if self.pace.fps > _FASTER * self._fastest:
+            self._fastest = next((rate for rate in _VIDEO_RATES if rate >= self.pace.fps), _VIDEO_RATES[-1])
 
     def learn(self, plan: Plan, encoded: Encoded) -> None:
         """What was planned for some viewer was *encoded*."""
@@ -66,6 +75,11 @@ class Scene:
         return codecs_for(self.options.codec)
 
     @property
+    def video_fps(self) -> float:
+        """The rate that video has to promise decoders: that at which frames come, also where more than `fps` do."""
+        return max(self._fastest, self.options.fps)
+
+    @property
     def video_works(self) -> bool:
         """Lanes may be joined."""
         return bool(self.codecs) and (self.newest is None or self.newest.size != self._failed)
@@ -78,7 +92,7 @@ class Scene:
     def restart(self, size: tuple[int, int], options: StreamOptions) -> None:
         """The stream has new options and no frame."""
         self.size, self.options, self.newest, self.pace = size, options, None, Pace(options.still_after)
-        self._failed = None
+        self._failed, self._fastest = None, _VIDEO_RATES[0]
 
 
 def exact_fidelity(selection: Selection, options: StreamOptions) -> Fidelity:

@@ -74,13 +74,17 @@ class VideoCast:
         """Encode the newest frame if *lane* takes it; when to ask again otherwise."""
         if (frame := self._hold()) is None:
             return math.inf
+        encoder, fps = self._encoders.get(lane), self._scene.video_fps
+        if encoder and encoder.fps < fps and not lane.busy:
+            lane.renew(frame.tiles)
         take, look = self._scene.lanes.take(lane, frame.tiles, self._loop.time())
         if take is None:
             self._release(frame)
             return look
-        encoder = self._encoders.get(lane)
         if encoder is None:
-            encoder = self._encoders[lane] = LaneEncoder(lane.key, self._scene.options.fps, self._scene.options.codec)
+            encoder = self._encoders[lane] = LaneEncoder(lane.key, fps, self._scene.options.codec)
+        if take.keyframe:
+            encoder.fps = fps
 
         hangs = TimeoutError(f"an encoder has not returned for {ENCODE_TIMEOUT:.0f} s")
         timer = self._loop.call_later(ENCODE_TIMEOUT, self._deliver, lane, take, hangs)
@@ -120,14 +124,15 @@ class VideoCast:
 class LaneEncoder:
     """The encoder of one lane, and its thread."""
 
-    def __init__(self, key: LaneKey, fps: int, wanted: str = "auto") -> None:
+    def __init__(self, key: LaneKey, fps: float, wanted: str = "auto") -> None:
         self._key = key
         self._wanted = wanted
-        self._fps = fps
+        self.fps = fps
+        """That it is made for. The hub's loop changes it, while the lane's thread has no frame, before a keyframe."""
         self._thread = Workers(1, "rfb-video")
         # Of the lane's thread:
         self._backend: EncoderBackend | None = None
-        self._of: tuple[VideoFormat, int, int, ColorSpace | None] | None = None
+        self._of: tuple[VideoFormat, int, int, ColorSpace | None, float] | None = None
 
     def encode(self, frame: Frame, take: Take, done: Callable[[Chunk | BaseException], None]) -> None:
         """Call *done* with the access unit for *frame*, on the lane's thread. Raises `RuntimeError` once it was
@@ -182,7 +187,7 @@ class LaneEncoder:
         full = next((form for form in self._key.formats if form.chroma == "444"), None)
         form = full if full and frame.pixels.ndim == 3 and looks_drawn(frame.pixels) else self._key.formats[0]
         width, height, color = *frame.tiles.size, frame.tiles.color
-        wanted = form, width, height, color
+        wanted = form, width, height, color, self.fps
         if self._of == wanted:
             return
         self._close()
@@ -190,7 +195,7 @@ class LaneEncoder:
             form,
             width=width,
             height=height,
-            fps=self._fps,
+            fps=self.fps,
             quality=QUANTIZERS[self._key.rung],
             color=color,
             wanted=self._wanted,

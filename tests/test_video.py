@@ -582,3 +582,25 @@ for number in range(5):
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+MACROBLOCKS_A_SECOND = {30: 40_500, 31: 108_000, 32: 216_000, 40: 245_760, 42: 522_240, 50: 589_824, 51: 983_040}
+"""That a level of H.264 promises to be enough for, by its number in codec strings. Source: ITU-T H.264, table A-1."""
+
+
+@pytest.mark.parametrize(("rate", "keyframes"), [(50, 1), (100, 2), (200, 3)])
+def test_the_level_promises_the_rate_that_frames_come_at_and_costs_no_more_keyframes_than_it_must(
+    rate: int, keyframes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(1_000_000, 100_000_000, 1_000_000 // rate))
+    monkeypatch.setattr("pdum_rfb_widget.broadcast.now_us", lambda: next(clock))
+    display = rfb.serve(1280, 720, port=0, codec="h264", fps=10, still_after=None)
+    with RawViewer(display, *VIDEO_ONLY) as viewer:
+        viewer.greet()
+        headers = []
+        for number in range(40):
+            display.publish(grey(100 + number, 1280, 720))
+            headers.append(viewer.see()[0])
+    level = int(headers[-1]["codec"][-2:], 16)
+    assert MACROBLOCKS_A_SECOND[level] >= 80 * 45 * rate
+    assert sum(header["keyframe"] for header in headers) == keyframes
