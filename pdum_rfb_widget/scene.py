@@ -11,7 +11,6 @@ from .lanes import Chunk, Lanes
 from .picture import Region
 from .types import Encoded, Fidelity, Selection, StreamOptions, VideoCodec
 
-
 _VIDEO_RATES = (60.0, 120.0, 240.0)
 """Frames a second that video is made for: a decoder is told no other rate each time that a stream's varies."""
 _FASTER = 1.1
