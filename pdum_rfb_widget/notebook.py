@@ -246,9 +246,12 @@ def publish_loop(display: Display, render: Callable[[], Any], *, fps: float = 30
     the first. The task ends when the display closes; ``task.cancel()`` ends it before. So does what *render* raises and
     a frame that `Display.publish` refuses: the task holds the error, and the log and `Display.status` say it. In a
     subshell of a Jupyter kernel, such as that of a button's callback, the task is one of the kernel's own loop: the
-    subshell ends with its page. Raises `ValueError` for an *fps* that is not above 0, `RuntimeError` outside a running
-    event loop.
+    subshell ends with its page. Raises `ValueError` for an *fps* that is not above 0, `TypeError` for a *render* that
+    is no function, `RuntimeError` outside a running event loop.
     """
+    if not callable(render):
+        came = f"not a {type(render).__qualname__}; a single frame is for display.publish"
+        raise TypeError(f"render is a function that returns the next frame, {came}")
     if not fps > 0:
         raise ValueError(f"fps is a number above 0, not {fps!r}")
     if (loop := lasting_loop()) is None:

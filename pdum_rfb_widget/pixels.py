@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from typing import Any, get_args
 
@@ -139,6 +140,10 @@ def _way_out(frame: object) -> str:
         return "publish PIL.Image.open(frame) to show a file"
     if isinstance(frame, (bytes, bytearray)):
         return "publish np.frombuffer(frame, np.uint8).reshape(height, width, 3), or PIL.Image.open(io.BytesIO(frame))"
+    if callable(frame) and not hasattr(frame, "__dlpack__"):
+        return "publish what it returns, frame()"
+    if inspect.isawaitable(frame):
+        return "publish what it becomes, await frame"
     figure = getattr(frame, "figure", frame)
     if (canvas := getattr(figure, "canvas", None)) is not None:
         if hasattr(canvas, "buffer_rgba"):

@@ -161,7 +161,9 @@ class OnDemandFrameSource(RenderCallbackSource):
 def feed(display: Display, source: FrameSource, report: Callable[[str], object]) -> Future[None]:
     """Begin what `Display.attach` promises, and *report* what goes wrong, in words."""
     if wrong := [name for name in ("next_frame", "handle_event") if not callable(getattr(source, name, None))]:
-        raise TypeError(f"a source has next_frame() and handle_event(event), and {source!r} has no {wrong[0]}")
+        hint = "; of a function make an OnDemandFrameSource(function), and a single frame is for display.publish"
+        kind = type(source).__qualname__
+        raise TypeError(f"a source has next_frame() and handle_event(event), and a {kind} has no {wrong[0]}{hint}")
     lasting = lasting_loop()
     loop = lasting or asyncio.new_event_loop()
     feeding = asyncio.run_coroutine_threadsafe(_feed(display, source, report), loop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -61,6 +62,11 @@ class OnCuda:
     __cuda_array_interface__: ClassVar[dict[str, Any]] = {"shape": (4, 4), "typestr": "|u1", "data": (0, False)}
 
     def get(self) -> None: ...
+
+
+class Later:
+    def __await__(self) -> Iterator[Any]:
+        raise NotImplementedError
 
 
 class Boom:
@@ -175,6 +181,8 @@ def test_the_hint_of_an_error_can_be_pasted(array: np.ndarray[Any, Any], meant: 
         ("picture.png", r"a str, wanted is uint8.*PIL\.Image\.open\(frame\)"),
         (Path("picture.png"), r"Path, wanted is uint8.*PIL\.Image\.open\(frame\)"),
         (b"abc", r"a bytes.*reshape\(height, width, 3\)"),
+        (as_pixels, r"a function, .*publish what it returns, frame\(\)"),
+        (Later(), r"test_frames\.Later, .*await frame"),
         (object(), "a object, wanted is uint8"),
         (7, "a int, wanted is uint8"),
         ([[1, 2], [3]], "a list, wanted is uint8.*inhomogeneous"),

@@ -594,6 +594,15 @@ def test_serve_without_a_height_says_what_it_takes(wrong: Any) -> None:
     assert len(str(caught.value)) < 200
 
 
+def test_a_frame_where_a_function_or_source_is_wanted_is_told_where_it_belongs(display: rfb.Display) -> None:
+    for wrong in (FRAME, lambda: FRAME):
+        with pytest.raises(TypeError, match=r"has no next_frame.*OnDemandFrameSource.*display.publish") as caught:
+            display.attach(wrong)  # type: ignore[arg-type]
+        assert len(str(caught.value)) < 250
+    with pytest.raises(TypeError, match="render is a function that returns the next frame, not a ndarray"):
+        rfb.publish_loop(display, FRAME)
+
+
 def test_decorators_without_parentheses_say_how_they_are_used(display: rfb.Display) -> None:
     with pytest.raises(
         TypeError, match=r'@display\.on\("pointer_down"\), or display\.on\("pointer_down"\)\(function\)'
