@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import Stage
-from hosts import ARGUMENTS, chromium_path, wait_for
+from hosts import ARGUMENTS, chromium_path, error_of, wait_for
 from pages import events_of, show, texture, wait_for_events
 from playwright.sync_api import Browser, Page
 
@@ -214,12 +214,15 @@ def test_a_view_that_is_removed_lets_go_of_everything(stage: Stage, removal: str
     assert {event.get("key", event.get("button")) for event in ups} == {"w", 1}
 
 
-def test_a_page_that_is_left_lets_go_and_comes_back(browser: Browser, display: rfb.Display) -> None:
-    display.publish(texture(100, 100, 3))
+@pytest.mark.parametrize("in_worker", [True, False])
+def test_a_page_that_is_left_lets_go_and_leaves_the_hub_and_comes_back(
+    browser: Browser, display: rfb.Display, in_worker: bool
+) -> None:
+    display.publish(pixels := texture(100, 100, 3))
     options = {"executable_path": chromium_path(), "args": ARGUMENTS}
     with browser.browser_type.launch(**options, ignore_default_args=["--disable-back-forward-cache"]) as keeping:
         page = keeping.new_page(viewport={"width": 900, "height": 700})
-        canvas = show(page, display)
+        canvas = show(page, display, mainThreadPresent=not in_worker)
         page.locator(".rfb-has-picture").wait_for()
         page.evaluate("window.kept = 'kept'")
         canvas.hover()
@@ -228,11 +231,14 @@ def test_a_page_that_is_left_lets_go_and_comes_back(browser: Browser, display: r
         wait_for_events(display, "pointer_down", "key_down")
         page.goto("data:text/html,elsewhere")
         ups: list[dict[str, Any]] = []
-        wait_for(lambda: ups.extend(events_of(display, "pointer_up", "key_up")) or len(ups) >= 2, "what comes up", 15)
+        wait_for(lambda: ups.extend(events_of(display, "pointer_up", "key_up")) or len(ups) >= 2, "what comes up")
+        wait_for(lambda: display.client_count == 0, "the page to leave")
         assert len(ups) == 2
         page.go_back(wait_until="commit")
         wait_for(lambda: display.client_count == 1, "the page to come back")
         page.locator(".rfb-root[data-state=live]").wait_for()
+        wait_for(lambda: error_of(canvas, pixels) == 0, "the picture")
+        wait_for_events(display, "resize")
         assert page.evaluate("window.kept") == "kept", "it was not loaded anew"
 
 

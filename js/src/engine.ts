@@ -16,7 +16,8 @@ const workerAddress = trusted(() => URL.createObjectURL(new Blob([workerSource],
 export interface Engine {
   /** May be called at once; what comes before the player has started waits for it. */
   post(command: Command): void;
-  dispose(): void;
+  /** With *atOnce* the hub is not told anything more: its connection breaks. */
+  dispose(how?: { atOnce: boolean }): void;
 }
 
 /** With *onThisThread* no worker is tried. */
@@ -28,9 +29,9 @@ export function startEngine(canvas: HTMLCanvasElement, onThisThread: boolean, re
   probing.join(post);
   return {
     post,
-    dispose() {
+    dispose(how) {
       probing.leave(post);
-      engine.dispose();
+      engine.dispose(how);
     },
   };
 }
@@ -85,9 +86,9 @@ class WorkerEngine implements Engine {
     else this.#worker?.postMessage(command);
   }
 
-  dispose(): void {
+  dispose({ atOnce } = { atOnce: false }): void {
     const worker = this.#worker;
-    if (this.#waiting) worker?.terminate();
+    if (this.#waiting || atOnce) worker?.terminate();
     else setTimeout(() => worker?.terminate(), LAST_WORDS_MS);
     this.post({ type: "close" });
     this.#settle();

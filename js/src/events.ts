@@ -88,8 +88,7 @@ export class Input {
     on<FocusEvent>(keys, "focus", (e) => this.#focusIn(e));
     on(keys, "blur", () => this.#focusOut());
     on(window, "blur", () => this.release());
-    // At `pagehide` it may be too late: Chromium freezes the worker that has the connection.
-    for (const end of ["beforeunload", "pagehide"]) on(window, end, () => this.release());
+    on(window, "pagehide", () => this.release());
     on(document, "visibilitychange", () => document.hidden && this.release());
     signal.addEventListener("abort", () => this.release());
     this.showTouch();

@@ -126,8 +126,7 @@ export class RemoteFramebufferView {
     this.setBackground(options.background ?? "");
     this.setLabel(options.label ?? "");
     this.#clipboard = new Clipboard(this.#stage, this.#keys, this.#end.signal);
-    this.#engine = startEngine(this.#canvas, options.mainThreadPresent ?? false, (report) => this.#take(report));
-    void this.#open();
+    this.#engine = this.#start();
     this.#listen();
   }
 
@@ -234,7 +233,24 @@ export class RemoteFramebufferView {
     this.#root.remove();
   }
 
-  async #open(): Promise<void> {
+  #start(): Engine {
+    const engine = startEngine(this.#canvas, this.#options.mainThreadPresent ?? false, (report) => this.#take(report));
+    void this.#open(engine);
+    return engine;
+  }
+
+  /** The browser shows a page again that it kept after it was left: the worker ended then, and has the old canvas. */
+  #comeBack(): void {
+    const canvas = this.#canvas.cloneNode() as HTMLCanvasElement;
+    this.#canvas.replaceWith(canvas);
+    this.#canvas = canvas;
+    this.#engine = this.#start();
+    this.#viewport.setBox(0, 0, 1);
+    this.#measure();
+    if (!this.#shown) this.#emit({ type: "hide", timestamp: Date.now() / 1000 });
+  }
+
+  async #open(engine: Engine): Promise<void> {
     const { url = "", token = "", imageOnly = false } = this.#options;
     const nowhere = { stream: "", port: 0, machine: "", local: isLoopback(location.hostname), hubId: "", hubKey: "" };
     const given: Target = { ways: [{ name: "url", url, proof: false }], ...nowhere, token };
@@ -244,7 +260,7 @@ export class RemoteFramebufferView {
     const target = await Promise.resolve(this.#options.target ?? given).catch((error: Error) => error);
     clearTimeout(timer);
     if (target instanceof Error) return this.#take({ type: "state", state: "failed", message: target.message });
-    if (!this.#end.signal.aborted) this.#engine.post({ type: "open", target, ratio: devicePixelRatio, imageOnly });
+    if (!this.#end.signal.aborted) engine.post({ type: "open", target, ratio: devicePixelRatio, imageOnly });
   }
 
   #build(parent: HTMLElement): void {
@@ -276,9 +292,9 @@ export class RemoteFramebufferView {
     document.addEventListener("visibilitychange", () => this.#showOrHide(), { signal });
     const wake = () => this.#engine.post({ type: "wake" });
     addEventListener("online", wake, { signal });
-    // Browsers keep a page that was left, its connection included, and show it again.
-    addEventListener("pagehide", () => this.#engine.post({ type: "leave" }), { signal });
-    addEventListener("pageshow", ({ persisted }) => persisted && wake(), { signal });
+    // A page that browsers keep would keep its connection too, and its worker is frozen before it could say anything.
+    addEventListener("pagehide", () => this.#engine.dispose({ atOnce: true }), { signal });
+    addEventListener("pageshow", ({ persisted }) => persisted && this.#comeBack(), { signal });
     for (const name of ["visibilitychange", "resume"]) {
       document.addEventListener(name, () => document.visibilityState === "visible" && wake(), { signal });
     }

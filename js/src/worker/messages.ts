@@ -17,8 +17,6 @@ export type Command =
   | { type: "retry" }
   /** The page is back: from sleep, from being offline, or from the background. */
   | { type: "wake" }
-  /** The page was left, perhaps to be shown again: then it wakes. */
-  | { type: "leave" }
   | { type: "close" };
 
 /** Of the last second. What the hub aims at is 0 where it doesn't say. */

@@ -106,8 +106,6 @@ export class Player {
         return this.#hub.retry();
       case "wake":
         return this.#hub.wake();
-      case "leave":
-        return this.#hub.leave();
       case "say":
         return this.#hub.say(command.message);
       case "tell":

@@ -120,13 +120,6 @@ export class HubSocket {
     this.#listener.state("failed", message);
   }
 
-  /** Leave, and come back with `wake`. */
-  leave(): void {
-    this.#drop("the page was left");
-    this.#attempt = 0;
-    this.#waiting = true;
-  }
-
   end(): void {
     this.say({ type: "event", event: { type: "close", timestamp: Date.now() / 1000 } });
     this.#target = null;
