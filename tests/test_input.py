@@ -157,6 +157,19 @@ def test_a_composition_that_the_focus_ends_comes_once_and_nothing_after_it(stage
     assert [event.get("data") for event in told] == ["に", None]
 
 
+def test_a_click_confirms_what_is_being_composed(stage: Stage) -> None:
+    page, display, box = stage
+    page.mouse.click(box["x"] + 50, box["y"] + 50)
+    wait_for_events(display, "pointer_up")
+    session = page.context.new_cdp_session(page)
+    session.send("Input.imeSetComposition", {"text": "に", "selectionStart": 1, "selectionEnd": 1})
+    page.mouse.click(box["x"] + 60, box["y"] + 50)
+    page.keyboard.press("x")
+    events = wait_for_events(display, "pointer_down", "pointer_up", "char", "key_up")
+    told = [event["data"] for event in events if event["type"] == "char" and not event["is_composing"]]
+    assert told == ["に", "x"]
+
+
 def test_nothing_stays_pressed_when_the_focus_goes(stage: Stage) -> None:
     page, display, box = stage
     page.mouse.move(box["x"] + 50, box["y"] + 50)

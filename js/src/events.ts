@@ -52,6 +52,7 @@ export class Input {
   #taps = new Map<number, PointerEvent>();
   #keyboard = new Keyboard(/^(Mac|iP)/.test(navigator.platform));
   #repeating = false;
+  #isComposing = false;
   #moves = new Map<number, InputEvent>();
   #wheel: (InputEvent & { dx: number; dy: number }) | null = null;
   #scheduled = 0;
@@ -84,6 +85,7 @@ export class Input {
     on<KeyboardEvent>(keys, "keyup", (e) => this.#keyUp(e));
     on<globalThis.InputEvent>(keys, "input", (e) => this.#typed(e));
     on<ClipboardEvent>(keys, "paste", (e) => this.#paste(e), false);
+    on(keys, "compositionstart", () => (this.#isComposing = true));
     on<CompositionEvent>(keys, "compositionend", (e) => this.#composed(e));
     on<FocusEvent>(keys, "focus", (e) => this.#focusIn(e));
     on(keys, "blur", () => this.#focusOut());
@@ -115,6 +117,12 @@ export class Input {
     return (this.#host.keys.getRootNode() as Document | ShadowRoot).activeElement === this.#host.keys;
   }
 
+  #takeFocus(): void {
+    // A click confirms what is being composed, as in a field that is seen; without the focus browsers do that.
+    if (this.#isComposing) this.#host.keys.blur();
+    this.#host.keys.focus({ preventScroll: true });
+  }
+
   // Pointers ---------------------------------------------------------------------------------------------------------
 
   get #wantsTouches(): boolean {
@@ -123,7 +131,7 @@ export class Input {
 
   #pointerDown(e: PointerEvent): void {
     if (e.pointerType !== "mouse" && !this.#wantsTouches) return void this.#taps.set(e.pointerId, e);
-    this.#host.keys.focus({ preventScroll: true });
+    this.#takeFocus();
     this.#host.stage.setPointerCapture(e.pointerId);
     if (e.altKey && e.button === 0 && this.#host.viewport.overflows) {
       this.#panning = { id: e.pointerId, at: this.#inStage(e) };
@@ -147,7 +155,7 @@ export class Input {
     const tap = this.#taps.get(e.pointerId);
     if (tap) {
       this.#taps.delete(e.pointerId);
-      this.#host.keys.focus({ preventScroll: true });
+      this.#takeFocus();
       this.#heed(tap, tap.buttons, tap.button);
     }
     this.#heed(e, 0, -1);
@@ -309,6 +317,7 @@ export class Input {
   }
 
   #composed(e: CompositionEvent): void {
+    this.#isComposing = false;
     if (e.data) this.#char(e.data, "insertText", false);
     this.#host.keys.value = "";
   }
