@@ -21,6 +21,7 @@ from typing import Protocol
 from .damage import Mask, TileMap
 from .encoding import Encoding
 from .frames import Frame, FrameStore, Outcome
+from .interrupts import uninterrupted
 from .limits import ENCODE_TIMEOUT
 from .pool import HELD_UP, Pool
 from .protocol import CHANNELS, CloseCode, Said, cursor_message
@@ -63,6 +64,8 @@ _MAX_ENCODINGS = 32
 _KEPT_TROUBLES = 20
 _MOST_THAT_HANG = 2
 """Encodings that may never return, each of which has a thread of the hub's, before a stream may begin no more."""
+_LONGEST = threading.TIMEOUT_MAX / 2
+"""Seconds that a lock can be waited for at once."""
 _KEPT_FRAMES = 2
 """An encoding that was not asked for while so many frames came is dropped."""
 
@@ -94,6 +97,8 @@ class Broadcast:
         self.name = name
         self.scene = Scene(options, size)
         self.viewers: set[Viewer] = set()
+        self.viewed = False
+        """A viewer has come."""
         self.troubles: deque[str] = deque(maxlen=_KEPT_TROUBLES)
         """What went wrong last, each with its time of day; the log has all of it."""
         self.controller: str | None = None
@@ -114,7 +119,7 @@ class Broadcast:
         self._taps: tuple[Callable[[], object], ...] = ()
         # A plain lock, entered and left in C: an interrupt of the publisher's cell can't leave it locked.
         self._lock = threading.Lock()
-        self._readiness = threading.Condition(self._lock)
+        self._waiting: set[threading.Lock] = set()
         self._wake_pending = False
         self._is_ready = False
         self._rests_until = 0.0
@@ -201,18 +206,33 @@ class Broadcast:
     def wait_ready(self, timeout: float | None, given_up: Callable[[], bool]) -> bool:
         """Wait until a visible viewer can take a frame; False when *timeout* seconds pass or *given_up* first."""
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        with self._lock:
-            rest = self._rests_until - time.monotonic()
-            if rest > 0:
-                self._readiness.wait_for(given_up, min(rest, deadline - time.monotonic()))
-            left = None if timeout is None else deadline - time.monotonic()
-            self._readiness.wait_for(lambda: self._is_ready or given_up(), left)
-            return self._is_ready and not given_up()
+        while True:
+            with self._lock:
+                now = time.monotonic()
+                if given_up():
+                    return False
+                rests = self._rests_until > now
+                if now >= deadline or (self._is_ready and not rests):
+                    return self._is_ready
+                # One of its own for each who waits, and no Condition: an interrupt inside of that unlocks what another
+                # thread has locked by then.
+                woken = threading.Lock()
+                woken.acquire()
+                self._waiting.add(woken)
+            try:
+                woken.acquire(timeout=min(deadline, self._rests_until if rests else deadline, now + _LONGEST) - now)
+            finally:
+                self._waiting.discard(woken)
 
     def wake_waiters(self) -> None:
         """Let every `wait_ready` ask again whether it was given up."""
         with self._lock:
-            self._readiness.notify_all()
+            self._wake_all()
+
+    def _wake_all(self) -> None:
+        waiting, self._waiting = self._waiting, set()
+        for woken in waiting:
+            woken.release()
 
     def note_trouble(self, what: str) -> None:
         """Keep *what* went wrong, in words, for `Display.status`."""
@@ -230,11 +250,13 @@ class Broadcast:
                 if meant and viewer.session.takes(capability):
                     viewer.tell(message, channel, latest=latest)
 
-        self._call_hub(tell)
+        with uninterrupted():
+            self._call_hub(tell)
 
     def set_cursor(self, cursor: str | None) -> None:
         """Show *cursor* to the viewers that there are, and to those that come."""
-        self._call_hub(lambda: self._set_cursor(cursor))
+        with uninterrupted():
+            self._call_hub(lambda: self._set_cursor(cursor))
 
     def add_tap(self, tap: Callable[[], object]) -> None:
         """Call *tap* when there is a newer frame; it must not wait.
@@ -316,6 +338,7 @@ class Broadcast:
     def admit(self, viewer: Viewer) -> None:
         """Feed *viewer* from now on."""
         self.viewers.add(viewer)
+        self.viewed = True
         if self._cursor:
             self._show_cursor(viewer)
 
@@ -500,7 +523,7 @@ class Broadcast:
             # While a wake-up is pending, the sessions don't know yet that they are owed a frame.
             self._is_ready = ready and not self._wake_pending
             if self._is_ready:
-                self._readiness.notify_all()
+                self._wake_all()
 
     def _wake(self) -> None:
         with self._lock:

@@ -49,7 +49,7 @@ def current_cell() -> Cell | None:
         return cell
     if shell := jupyter_shell():
         return _cell_of(shell.kernel.get_parent("shell"))
-    return Cell("callback", "") if _marimo_context() else None
+    return Cell("callback", "") if marimo_context() else None
 
 
 def calling_cell() -> Cell | None:
@@ -60,12 +60,12 @@ def calling_cell() -> Cell | None:
 
 def in_notebook() -> bool:
     """Whether the caller runs in a notebook's kernel."""
-    return jupyter_shell() is not None or _marimo_context() is not None
+    return jupyter_shell() is not None or marimo_context() is not None
 
 
 def current_session() -> str | None:
     """The visitor's session that the caller runs in, where a process has several: in apps of ``marimo run``."""
-    if (context := _marimo_context()) is None:
+    if (context := marimo_context()) is None:
         return None
     import marimo
 
@@ -102,7 +102,7 @@ def _cell_of(request: Any) -> Cell | None:
     return Cell(_as_name(str(cell_id or run)), str(run))
 
 
-def _marimo_context() -> Any:
+def marimo_context() -> Any:
     """marimo's runtime context, None outside its kernels."""
     if "marimo._runtime.context" not in sys.modules:
         return None
@@ -113,7 +113,7 @@ def _marimo_context() -> Any:
 
 
 def _marimo_cell() -> Cell | None:
-    if (context := _marimo_context()) is None:
+    if (context := marimo_context()) is None:
         return None
     from marimo._messaging import context as tags
 

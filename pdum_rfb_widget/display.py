@@ -15,12 +15,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
+from .audience import LIVE, PATIENCE, UNATTENDED, unattended
 from .broadcast import Broadcast
 from .callbacks import Callbacks, Function
-from .cells import in_notebook
+from .cells import current_cell, in_notebook
 from .damage import as_damage
 from .encoders.base import require_codec
 from .events import EVENT_FIELDS, nearest_kind
+from .interrupts import result_of, uninterrupted
 from .pixels import as_pixels
 from .process import Guarded, Own, refuse_to_copy
 from .protocol import CHANNELS, CLIPBOARD, channel_message, check_channel, clipboard_message
@@ -85,6 +87,7 @@ class Display:
         self.callbacks = Callbacks(loop, event_queue_size, stream.note_trouble)
         """What `on` has asked for."""
         self._stream = stream
+        self._unattended = self._said_unseen = False
         self._address: tuple[str, int] | None = None
         self._lock = threading.Lock()  # guards what follows: the hub's thread puts events, any thread takes them
         self._events: deque[StreamEvent] = deque(maxlen=event_queue_size)
@@ -137,11 +140,26 @@ class Display:
         if not (color is None or isinstance(color, ColorSpace)):
             raise TypeError(f"color is a ColorSpace, like SRGB or DISPLAY_P3, or None, not {color!r}")
         color = None if color == SRGB else color
-        if self.closed or not self._stream.publish(self, pixels, mask, ratio, color, rendered_us):
+        with uninterrupted():
+            taken = not self.closed and self._stream.publish(self, pixels, mask, ratio, color, rendered_us)
+        if not taken:
             raise RuntimeError(f"the display {self.name!r} was closed, or its cell has run again")
 
     def wait_ready(self, timeout: float | None = None) -> bool:
-        """Sleep until some visible viewer can take a frame: True; False after *timeout* seconds or when closed."""
+        """Sleep until some visible viewer can take a frame: True; False after *timeout* seconds or when closed.
+
+        Without a *timeout* this waits for the first viewer as long as it takes. In a notebook's cell a warning says so
+        after 10 seconds; where the notebook runs without a page, as by nbconvert, papermill or ``marimo export``, it
+        returns False then, and at once from there on.
+        """
+        if timeout is None and not (self._stream.viewed or self._said_unseen) and current_cell():
+            if self._stream.wait_ready(PATIENCE, lambda: self.closed):
+                return True
+            if not (self._stream.viewed or self.closed):
+                self._unattended, self._said_unseen = unattended(), True
+                log.warning(UNATTENDED if self._unattended else LIVE, self.name)
+        if timeout is None and self._unattended and not self._stream.viewed:
+            return False
         return self._stream.wait_ready(timeout, lambda: self.closed)
 
     def record(
@@ -590,7 +608,7 @@ class Display:
         ``display.server.close()`` ends them, and so does the end of the process.
         """
         if forgotten := self._start_to_close():
-            forgotten.result()
+            result_of(forgotten)
 
     async def aclose(self) -> None:
         """`close`, for coroutines. The hub's port stays open, as there: ``await display.server.aclose()`` closes it."""
@@ -600,8 +618,9 @@ class Display:
     def _start_to_close(self) -> Future[None] | None:
         if self.closed or not self.process.here:
             return None
-        self.retire()
-        return self.server.forget(self)
+        with uninterrupted():
+            self.retire()
+            return self.server.forget(self)
 
     def retire(self) -> None:
         """Take no more frames, and end `events` and `wait_ready`; the viewers stay for the stream's next display."""

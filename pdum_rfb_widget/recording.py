@@ -25,6 +25,7 @@ import numpy as np
 from .broadcast import now_us
 from .encoders.video import color_tags, has_codec, import_av, picture_of
 from .frames import Frame
+from .interrupts import result_of, uninterrupted, wait_for
 from .process import in_forks, refuse_to_copy
 from .processors import usable_processors
 from .types import ColorSpace, Pixels, check_int
@@ -100,11 +101,23 @@ class Recording:
         self._ended_us: int | None = None
         self._began_us = now_us()
         self._version = self._lead_us = 0  # of the frame that was taken last
+        key, begun = self._free_path(), False
+        try:
+            with uninterrupted():
+                self._begin(key, settings)
+                begun = True
+        except KeyboardInterrupt:
+            if begun:
+                self.end()  # who asked for it will never have it
+            raise
+
+    def _begin(self, key: str, settings: _Settings) -> None:
         with contextlib.ExitStack() as undo:
-            undo.callback(_writing.pop, self._claim())
+            self._claim(key)
+            undo.callback(_writing.pop, key)
             with self._lock:  # the display may end it as soon as it knows it
-                self._stream = display.begin_recording(self)
-            undo.callback(display.end_recording, self)
+                self._stream = self._display.begin_recording(self)
+            undo.callback(self._display.end_recording, self)
             self._film = _Film(self.path, settings, self._stream.options.resize_policy == "match_client")
             self._stream.add_tap(self._news.set)
             undo.callback(self._stream.remove_tap, self._news.set)
@@ -113,15 +126,18 @@ class Recording:
         # A daemon, because the process waits for all others before it calls what ends this one.
         threading.Thread(target=self._run, name="rfb-recording", daemon=True).start()
 
-    def _claim(self) -> str:
+    def _free_path(self) -> str:
+        """The path's key in `_writing`, once an earlier film there is finished."""
         if self.path.suffix.lower() != ".mp4":
             raise ValueError(f"a recording is an MP4 file, the path ends with .mp4, not {str(self.path)!r}")
         key = os.path.realpath(self.path)
-        while (other := _writing.setdefault(key, self)) is not self:
-            if other._ended_us is None:
-                raise ValueError(f"{str(self.path)!r} is being recorded already: stop that recording first")
-            wait([other.done])
+        while (other := _writing.get(key)) and other._ended_us is not None:
+            wait_for(other.done)
         return key
+
+    def _claim(self, key: str) -> None:
+        if _writing.setdefault(key, self) is not self:
+            raise ValueError(f"{str(self.path)!r} is being recorded already: stop that recording first")
 
     # Any thread -------------------------------------------------------------------------------------------------------
 
@@ -139,7 +155,7 @@ class Recording:
         """`stop`, for those who can't await."""
         self.end()
         if self._display.process.here:
-            self.done.result()
+            result_of(self.done)
 
     def end(self) -> None:
         """Take no more frames. The file is finished in the background; `done` says when.
@@ -148,12 +164,12 @@ class Recording:
         """
         if not self._display.process.here:
             return
-        with self._lock:
+        with uninterrupted(), self._lock:
             if self._ended_us is None:
                 # Held at once: who takes the stream over makes it forget the frame.
                 self._last = self._stream.hold_from(self._display)
                 self._ended_us = now_us()
-        self._news.set()
+            self._news.set()
 
     def abandon(self) -> None:
         """In a fork: leave the file to the process that writes it. PyAV would write its end when it is collected."""

@@ -34,6 +34,7 @@ from .cells import calling_cell, current_session, in_notebook
 from .display import Display
 from .door import DEFAULT_STREAM, Door, Visit
 from .encoders.base import require_codec
+from .interrupts import result_of, uninterrupted
 from .limits import HELLO_TIMEOUT, Limits
 from .loops import lasting_loop
 from .pool import Pool
@@ -394,7 +395,7 @@ class Server:
         """Close every stream and listener and end the hub's thread. Safe to call again."""
         if shut_down := self._start_to_close():
             try:
-                shut_down.result(timeout=10)
+                result_of(shut_down, timeout=10)
             finally:
                 self._end_thread()
 
@@ -462,7 +463,7 @@ class Server:
         return self._on_loop(call())
 
     def _on_loop(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        return self._start(coroutine).result()
+        return result_of(self._start(coroutine))
 
     def _start(self, coroutine: Coroutine[Any, Any, _T]) -> Future[_T]:
         try:
@@ -470,7 +471,8 @@ class Server:
         except RuntimeError:
             coroutine.close()
             raise
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        with uninterrupted():
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def _check_usable(self) -> None:
         self.process.check()
@@ -524,7 +526,8 @@ def hub() -> Server:
     global _hub
     with _hub_lock:
         if _hub is None or not _hub.usable:
-            _hub = Server()
+            with uninterrupted():
+                _hub = Server()
         return _hub
 
 

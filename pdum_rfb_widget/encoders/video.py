@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..interrupts import uninterrupted
 from ..pixels import raw_pixels
 from ..processors import usable_processors
 from ..types import SRGB, Chroma, ColorSpace, EncodedPayload, PixelFormat, Pixels, RawFrame, check_int
@@ -59,7 +60,8 @@ def color_tags(color: ColorSpace | None, chroma: Chroma = "420") -> tuple[int, i
 def import_av() -> Any:
     """PyAV. Raises `ImportError` that says which extra to install."""
     try:
-        return import_module("av")
+        with uninterrupted():  # half imported it can't be imported again, and crashes
+            return import_module("av")
     except ImportError as error:
         hint = "video needs PyAV, which isn't installed: pip install 'pdum-rfb-widget[h264]'"
         raise ImportError(hint, name="av") from error
