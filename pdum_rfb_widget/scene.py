@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from .adaptive import COARSEST, EXACT, QUALITIES, Costs, Pace
 from .damage import TileMap
-from .encoders.base import codecs_for
+from .encoders.base import codecs_for, pyav_installed
 from .lanes import Chunk, Lanes
 from .picture import Region
 from .types import Encoded, Fidelity, Selection, StreamOptions, VideoCodec
@@ -92,6 +92,7 @@ class Scene:
         """The stream has new options and no frame."""
         self.size, self.options, self.newest, self.pace = size, options, None, Pace(options.still_after)
         self._failed, self._fastest = None, _VIDEO_RATES[0]
+        pyav_installed.cache_clear()  # a notebook may have installed it since: looked for once a display, not a frame
 
 
 def exact_fidelity(selection: Selection, options: StreamOptions) -> Fidelity:

@@ -466,6 +466,17 @@ def test_what_an_encoder_did_wrong_is_said_and_pictures_serve(how: Any, words: s
         wait_for(lambda: any(words in trouble for trouble in display.status()["troubles"]), "the cause")
 
 
+def test_pyav_that_is_installed_while_the_process_runs_serves_the_next_display(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(base, "find_spec", lambda name: None)
+        display = rfb.serve(320, 192, port=0)
+        assert display._stream.scene.codecs == ()
+    assert display._stream.scene.codecs == ()
+    assert rfb.serve(320, 192, port=0, name=display.name)._stream.scene.codecs == ("h264",)
+
+
 def test_without_pyav_a_registered_encoder_serves() -> None:
     code = """
 import sys
