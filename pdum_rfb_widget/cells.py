@@ -6,12 +6,15 @@ Only asks modules that the notebook has imported already; in a script there is n
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import sys
 import threading
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 _RUNS = 10_000
 """Runs whose streams are counted, the latest: tasks of older ones would begin at the cell's first stream again."""
@@ -21,6 +24,10 @@ _READABLE = 36
 
 _made: dict[tuple[str, str], int] = {}
 """How many streams each run has made, the run that made one last at the end. Guarded by `_lock`."""
+_nameless = 0
+"""How many streams a person has made from cells that nobody names. Likewise."""
+_NAMELESS = 10
+"""So many are more likely one cell that runs again and again."""
 _lock = threading.Lock()
 
 
@@ -32,10 +39,20 @@ class Cell:
     """Equal in all runs of the same cell, and in no others."""
     run: str
     """Equal only within the same run."""
+    named: bool = True
+    """The front end says which cell it is, or runs each only once."""
 
     def next_stream_name(self) -> str:
         """The cell's name; for the second stream that the same run makes, with -2 behind it, and so on."""
+        global _nameless
         with _lock:
+            _nameless += not self.named
+            if not self.named and _nameless == _NAMELESS:
+                log.warning(
+                    "this notebook's page doesn't say which cell runs, so each run makes another stream, and %d stay "
+                    "open: give serve() a name, and the next run takes its stream over",
+                    _NAMELESS,
+                )
             made = _made.pop((self.name, self.run), 0) + 1
             _made[self.name, self.run] = made
             if len(_made) > _RUNS:
@@ -96,10 +113,10 @@ def _cell_of(request: Any) -> Cell | None:
     """The cell that a *request* to the kernel runs, or the widget whose callbacks it calls."""
     if not (request and (run := request.get("header", {}).get("msg_id"))):
         return None
-    said = request.get("metadata", {})
-    cell_id = said.get("cellId") or said.get("colab", {}).get("cell_id") or request.get("content", {}).get("comm_id")
+    said, content = request.get("metadata", {}), request.get("content", {})
+    cell_id = said.get("cellId") or said.get("colab", {}).get("cell_id") or content.get("comm_id")
     # Who sends none, as nbclient, consoles and nbclassic, may run two cells of the same code: each run is a cell.
-    return Cell(_as_name(str(cell_id or run)), str(run))
+    return Cell(_as_name(str(cell_id or run)), str(run), named=bool(cell_id or not content.get("allow_stdin")))
 
 
 def marimo_context() -> Any:

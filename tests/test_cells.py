@@ -187,6 +187,13 @@ def test_a_request_that_names_no_cell_takes_no_display(run: Run) -> None:
     assert not any(closed)
 
 
+def test_a_person_whose_page_names_no_cell_is_told_once_to_give_names(send: Run) -> None:
+    cell = {"code": "a = serve()", "silent": False, "allow_stdin": True}
+    said = [send("execute_request", cell) for _ in range(12)]
+    assert [bool(words) for words in said] == [False] * 9 + [True] + [False] * 2
+    assert "give serve() a name" in said[9]
+
+
 def test_cells_of_the_same_code_keep_their_displays_and_posters_in_nbclient() -> None:
     serve = """
 display = rfb.serve(8, 8, tcp=False)
