@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+
+import numpy as np
 import pytest
-from hosts import error_of, wait_for
+from hosts import error_of, free_port, wait_for
 from pages import STAGE, notice, show, texture
 from playwright.sync_api import Page
+from sites import Site, traits_of
 
 import pdum_rfb_widget as rfb
+from pdum_rfb_widget.snapshot import shrunk
 
 
 @pytest.mark.parametrize(
@@ -62,3 +67,31 @@ def test_a_policy_that_forbids_inline_styles_changes_nothing(page: Page, display
     show(page, display, body=body, headers={"Content-Security-Policy": "style-src 'self' data:"})
     page.locator(".rfb-has-picture").wait_for()
     assert page.locator(".rfb-canvas").evaluate("canvas => getComputedStyle(canvas).position") == "absolute"
+
+
+def test_a_page_in_a_sandbox_is_told_why_it_may_not_open_the_stream(page: Page, display: rfb.Display) -> None:
+    headers = {"Content-Security-Policy": "sandbox allow-scripts", "Access-Control-Allow-Origin": "*"}
+    show(page, display, headers=headers)
+    assert "Add allow-same-origin to the frame's sandbox attribute" in notice(page)
+
+
+def test_a_page_in_a_sandbox_is_told_of_a_hub_that_is_gone(page: Page, display: rfb.Display) -> None:
+    headers = {"Content-Security-Policy": "sandbox allow-scripts", "Access-Control-Allow-Origin": "*"}
+    show(page, display, headers=headers, url=f"ws://127.0.0.1:{free_port()}/default")
+    assert notice(page).startswith("Nothing answers at ws://127.0.0.1:")
+
+
+def test_the_last_picture_of_an_export_needs_no_image_from_a_data_address(page: Page, display: rfb.Display) -> None:
+    picture = np.full((48, 64, 3), (200, 30, 90), np.uint8)
+    display.publish(picture)
+    traits = traits_of(
+        display, last_picture=f"data:image/webp;base64,{b64encode(shrunk(picture, 5000, 'webp')).decode()}"
+    )
+    with Site(traits) as site:
+        site.headers = "Content-Security-Policy: img-src 'self'\r\n"
+        site.show(page)
+        stand_in = page.locator("canvas.rfb-poster")
+        stand_in.wait_for()
+        assert error_of(stand_in, picture) < 12
+        page.evaluate("cleanup()")
+        assert stand_in.count() == 0

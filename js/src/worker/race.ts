@@ -109,7 +109,7 @@ export class Race {
       failure.end = { ...end, reason: MIXED_FORBIDDEN };
     } else if (origin === location.origin) {
       if (unreachable || (end.fault === "closed" && end.code === 1005)) Object.assign(failure, await ask(url));
-    } else if (unreachable && isLoopback(hostname) && (await isLocalForbidden())) {
+    } else if (unreachable && location.origin !== "null" && isLoopback(hostname) && (await isLocalForbidden())) {
       failure.end = { fault: "blocked", code: 0, reason: LOCAL_FORBIDDEN };
     }
     attempt.log.outcome = outcomeOf(failure);
