@@ -201,10 +201,10 @@ class Door:
         # Once: who asks again and again shall not fill a notebook's output.
         if len(self._warned_of) < _MOST_WARNINGS and origin not in self._warned_of:
             self._warned_of.add(origin)
-            remedy = (
-                "it has none: a sandbox, or a file" if origin == "null" else f"pass origins=[{origin!r}] to allow it"
-            )
-            log.warning("a page from %s was refused; %s", origin, remedy)
+            if origin == "null":
+                log.warning("a page without an origin was refused: it is in a frame with a sandbox, or a file")
+            else:
+                log.warning("a page from %s was refused; pass origins=[%r] to allow it", origin, origin)
 
     def _identify(self, viewer: Viewer, token: str | None, *, trusted: bool) -> None:
         """Refuse, or know who it is. Who is *trusted* was decided by the application."""

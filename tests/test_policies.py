@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 
 import numpy as np
 import pytest
-from hosts import error_of, free_port, wait_for
-from pages import STAGE, notice, show, texture
+from hosts import NAME, error_of, free_port, wait_for
+from pages import PAGE, STAGE, notice, show, texture
 from playwright.sync_api import Page
 from sites import Site, traits_of
 
 import pdum_rfb_widget as rfb
+from pdum_rfb_widget.page import BUNDLE
 from pdum_rfb_widget.snapshot import shrunk
 
 
@@ -67,6 +69,16 @@ def test_a_policy_that_forbids_inline_styles_changes_nothing(page: Page, display
     show(page, display, body=body, headers={"Content-Security-Policy": "style-src 'self' data:"})
     page.locator(".rfb-has-picture").wait_for()
     assert page.locator(".rfb-canvas").evaluate("canvas => getComputedStyle(canvas).position") == "absolute"
+
+
+def test_a_plain_address_on_a_page_that_came_by_https_is_said(page: Page, display: rfb.Display) -> None:
+    options = json.dumps({"url": f"ws://{NAME}:{display.port}/default"})
+    html = PAGE.format(body=STAGE, options=options)
+    page.route("https://lab.example/", lambda route: route.fulfill(body=html, content_type="text/html"))
+    script = {"body": BUNDLE.read_text(), "content_type": "text/javascript"}
+    page.route("https://lab.example/widget.js", lambda route: route.fulfill(**script))
+    page.goto("https://lab.example/")
+    assert "this page came by https, and the browser opens no ws:// from there." in notice(page)
 
 
 def test_a_page_in_a_sandbox_is_told_why_it_may_not_open_the_stream(page: Page, display: rfb.Display) -> None:

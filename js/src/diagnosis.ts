@@ -176,7 +176,8 @@ function unknownHub(said: string, where: Whereabouts): string {
   }
   const elsewhere = `If it runs on another machine or in another container than the server${machine && ` (it says ${machine})`}`;
   const restarted = "If the kernel was restarted, run the cell again.";
-  return `The notebook's server doesn't know this kernel's hub. ${restarted} ${elsewhere}: ${forward(where)}`;
+  const way = forward(where);
+  return `The notebook's server doesn't know this kernel's hub. ${restarted} ${elsewhere}, ${way[0]!.toLowerCase()}${way.slice(1)}`;
 }
 
 function allow(origin: string): string {
