@@ -83,7 +83,7 @@ describe("explain", () => {
   });
 
   it("says that there is no port to forward where the hub has none", () => {
-    expect(told([failure("route", "unknown")], false, 0, { ...HERE, port: 0 })).toContain("Serve it with a port");
+    expect(told([failure("route", "unknown")], false, 0, { ...HERE, port: 0 })).toContain("serve it with a port");
   });
 
   it("names the port that would have to be forwarded, and what to do where it gets another number", () => {
