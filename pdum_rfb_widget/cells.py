@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from .process import in_forks
+
 log = logging.getLogger(__name__)
 
 _RUNS = 10_000
@@ -29,6 +31,12 @@ _nameless = 0
 _NAMELESS = 10
 """So many are more likely one cell that runs again and again."""
 _lock = threading.Lock()
+
+
+@in_forks
+def _forget_who_held_the_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
