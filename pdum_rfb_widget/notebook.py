@@ -40,18 +40,9 @@ _SECRETS = {"token", "hub_key"}
 _STATUS = {"state", "last_error", "height", "diagnosis"}
 """What a page may tell of itself."""
 _COLOR_WORDS = {
-    *("transparent", "currentcolor", "inherit", "initial", "unset", "revert", "none"),
-    *(
-        "accentcolor",
-        "accentcolortext",
-        "activetext",
-        "buttonborder",
-        "buttonface",
-        "buttontext",
-        "canvas",
-        "canvastext",
-    ),
-    *("field", "fieldtext", "graytext", "highlight", "highlighttext", "linktext", "mark", "marktext", "visitedtext"),
+    *("transparent", "currentcolor", "inherit", "initial", "unset", "revert", "none", "field", "fieldtext", "graytext"),
+    *("accentcolor", "accentcolortext", "activetext", "buttonborder", "buttonface", "buttontext", "canvas"),
+    *("canvastext", "highlight", "highlighttext", "linktext", "mark", "marktext", "visitedtext"),
 }
 """What CSS takes for a background besides its names of colours, which Pillow knows too."""
 _INSTEAD = (
