@@ -35,12 +35,16 @@ export function standIn(el: HTMLElement, url: string, height: Height): () => voi
   const maxHeight = typeof height === "number" ? `${height}px` : "";
   Object.assign(image.style, { display: "block", maxWidth: "100%", maxHeight });
   let shown: HTMLElement = image;
-  image.onerror = () => void drawn(url).then((canvas) => {
+  const replace = (canvas: HTMLCanvasElement) => {
     canvas.className = image.className;
     canvas.style.cssText = image.style.cssText;
+    canvas.role = "img";
+    canvas.ariaLabel = image.alt;
     shown.replaceWith(canvas);
     shown = canvas;
-  });
+  };
+  // What is no picture keeps the words of the image that failed.
+  image.onerror = () => void drawn(url).then(replace, () => {});
   el.append(image);
   return () => shown.remove();
 }
