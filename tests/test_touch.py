@@ -57,11 +57,10 @@ def presses(display: rfb.Display) -> list[str]:
 def test_a_swipe_scrolls_the_page_until_a_tap_gives_the_picture_the_focus(opened: Open, display: rfb.Display) -> None:
     page, cdp, box = opened()
     x, y = box["x"] + 40, box["y"] + 300
-    page.evaluate(
-        "() => { window.scrolled = new Promise((end) => addEventListener('scrollend', end, { once: true })) }"
-    )
+    page.evaluate("() => addEventListener('scrollend', () => { window.scrolled = scrollY; }, { once: true })")
     swipe(cdp, x, y, -200)
-    page.evaluate("scrolled.then(() => scrollTo(0, 0))")
+    page.wait_for_function("window.scrolled > 0")
+    page.evaluate("scrollTo(0, 0)")
     page.touchscreen.tap(x, y)
     down, up = (
         event for event in wait_for_events(display, "pointer_up") if event["type"] in ("pointer_down", "pointer_up")
