@@ -418,6 +418,7 @@ def test_a_right_click_and_a_click_with_control_open_no_menu_over_the_picture_al
 
 def test_typing_does_not_scroll_the_page(page: Page, display: rfb.Display) -> None:
     show(page, display, height=3000)
+    wait_for_events(display, "resize")  # it is connected
     page.locator(".rfb-stage").click(position={"x": 50, "y": 50})
     page.keyboard.press("a")
     wait_for_events(display, "char")

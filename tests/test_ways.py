@@ -494,14 +494,14 @@ def test_a_connection_that_outlived_the_pages_sleep_is_kept(page: Page, display:
         site.show(page)
         wait_for_picture(page)
         (viewer,) = display._stream.viewers
-        sent = viewer.session.metrics.frames_sent
+        sent, tried = viewer.session.metrics.frames_sent, len(site.paths)
 
         def asked() -> bool:
             page.evaluate("dispatchEvent(new Event('online'))")
             return viewer.session.metrics.frames_sent > sent
 
         wait_for(asked, "the picture that was asked for")
-        assert len(site.paths) == 1
+        assert len(site.paths) == tried
 
 
 def test_a_hundred_renders_leave_nothing_behind(page: Page, display: rfb.Display) -> None:
