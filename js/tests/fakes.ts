@@ -28,6 +28,8 @@ export class FakeDecoder {
   configs: VideoDecoderConfig[] = [];
   given: number[] = [];
   frames: FakeFrame[] = [];
+  /** The last chunk before each flush. */
+  flushed: number[] = [];
   #init: VideoDecoderInit;
 
   constructor(init: VideoDecoderInit) {
@@ -42,6 +44,10 @@ export class FakeDecoder {
 
   decode(chunk: { timestamp: number }): void {
     this.given.push(chunk.timestamp);
+  }
+
+  async flush(): Promise<void> {
+    this.flushed.push(this.given.at(-1)!);
   }
 
   output(timestamp: number): FakeFrame {

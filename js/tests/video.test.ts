@@ -137,13 +137,15 @@ describe("a decoder that fails", () => {
 });
 
 describe("a decoder that gives nothing", () => {
-  it("is replaced after half a second", () => {
+  it("is flushed after half a second, and replaced after another", () => {
     give(1, { keyframe: true });
     decoder().output(1);
     give(2);
     vi.advanceTimersByTime(490);
-    expect(lost).toEqual([]);
+    expect(decoder().flushed).toEqual([]);
     vi.advanceTimersByTime(150);
+    expect([decoder().flushed, lost]).toEqual([[2], []]);
+    vi.advanceTimersByTime(625);
     expect(lost).toEqual([["the decoder is stuck", 1]]);
     expect(decoder().state).toBe("closed");
   });
@@ -151,9 +153,40 @@ describe("a decoder that gives nothing", () => {
   it("has two seconds for its first picture", () => {
     give(1, { keyframe: true });
     vi.advanceTimersByTime(1900);
-    expect(lost).toEqual([]);
+    expect([decoder().flushed, lost]).toEqual([[], []]);
     vi.advanceTimersByTime(200);
+    expect(decoder().flushed).toEqual([1]);
+    vi.advanceTimersByTime(625);
     expect(lost.length).toBe(1);
+  });
+
+  it("gives by a flush what it held back, takes a keyframe next, and is replaced where it always has to be flushed", () => {
+    for (let seq = 1; !lost.length; seq += 2) {
+      give(seq, { keyframe: true });
+      give(seq + 1);
+      const [before, held] = [decoder().flushed.length, decoder()];
+      while (!lost.length && held.flushed.length === before) vi.advanceTimersByTime(125);
+      if (lost.length) break;
+      held.output(seq);
+      held.output(seq + 1);
+      expect(give(seq + 2)).toBeNull();
+    }
+    expect(decoder().flushed).toEqual([2, 4, 6]);
+    expect(lost).toEqual([["the decoder holds pictures back", 2]]);
+    expect(wanted.length).toBe(3);
+  });
+
+  it("is flushed as often as it rests, if it goes on by itself in between", () => {
+    for (let round = 0; round < 6; round++) {
+      give(100 * round, { keyframe: true });
+      for (let at = 1; at < 70; at++) {
+        give(100 * round + at);
+        decoder().output(100 * round + at - 1);
+      }
+      vi.advanceTimersByTime(700);
+      decoder().output(100 * round + 69);
+    }
+    expect([decoder().flushed.length, lost]).toEqual([6, []]);
   });
 
   it("is not stuck while there is nothing to decode, nor when pictures keep coming", () => {

@@ -21,6 +21,11 @@ export interface VideoListener {
 const LOOK_EVERY_MS = 125;
 const STUCK_LOOKS = 5;
 const STARTING_LOOKS = 16;
+/**
+ * Then it is flushed, since some hardware gives a picture only when the next chunks come, which at rest, or with a full window, they
+ * don't. What has to be flushed so often before it lasts holds up more than it is worth.
+ */
+const MOST_FLUSHES = 3;
 /** Pictures after which a decoder has proved itself. */
 const STEADY_AFTER = 60;
 
@@ -42,6 +47,8 @@ export class Video {
   /** Where the hardware has failed, software may not, and the other way round. */
   #software = false;
   #looks = 0;
+  #flushes = 0;
+  #flushed = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(listener: VideoListener) {
@@ -116,7 +123,8 @@ export class Video {
 
   #take(frame: VideoFrame): void {
     this.#looks = 0;
-    if (++this.#pictures >= STEADY_AFTER) this.#failures = 0;
+    this.#flushed = false;
+    if (++this.#pictures >= STEADY_AFTER) this.#failures = this.#flushes = 0;
     const waiting = this.#waiting.get(frame.timestamp);
     if (!waiting) return frame.close();
     const [oldest] = this.#waiting.keys();
@@ -132,8 +140,20 @@ export class Video {
       this.#looks = 0;
       return;
     }
-    if (++this.#looks >= (this.#pictures ? STUCK_LOOKS : STARTING_LOOKS)) this.#fail(new Error("the decoder is stuck"));
-    else this.#timer = setTimeout(() => this.#look(), LOOK_EVERY_MS);
+    if (++this.#looks >= (this.#pictures || this.#flushed ? STUCK_LOOKS : STARTING_LOOKS)) {
+      if (this.#flushed) return this.#fail(new Error("the decoder is stuck"));
+      if (this.#flushes === MOST_FLUSHES) return this.#fail(new Error("the decoder holds pictures back"), 2);
+      this.#flush();
+    }
+    this.#timer = setTimeout(() => this.#look(), LOOK_EVERY_MS);
+  }
+
+  #flush(): void {
+    this.#flushes++;
+    this.#flushed = true;
+    this.#looks = 0;
+    this.#last = null; // only a keyframe may follow
+    this.#decoder!.flush().catch(() => {}); // it fails as all that it does
   }
 
   #wantKeyframe(reason: string): void {
@@ -142,9 +162,9 @@ export class Video {
     this.#asked = true;
   }
 
-  #fail(error: Error): void {
+  #fail(error: Error, failures = 1): void {
     this.#close();
-    this.#failures++;
+    this.#failures += failures;
     this.#software = !this.#software;
     this.forget();
     this.#listener.lost(error, this.#failures);
@@ -153,7 +173,8 @@ export class Video {
   #close(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#looks = 0;
+    this.#looks = this.#flushes = 0;
+    this.#flushed = false;
     this.#configured = "";
     const decoder = this.#decoder;
     this.#decoder = null;
