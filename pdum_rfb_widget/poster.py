@@ -84,6 +84,8 @@ class Poster:
     _data: bytes = b""
     _version: int = 0
     _size: tuple[float, float] = (0, 0)
+    _behind: bool = False
+    """Some cell shows another picture than that."""
     _shown: dict[str, tuple[Any, dict[str, Put]]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -105,11 +107,12 @@ class Poster:
         now = current_cell()
         if now is None or now.run != cell.run:
             return
-        self._draw()
+        if self._draw():
+            self._behind = True
         first()
         with self._lock:
             if not self._shown:
-                self.rule.version = self._version
+                self.rule.version, self._behind = self._version, False
             run, puts = self._shown.pop(cell.name, (None, {}))
             # When a cell runs again, its outputs are gone, and whoever wrote to them would write for ever.
             self._shown[cell.name] = (cell.run, {**(puts if run == cell.run else {}), name: later})
@@ -133,9 +136,12 @@ class Poster:
             self._write(time.monotonic())
 
     def _write(self, now: float) -> None:
-        if not self._draw():
+        if self._draw():
+            self._behind = True
+        if not self._behind:
             self.rule.version = self._version
             return
+        self._behind = False
         self.rule.wrote(self._version, now)
         with self._lock:
             puts = {name: put for _, puts in self._shown.values() for name, put in puts.items()}

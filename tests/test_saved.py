@@ -22,6 +22,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 import pdum_rfb_widget as rfb
+from pdum_rfb_widget.cells import Cell
 from pdum_rfb_widget.poster import EVERY, MOST_BYTES, REST, Poster, Rule
 from pdum_rfb_widget.snapshot import SHOWN_BYTES, shrunk
 
@@ -106,6 +107,22 @@ def test_a_poster_that_would_look_the_same_is_not_written_again(display: rfb.Dis
         poster.cell_ended()
         assert len(written) == count
         assert poster.look(0), "nothing is left to do"
+
+
+def test_a_picture_that_a_later_cell_shows_is_written_to_the_others_too(
+    display: rfb.Display, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poster = Poster(display._stream)
+    written: list[str] = []
+    for name in ("first", "second"):
+        cell = Cell(name, "a run")
+        monkeypatch.setattr("pdum_rfb_widget.poster.current_cell", lambda cell=cell: cell)
+        display.publish(texture(48, 64, 3))
+        poster._show_in(cell, name, lambda: None, lambda name=name: written.append(name))
+    poster.cell_ended()
+    assert written == ["first", "second"]
+    poster.cell_ended()
+    assert len(written) == 2
 
 
 @pytest.mark.parametrize("shape", [(720, 1280, 3), (48, 64), (2000, 300, 4), (1, 5000, 3)])
