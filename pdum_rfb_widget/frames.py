@@ -126,8 +126,9 @@ class FrameStore:
         any other two as far as they were published. The first frame's time is its own."""
         if rendered_us is None:
             return self._lead_us
-        if self._rendered and rendered_us > self._rendered[0]:
-            return self._lead_us + (rendered_us - self._rendered[0]) - (timestamp_us - self._rendered[1])
+        before = self._rendered  # once: the hub's thread may forget it meanwhile
+        if before and rendered_us > before[0]:
+            return self._lead_us + (rendered_us - before[0]) - (timestamp_us - before[1])
         return self._lead_us if self._version else rendered_us - timestamp_us
 
     def _compare(self, newest: Frame | None, pixels: Pixels, damage: Mask | None, whole: TileMap) -> TileMap | None:

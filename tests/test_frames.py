@@ -283,6 +283,20 @@ def test_versions_go_on_after_clear() -> None:
     assert store.newest.version == 2
 
 
+def test_a_stream_that_is_taken_over_while_a_timed_frame_is_put_takes_that_frame() -> None:
+    store = FrameStore()
+
+    class Time(int):
+        def __gt__(self, before: int) -> bool:
+            store.clear()  # as the hub's thread may at any moment
+            return int(self) > before
+
+    for time in (Time(1), Time(2)):
+        pixels = np.full((4, 4), time, np.uint8)
+        outcome = store.put(pixels, 0, copy=True, damage=None, still_wanted=lambda: True, rendered_us=time)
+        assert outcome is Outcome.STORED
+
+
 @pytest.mark.parametrize(
     ("option", "value", "error"),
     [
