@@ -34,18 +34,18 @@ class Workers(Executor):
         self._closed = False
 
     def submit(self, function: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
-        """Raises `RuntimeError` once it was shut down."""
+        """Raises `RuntimeError`, and never calls *function*, once it was shut down, and where no thread can begin."""
         future: Future[_T] = Future()
         with self._lock:
             if self._closed:
                 raise RuntimeError("these threads were told to end")
-            self._unfinished += 1
-            self._queue.put((future, lambda: function(*args, **kwargs)))
-            if self._begun < min(self._unfinished, self._most):
+            if self._begun < min(self._unfinished + 1, self._most):
                 thread = threading.Thread(target=self._work, name=f"{self._name}_{self._begun}", daemon=True)
                 thread.start()
                 _threads.add(thread)
                 self._begun += 1
+            self._unfinished += 1
+            self._queue.put((future, lambda: function(*args, **kwargs)))
         return future
 
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:
@@ -79,6 +79,8 @@ def _do(future: Future[Any], function: Callable[[], Any]) -> None:
         return
     try:
         result = function()
+    except StopIteration as error:  # no future of asyncio takes it, and whoever awaited that would wait for ever
+        future.set_exception(RuntimeError(f"StopIteration was raised: {error}"))
     except BaseException as error:
         future.set_exception(error)
     else:

@@ -100,9 +100,10 @@ class VideoCast:
 
         try:
             encoder.encode(frame, take, encoded)
-        except RuntimeError:
+        except RuntimeError as error:
             timer.cancel()
             self._release(frame)
+            self._loop.call_soon(self._deliver, lane, take, error)
         return look
 
     def _deliver(self, lane: Lane, take: Take, outcome: Chunk | BaseException) -> None:
@@ -136,12 +137,13 @@ class LaneEncoder:
 
     def encode(self, frame: Frame, take: Take, done: Callable[[Chunk | BaseException], None]) -> None:
         """Call *done* with the access unit for *frame*, on the lane's thread. Raises `RuntimeError` once it was
-        closed."""
+        closed, and where that thread can't begin."""
         self._thread.submit(self._run, frame, take, done)
 
     def close(self) -> None:
         """Once what was begun is done."""
-        self._thread.submit(self._close)
+        with contextlib.suppress(RuntimeError):  # no thread could begin, and there is nothing to close
+            self._thread.submit(self._close)
         self._thread.shutdown()
 
     def _run(self, frame: Frame, take: Take, done: Callable[[Chunk | BaseException], None]) -> None:

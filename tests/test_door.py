@@ -130,6 +130,10 @@ async def raises_in_the_loop(context: AuthContext) -> None:
     raise LookupError("the directory is down")
 
 
+def finds_nobody(context: AuthContext) -> str:
+    return next(name for name in ("alice", "bob") if name == context.token)
+
+
 def gives_up(context: AuthContext) -> None:
     raise SystemExit(1)
 
@@ -138,7 +142,7 @@ async def gives_up_in_the_loop(context: AuthContext) -> None:
     raise SystemExit(1)
 
 
-@pytest.mark.parametrize("authenticate", [raises, raises_in_the_loop, gives_up, gives_up_in_the_loop])
+@pytest.mark.parametrize("authenticate", [raises, raises_in_the_loop, finds_nobody, gives_up, gives_up_in_the_loop])
 def test_what_an_authenticator_raises_is_logged_and_refuses(
     authenticate: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -312,6 +312,25 @@ def test_an_encoder_that_fails_leaves_pictures_and_one_line_in_the_log(caplog: p
         base._registered.clear()
 
 
+def test_where_the_thread_of_video_can_not_begin_pictures_serve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begin, refused = threading.Thread.start, threading.Event()
+
+    def start(thread: threading.Thread) -> None:
+        if "rfb-video" in thread.name and not refused.is_set():
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    display = rfb.serve(320, 192, port=0, codec="h264")
+    with watching(display, *OURS) as (watcher,):
+        wait_for(exact(watcher, play(display, 10)), "the last frame, exactly")
+        assert refused.is_set()
+        assert "video was given up for pictures: RuntimeError: can't start" in display.status()["troubles"][0]
+
+
 @pytest.mark.parametrize("more", [(), ("rfb/tiles",)])
 def test_a_viewer_of_nothing_but_video_gets_a_fine_keyframe_at_rest_and_goes_on(more: tuple[str, ...]) -> None:
     display = rfb.serve(320, 192, port=0, codec="h264", quality=30)
