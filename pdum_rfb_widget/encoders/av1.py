@@ -77,7 +77,7 @@ def _same_scheduling() -> Iterator[None]:
         return
     with _opening:
         before = _policies()
-        usual = before[threading.get_native_id()]
+        usual = os.sched_getscheduler(0), os.sched_getparam(0)
         try:
             yield
         finally:
