@@ -41,6 +41,24 @@ def test_an_interrupt_in_an_uninterrupted_block_comes_at_its_end() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_an_uninterrupted_block_which_every_frame_has_makes_no_enums() -> None:
+    called: list[str] = []
+
+    def profile(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call":
+            called.append(Path(frame.f_code.co_filename).name)
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        with uninterrupted():
+            pass
+    finally:
+        sys.setprofile(before)
+    assert "interrupts.py" in called
+    assert not {"enum.py", "signal.py"} & {*called}
+
+
 def interrupt(action: Callable[[], object], moment: int) -> bool:
     """Interrupt *action* where Python looks for the *moment*-th time, in our code and below it, whether a signal has
     come: when a function begins, and when one written in C has returned. False when it ended before."""
