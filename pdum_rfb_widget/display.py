@@ -127,8 +127,8 @@ class Display:
         than before, everything counts as changed.
 
         Raises `TypeError` for another dtype or a masked array, `ValueError` for another shape or ratio, or a `RawFrame`
-        whose fields are not those of its data, both for *damage* that is no list
-        of rectangles, and `RuntimeError` once the display is closed.
+        whose fields are not those of its data, both for *damage* that is no list of rectangles, and `RuntimeError` once
+        the display is closed.
         """
         rendered_us = None
         if isinstance(frame, RawFrame):
