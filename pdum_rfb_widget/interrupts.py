@@ -6,6 +6,7 @@ taken and nothing gives it back yet, or in the middle of importing native code, 
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # the half of `signal` that is written in C
 import contextlib
 import signal
 import threading
@@ -16,9 +17,8 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
-# What `signal` wraps in Python, to make enums of the results: 8 µs a block in place of 1, and each frame has a block.
-_get_handler: Callable[..., Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
-_set_handler: Callable[..., Any] = getattr(signal.signal, "__wrapped__", signal.signal)
+# `signal` makes enums of what its own functions return: 8 µs a block in place of 1, and each frame has a block.
+_get_handler, _set_handler = _signal.getsignal, _signal.signal
 
 
 class uninterrupted:  # it reads as what it does
