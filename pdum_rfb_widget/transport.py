@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias, cast
 from weakref import WeakSet
 
 from websockets.asyncio.server import Server, ServerConnection
@@ -97,14 +97,13 @@ class LimitedConnection(ServerConnection):
         setattr(self.protocol, name, limits.message_bytes)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is of no such class
         if self._turns.full:
-            transport.abort()  # it may not speak WebSocket, and the process needs its files for other things
+            self.transport.abort()  # it may not speak WebSocket, and the process needs its files for other things
             return
         self._turns.ask(self, self._begin)
         if not self._begun:
-            transport.pause_reading()
+            self.transport.pause_reading()
 
     def _begin(self) -> None:
         """It has its turn."""
