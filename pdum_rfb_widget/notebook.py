@@ -58,7 +58,9 @@ _SHAPE = "of the frames in CSS pixels, until one is there; empty where they foll
 
 
 def _number_or(word: str, help: str) -> traitlets.Union:
-    return traitlets.Union([traitlets.Int(min=16), traitlets.Enum([word])], default_value=word, help=help)
+    number = traitlets.Int(min=16)
+    number.info_text = "a whole number of at least 16"
+    return traitlets.Union([number, traitlets.Enum([word])], default_value=word, help=help)
 
 
 class RfbCanvas(anywidget.AnyWidget):
