@@ -109,6 +109,19 @@ def test_a_touch_that_the_system_cancels_comes_up_as_what_it_went_down(opened: O
     assert (up["button"], up["buttons"], up["x"], up["y"]) == (1, [], 10, 20)
 
 
+def test_a_pen_that_is_lifted_beside_the_picture_is_seen_when_it_comes_back(opened: Open, display: rfb.Display) -> None:
+    page, cdp, box = opened(touch="never")
+    for kind, y, buttons in (("Pressed", 40, 1), ("Moved", 440, 1), ("Released", 440, 0), ("Moved", 80, 0)):
+        at = {
+            "x": box["x"] + 80,
+            "y": box["y"] + y,
+            "pointerType": "pen",
+            "button": "none" if kind == "Moved" else "left",
+        }
+        cdp.send("Input.dispatchMouseEvent", at | {"type": f"mouse{kind}", "buttons": buttons})
+    assert wait_for_one(display, "pointer_move")["y"] == 20
+
+
 def test_a_pen_tells_pressure_tilt_and_its_eraser(opened: Open, display: rfb.Display) -> None:
     page, cdp, box = opened(touch="always")
     at = {"x": box["x"] + 40, "y": box["y"] + 40, "pointerType": "pen", "tiltX": 20, "tiltY": -10}

@@ -162,6 +162,7 @@ export class Input {
   }
 
   #pointerLeave(e: PointerEvent): void {
+    this.#taps.delete(e.pointerId);
     if (!this.#host.stage.hasPointerCapture(e.pointerId)) this.#releasePointer(e.pointerId);
     this.#now({ type: "pointer_leave", ...this.#pointer(e) });
   }
@@ -184,7 +185,8 @@ export class Input {
   #heed(e: PointerEvent, mask: number, down: number): boolean {
     const held = this.#pressed.get(e.pointerId)?.buttons ?? [];
     const changes = buttonChanges(held, buttons(mask), button(down));
-    if (held.length || changes.length) this.#touch(e);
+    if (!held.length && !changes.length) return false;
+    this.#touch(e);
     const pointer = this.#pointer(e);
     if (held.length) this.#pressed.set(e.pointerId, pointer);
     this.#tell(e.pointerId, pointer, changes);
