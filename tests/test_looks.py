@@ -106,6 +106,17 @@ def test_a_box_that_is_followed_does_not_follow(page: Page) -> None:
     assert display.target_size == (640, 480)
 
 
+def test_one_to_one_the_box_follows_the_screens_pixels(page: Page) -> None:
+    display = rfb.serve(400, 200, port=0)
+    display.publish(texture(200, 400, 3))
+    box = show_shaped(page, display, VIEW, fit="none")
+    assert (box["width"], box["height"]) == (900, 200)
+    metrics = {"width": 800, "height": 700, "mobile": False, "deviceScaleFactor": 2}
+    page.context.new_cdp_session(page).send("Emulation.setDeviceMetricsOverride", metrics)
+    wait_for(lambda: box_of(page)["height"] == 100, "the box to follow")
+    assert box_of(page, ".rfb-canvas")["height"] == 100
+
+
 def test_what_an_application_makes_for_its_box_leaves_that_as_it_is(page: Page) -> None:
     """As those do that publish what a `resize` asks for: rounded shapes of a high box would make it ever higher."""
     page.set_viewport_size({"width": 900, "height": 900})

@@ -69,6 +69,8 @@ def test_a_policy_that_forbids_inline_styles_changes_nothing(page: Page, display
     show(page, display, body=body, headers={"Content-Security-Policy": "style-src 'self' data:"})
     page.locator(".rfb-has-picture").wait_for()
     assert page.locator(".rfb-canvas").evaluate("canvas => getComputedStyle(canvas).position") == "absolute"
+    page.evaluate("view.dispose()")
+    assert page.evaluate("document.adoptedStyleSheets.length") == 0
 
 
 def test_a_plain_address_on_a_page_that_came_by_https_is_said(page: Page, display: rfb.Display) -> None:

@@ -1,6 +1,5 @@
 // One picture in one element of any page: canvas, input, chrome, and the engine that feeds it.
 
-import styles from "inline:./style.css";
 import { Box, type Height } from "./box";
 import { Chrome } from "./chrome";
 import { Clipboard } from "./clipboard";
@@ -9,49 +8,13 @@ import { KERNEL_SILENT, type Try } from "./diagnosis";
 import { element } from "./element";
 import { type Engine, startEngine } from "./engine";
 import { Input, type InputHost, type Pinch, type Touch } from "./events";
+import type { ViewOptions } from "./options";
 import { channelMessage, type InputEvent } from "./protocol";
 import { store } from "./store";
+import { Styles } from "./styles";
 import { type Fit, Viewport } from "./viewport";
 import { isLoopback, type Target } from "./ways";
-import type { Figures, Report } from "./worker/messages";
-
-export interface ViewOptions {
-  /** The stream's WebSocket address; where it isn't known, `target` says how to find it. */
-  url?: string;
-  token?: string;
-  target?: Promise<Target>;
-  fit?: Fit;
-  /** CSS color beside the picture; empty is the theme's. */
-  background?: string;
-  /** Of the box, in CSS pixels, or `auto`: that of the picture at the box's width. Without it the box fills its element. */
-  height?: Height;
-  /** Of the frames that will come, in CSS pixels; the box has it until one is there. */
-  shape?: [number, number] | [];
-  /** The picture's name for those who can't see it. */
-  label?: string;
-  showToolbar?: boolean;
-  showStats?: boolean;
-  /** When touches and pens act in the picture, instead of scrolling the page; "focus" is while it has the focus. */
-  touch?: Touch;
-  /** Who gets Control and wheel, and a trackpad's pinch: the view, which zooms, or the application, once it has the focus. */
-  pinch?: Pinch;
-  /** Open the on-screen keyboard with the focus. */
-  onScreenKeyboard?: boolean;
-  /** Decode and draw on the page's own thread, without a worker. */
-  mainThreadPresent?: boolean;
-  /** Take no video. */
-  imageOnly?: boolean;
-  onState?: (state: State, message: string) => void;
-  /** What was tried to reach the hub, oldest first. */
-  onTried?: (tries: Try[]) => void;
-  onFigures?: (figures: Figures) => void;
-  /** There is a picture, of this view or of this connection, for the first time. */
-  onPicture?: () => void;
-  /** What the viewer is told of the user's doings, too. */
-  onEvent?: (event: InputEvent) => void;
-  /** The user dragged the handle. */
-  onHeight?: (height: number) => void;
-}
+import type { Report } from "./worker/messages";
 
 const FITS: Fit[] = ["contain", "cover", "fill", "none"];
 /** Device pixels a frame's pixel must cover before its edges are shown hard. */
@@ -68,7 +31,7 @@ export class RemoteFramebufferView {
   #stage = element("div", "rfb-stage");
   #canvas = element("canvas", "rfb-canvas");
   #keys = element("textarea", "rfb-keys");
-  #style = document.createElement("style");
+  #styles = new Styles();
   #viewport = new Viewport();
   #box: Box;
   #inputHost: InputHost;
@@ -230,6 +193,7 @@ export class RemoteFramebufferView {
   dispose(): void {
     this.#end.abort();
     this.#engine.dispose();
+    this.#styles.remove();
     this.#root.remove();
   }
 
@@ -260,11 +224,10 @@ export class RemoteFramebufferView {
     const target = await Promise.resolve(this.#options.target ?? given).catch((error: Error) => error);
     clearTimeout(timer);
     if (target instanceof Error) return this.#take({ type: "state", state: "failed", message: target.message });
-    if (!this.#end.signal.aborted) engine.post({ type: "open", target, ratio: devicePixelRatio, imageOnly });
+    if (engine === this.#engine && !this.#end.signal.aborted) engine.post({ type: "open", target, ratio: devicePixelRatio, imageOnly });
   }
 
   #build(parent: HTMLElement): void {
-    this.#style.textContent = styles;
     this.#root.dataset.state = this.#state;
     this.#root.setAttribute("role", "group");
     // JupyterLab's own word for: no shortcuts in here.
@@ -275,7 +238,7 @@ export class RemoteFramebufferView {
     this.#canvas.setAttribute("role", "img");
     this.#stage.append(this.#canvas, this.#keys);
     this.#layers.append(this.#stage);
-    this.#root.append(this.#style, this.#box.sizer, this.#layers);
+    this.#root.append(this.#styles.element, this.#box.sizer, this.#layers);
     parent.append(this.#root);
   }
 
@@ -405,7 +368,7 @@ export class RemoteFramebufferView {
   }
 
   #measure(): void {
-    this.#ensureStyle();
+    this.#styles.ensure();
     // Not `clientWidth`, which is rounded: half a pixel of the page may be one of the screen.
     const { width, height } = sizeOf(this.#stage);
     const ratio = devicePixelRatio;
@@ -418,20 +381,12 @@ export class RemoteFramebufferView {
     this.#emit({ type: "resize", ...size, timestamp: Date.now() / 1000 });
   }
 
-  /** A page whose policy forbids inline styles takes them as an object. */
-  #ensureStyle(): void {
-    if (this.#style.sheet || !this.#style.isConnected) return;
-    const sheet = new CSSStyleSheet();
-    sheet.replaceSync(styles);
-    this.#style.remove();
-    (this.#root.getRootNode() as Document | ShadowRoot).adoptedStyleSheets.push(sheet);
-  }
-
   #watchRatio(): void {
     const { signal } = this.#end;
     const query = matchMedia(`(resolution: ${devicePixelRatio}dppx)`);
     const changed = () => {
       this.#measure();
+      this.#shapeBox(); // one to one is in pixels of the screen
       this.#watchRatio();
     };
     if (!signal.aborted) query.addEventListener("change", changed, { once: true, signal });
