@@ -119,7 +119,8 @@ def test_where_the_hubs_port_never_answers_the_servers_route_is_taken(page: Page
     with socket.create_server(("127.0.0.1", 0)) as deaf, site_of(display, routes, port=deaf.getsockname()[1]) as site:
         site.show(page, "127.0.0.1")
         wait_for_picture(page)
-        assert wait_for_outcome(page, "route", "^answered, first picture")["direct"] == "another way was faster"
+        told = wait_for_outcome(page, "route", "^answered, first picture")
+        assert told["direct"] in ("another way was faster", "no answer in 5 s")
         assert not page.locator(".rfb-notice").is_visible()
 
 
