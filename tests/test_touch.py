@@ -110,7 +110,7 @@ def test_a_touch_that_the_system_cancels_comes_up_as_what_it_went_down(opened: O
 
 
 def test_a_pen_that_is_lifted_beside_the_picture_is_seen_when_it_comes_back(opened: Open, display: rfb.Display) -> None:
-    page, cdp, box = opened(touch="never")
+    _, cdp, box = opened(touch="never")
     for kind, y, buttons in (("Pressed", 40, 1), ("Moved", 440, 1), ("Released", 440, 0), ("Moved", 80, 0)):
         at = {
             "x": box["x"] + 80,
