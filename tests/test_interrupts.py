@@ -138,9 +138,13 @@ def test_an_interrupt_of_the_first_recording_leaves_pyav_whole(tmp_path: Path) -
 def test_an_interrupt_while_a_recording_begins_ends_it(tmp_path: Path) -> None:
     display = rfb.serve(64, 48, port=0)
     display.publish(NOISE[0])
+    made: list[Any] = []
     moment = 1
-    while interrupt(lambda: display.record(tmp_path / "film.mp4").close(), moment):
+    while interrupt(lambda: made.append(display.record(tmp_path / "film.mp4")), moment):
+        while made:
+            made.pop().close()
         display.record(tmp_path / "film.mp4").close()  # nobody records there any more
         assert display.recordings == 0
-        moment += 40
+        moment += 20
+    made.pop().close()
     assert moment > 100
