@@ -1,4 +1,4 @@
-"""What the application's own functions raise: told apart from what ends the task that awaits them."""
+"""Errors that the application's own functions raise: told apart from what ends the task that awaits them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a viewer's user holds down, so that it comes up when the viewer can't say so any more. Pure."""
+"""The buttons and keys that a viewer's user holds down, which come up when the viewer can't say so any more. Pure."""
 
 from __future__ import annotations
 

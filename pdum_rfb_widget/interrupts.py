@@ -62,7 +62,7 @@ def wait_for(future: Future[Any], timeout: float | None = None) -> bool:
 
 
 def result_of(future: Future[_T], timeout: float | None = None) -> _T:
-    """What *future* holds, once it is done. Raises `TimeoutError` after *timeout* seconds."""
+    """The result of *future*, once it is done. Raises `TimeoutError` after *timeout* seconds."""
     if not wait_for(future, timeout):
         raise TimeoutError(f"not done within {timeout} s")
     return future.result()

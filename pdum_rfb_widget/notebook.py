@@ -44,7 +44,7 @@ _COLOR_WORDS = {
     *("accentcolor", "accentcolortext", "activetext", "buttonborder", "buttonface", "buttontext", "canvas"),
     *("canvastext", "highlight", "highlighttext", "linktext", "mark", "marktext", "visitedtext"),
 }
-"""What CSS takes for a background besides its names of colours, which Pillow knows too."""
+"""Words that CSS takes for a background besides its names of colours, which Pillow knows too."""
 _INSTEAD = (
     "live in pages with Jupyter widgets: pip install anywidget where the page's server runs, and reload it. "
     "If another person ran this cell, trust the notebook first (command Trust Notebook), and reload the page"

@@ -14,7 +14,7 @@ from .types import MAX_SIDE, MemoryKind, PixelFormat, Pixels, RawFrame, check_in
 _WANTED = "wanted is uint8 of shape (H, W), (H, W, 3) or (H, W, 4)"
 
 FORMATS: dict[int, PixelFormat] = {1: "gray8", 3: "rgb24", 4: "rgba8"}
-"""Of arrays by their number of channels."""
+"""The format of an array by its number of channels."""
 _CHANNELS: dict[PixelFormat, int] = {"gray8": 1, "rgb24": 3, "rgba8": 4, "bgra8": 4}
 
 _PLAIN_MODES = ("L", "RGB", "RGBA")

@@ -1,4 +1,4 @@
-"""What belongs to one process, and is neither forked nor copied.
+"""Objects that belong to one process, and are neither forked nor copied.
 
 A fork has the objects of its parent and none of the threads: locks that one of those held stay locked, and what is put
 anywhere for them is never seen. So every way in asks for the process before it touches a lock.

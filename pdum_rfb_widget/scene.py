@@ -70,7 +70,7 @@ class Scene:
 
     @property
     def codecs(self) -> tuple[VideoCodec, ...]:
-        """Of the video that may be sent, the preferred first; empty where nothing encodes any."""
+        """The codecs of the video that may be sent, the preferred first; empty where nothing encodes any."""
         return codecs_for(self.options.codec)
 
     @property

@@ -104,7 +104,7 @@ class BaseFrameSource(ABC):
         return frame
 
     def _format_of(self, pixels: Pixels) -> PixelFormat:
-        """What was asked for says the order of channels, and the array how many there are."""
+        """The format of *pixels*: `pixel_format` says the order of their channels, and they how many there are."""
         if self.pixel_format == "bgra8":
             return "bgra8"
         return FORMATS[1 if pixels.ndim == 2 else pixels.shape[2]]

@@ -1,4 +1,4 @@
-"""Who is let in now, and who waits in line for it. No I/O. Owned by the hub's loop."""
+"""A line of those who wait to be let in, some at a time. No I/O. Owned by the hub's loop."""
 
 from __future__ import annotations
 

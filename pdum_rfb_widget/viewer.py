@@ -40,7 +40,7 @@ class Viewer:
         self.refused_events = 0
         """That the application was not told, since it may not send or does not control."""
         self.held = Held()
-        """What the application was told is down."""
+        """The buttons and keys that the application was told are down."""
         self._transport = transport
         self._outbox = session.outbox
         self._stream = stream

@@ -27,10 +27,10 @@ class Hear(logging.Handler):
         said.set()
 logging.getLogger("pdum_rfb_widget").addHandler(Hear())
 def look():
-    said.wait(30)
+    said.wait(60)
     with RawViewer(display) as viewer:
         viewer.greet()
-        came.wait(30)
+        came.wait(60)
 came = threading.Event()
 threading.Thread(target=look).start()
 print("somebody looks:", display.wait_ready())

@@ -149,7 +149,7 @@ def test_calls_that_a_loop_left_behind_go_to_the_thread_with_the_next() -> None:
         made.add("ping", came.append)
         made.call("slow", 0)
         made.call("ping", 1)
-        await asyncio.wait_for(begun.wait(), 10)
+        await asyncio.wait_for(begun.wait(), 60)
 
     in_thread(main)
     callbacks[0].call("ping", 2)

@@ -100,7 +100,7 @@ noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)
 frame = RawFrame(1, 64, 64, 1, "rgb24", "cpu", noise)
 print(rfb.serve(64, 64, port=0, quality=80).publish(noise), ImageEncoder().encode(frame)[0].payload[:2].hex())
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert (done.stdout.split(), done.stderr) == (["None", "ffd8"], "")
 
 

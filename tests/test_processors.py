@@ -70,5 +70,5 @@ with display.record({str(tmp_path / "film.mp4")!r}) as film:
         display.wait_ready(0.01)
     print(film._film._stream.codec_context.thread_count)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.stdout.split() == ["2", "1", "2"], done.stderr

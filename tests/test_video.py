@@ -515,7 +515,11 @@ with RawViewer(display, "webcodecs/h264-annexb") as viewer:
 """
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": path}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": path},
     )
     assert done.stdout.startswith("avc1.42c01f "), done.stderr
 
