@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 import pytest
-from hosts import error_of, wait_for
-from pages import events_of, show, texture, wait_for_events
+from hosts import error_of, free_port, wait_for
+from pages import events_of, show, texture, wait_for_events, wait_until_notice
 from playwright.sync_api import Page
 
 import pdum_rfb_widget as rfb
@@ -52,6 +52,23 @@ def test_in_every_layout_the_box_is_as_large_as_the_picture_and_stays_so(page: P
     assert box_of(page) == box
     page.mouse.click(box["x"] + 5, box["y"] + 5)
     assert "resize" not in [event["type"] for event in wait_for_events(display, "pointer_down")]
+
+
+def test_in_the_smallest_box_the_toolbar_is_whole_and_all_words_can_be_read(page: Page, display: rfb.Display) -> None:
+    display.publish(texture(48, 64, 3))
+    body = '<div id="stage" style="width: 240px; height: 80px"></div>'
+    show(page, display, body=body)
+    page.locator(".rfb-has-picture").wait_for()
+    page.locator(".rfb-root").hover()
+    page.get_by_role("button", name="Zoom in").click()
+    page.get_by_role("button", name="Reset zoom").wait_for()
+    assert box_of(page, ".rfb-toolbar")["x"] >= 0
+    show(page, display, body=body, url=f"ws://127.0.0.1:{free_port()}/default")
+    wait_until_notice(page, "Nothing answers at")
+    notice = page.locator(".rfb-notice")
+    notice.evaluate("notice => notice.scrollTo(0, 0)")
+    assert box_of(page, ".rfb-words")["y"] >= box_of(page, ".rfb-notice")["y"]
+    assert notice.evaluate("notice => notice.scrollWidth <= notice.clientWidth")
 
 
 def test_views_in_a_row_share_it(page: Page) -> None:
