@@ -15,6 +15,8 @@ _VIDEO_RATES = (60.0, 120.0, 240.0)
 """Frames a second that video is made for: a decoder is told no other rate each time that a stream's varies."""
 _FASTER = 1.1
 """By so much frames come faster than video is made for before that is changed, which costs a keyframe."""
+_LASTING = 20
+"""Frames that come so fast before it is changed: a burst is no rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Scene:
     _failed: tuple[int, int] | None = None
     """The size at which it failed."""
     _fastest: float = _VIDEO_RATES[0]
+    _faster: int = 0
+    """Frames in a row that came faster than that."""
     pace: Pace = field(init=False)
 
     def __post_init__(self) -> None:
@@ -52,7 +56,8 @@ class Scene:
         """This frame is now the newest."""
         self.newest = newest
         self.pace.published(newest.version, newest.timestamp_us / 1e6)
-        if self.pace.fps > _FASTER * self._fastest:
+        self._faster = self._faster + 1 if self.pace.fps > _FASTER * self._fastest else 0
+        if self._faster >= _LASTING:
             self._fastest = next((rate for rate in _VIDEO_RATES if rate >= self.pace.fps), _VIDEO_RATES[-1])
 
     def learn(self, plan: Plan, encoded: Encoded) -> None:
@@ -91,7 +96,7 @@ class Scene:
     def restart(self, size: tuple[int, int], options: StreamOptions) -> None:
         """The stream has new options and no frame."""
         self.size, self.options, self.newest, self.pace = size, options, None, Pace(options.still_after)
-        self._failed, self._fastest = None, _VIDEO_RATES[0]
+        self._failed, self._fastest, self._faster = None, _VIDEO_RATES[0], 0
         pyav_installed.cache_clear()  # a notebook may have installed it since: looked for once a display, not a frame
 
 

@@ -157,6 +157,8 @@ def test_an_interrupt_ends_the_cell_and_not_the_picture(lab: Lab, page: Page) ->
     wait_for_frames(canvas, 20)
     page.evaluate(f"{LAB}.sessionContext.session.kernel.interrupt()")
     wait_for(lambda: "KeyboardInterrupt" in lab.output(page, 2), "the end of the cell")
+    idle = f"{LAB}.sessionContext.session.kernel.status === 'idle'"
+    wait_for(lambda: page.evaluate(idle), "a kernel that drops no request for the error any more")
     run(lab, page, 3, "started")
     page.evaluate(f"{LAB}.sessionContext.session.kernel.interrupt()")
     wait_for_frames(canvas, 20)

@@ -248,7 +248,7 @@ def test_figures_show_what_the_hub_aims_at_and_draw_it(page: Page, hub: OtherHub
     hub.greet(codec="avc1.42c01f", width=320, height=200)
     film = Film("h264", 320, 200)
     figures = page.locator(".rfb-figures")
-    hub.say(type="set_quality", bitrate=7_500_000, fps=24)
+    hub.say(type="set_quality", bitrate=7_500_000, fps=240)
     drawn = "() => [...document.querySelectorAll('.rfb-line')].map((path) => path.getAttribute('d'))"
 
     def two_seconds_are_drawn() -> bool:
@@ -260,7 +260,7 @@ def test_figures_show_what_the_hub_aims_at_and_draw_it(page: Page, hub: OtherHub
     wait_for(two_seconds_are_drawn, "lines through two seconds")
     text = figures.inner_text()
     assert all(
-        words in text for words in ("12 ms round trip", "target 24", "target 7.5", "encode 1.5 ms", "320×200 h264")
+        words in text for words in ("12 ms round trip", "target 240", "target 7.5", "encode 1.5 ms", "320×200 h264")
     )
 
 
