@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from .cells import jupyter_shell, marimo_context
 
 PATIENCE = 10.0
@@ -18,9 +20,11 @@ UNATTENDED = (
 
 
 def unattended() -> bool:
-    """The running cell is one of a notebook that is executed without a page, as by nbconvert, papermill, documentation
-    builds and ``marimo export``."""
+    """The caller holds up a cell of a notebook that is executed without a page, as by nbconvert, papermill,
+    documentation builds and ``marimo export``."""
     if shell := jupyter_shell():
+        if threading.current_thread() is not threading.main_thread():
+            return False  # it holds up no cell, and Voila's page comes once all have run
         # Pages let a cell ask for input; those that run notebooks by themselves say that nobody would answer.
         content = (shell.kernel.get_parent("shell") or {}).get("content", {})
         return content.get("allow_stdin") is False

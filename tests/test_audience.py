@@ -32,6 +32,10 @@ def look():
         viewer.greet()
         came.wait(60)
 came = threading.Event()
+def in_a_thread(function):
+    from concurrent.futures import ThreadPoolExecutor
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
 threading.Thread(target=look).start()
 print("somebody looks:", display.wait_ready())
 came.set()
@@ -45,6 +49,13 @@ def test_a_notebook_that_runs_without_a_page_is_told_and_its_loop_ends() -> None
     assert "nobody looks at 'cell-" in printed
     assert "runs without a page" in printed
     assert printed.endswith("ended False\n")
+
+
+def test_a_thread_of_a_notebook_without_a_page_yet_goes_on_waiting() -> None:
+    with bare_kernel() as kernel:
+        kernel.run(SERVE)
+        printed = kernel.run(LOOKS_LATER.replace("display.wait_ready()", "in_a_thread(display.wait_ready)"))
+    assert printed.endswith("somebody looks: True\n")
 
 
 def test_a_notebook_with_a_page_is_told_once_and_goes_on_waiting() -> None:
