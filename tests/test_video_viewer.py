@@ -263,6 +263,15 @@ def test_figures_show_what_the_hub_aims_at_and_draw_it(page: Page, hub: OtherHub
         words in text for words in ("12 ms round trip", "target 240", "target 7.5", "encode 1.5 ms", "320×200 h264")
     )
 
+    hub.say(type="set_quality", bitrate=7_500_000, fps=1)
+
+    def no_target_of_frames_is_shown() -> bool:
+        two_seconds_are_drawn()
+        text = figures.inner_text()
+        return "target 240" not in text and "target 1" not in text and "target 7.5" in text
+
+    wait_for(no_target_of_frames_is_shown, "more frames than the hub aims at")
+
 
 P3 = {"primaries": "smpte432", "transfer": "srgb", "matrix": "rgb", "full_range": True, "bit_depth": 8}
 READ_P3 = """canvas => {
