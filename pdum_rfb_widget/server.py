@@ -11,6 +11,7 @@ import atexit
 import errno
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from concurrent.futures import Future
@@ -255,6 +256,7 @@ class Server:
 
     async def _bind(self, host: str, port: int | None) -> tuple[str, int]:
         try:
+            _check_loopback(host)
             listener = await listen(self._welcome, host, port or 0, **self._settings())
         except OSError as error:
             raise OSError(error.errno, f"can't listen on {host}:{port or 0}: {_reason(error)}") from None
@@ -499,6 +501,13 @@ class Server:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
+
+
+def _check_loopback(host: str) -> None:
+    """Raise `OSError` where a wildcard *host* has no address for this machine's browsers: ``::`` binds without IPv6."""
+    if loopback := _WILDCARDS.get(host):
+        with socket.socket(socket.AF_INET6 if ":" in loopback else socket.AF_INET) as probe:
+            probe.bind((loopback, 0))
 
 
 def _reason(error: OSError) -> str:
