@@ -145,6 +145,34 @@ def test_a_reload_of_the_page_brings_the_picture_back(lab: Lab, page: Page) -> N
     wait_for(lambda: error_of(canvas, numbered(0)) < 6, "the picture")
 
 
+RAISING = """import asyncio
+@display.on("pointer_down")
+def f(event):
+    raise SystemExit
+@display.on("pointer_down")
+def g(event):
+    raise KeyboardInterrupt
+@display.on("pointer_down")
+def h(event):
+    raise asyncio.CancelledError
+downs = []
+display.on("pointer_down")(downs.append)
+print("ready")
+"""
+
+
+def test_the_kernel_lives_after_handlers_that_raise_what_ends_a_program(lab: Lab, page: Page) -> None:
+    count = "print(len(downs), 'downs', display.status()['callback_errors'], 'errors')"
+    lab.write("raising.ipynb", [SERVE, "display.widget(height=200)", RAISING, count])
+    lab.open(page, "raising.ipynb")
+    run(lab, page, 0, "served")
+    canvas = show(lab, page, 1)
+    run(lab, page, 2, "ready")
+    for clicks in (1, 2):
+        canvas.click()
+        wait_for(lambda n=clicks: f"{n} downs {3 * n} errors" in run(lab, page, 3, "errors"), "all handlers to run")
+
+
 def test_notebook_shortcuts_rest_while_the_picture_has_the_focus_and_escape_wakes_them(lab: Lab, page: Page) -> None:
     keys = "print('keys', ''.join(e.event['key'] for e in display.poll_events() if e.event['type'] == 'key_down'))"
     lab.write("keys.ipynb", [SERVE, "display.widget(height=200)", keys])
