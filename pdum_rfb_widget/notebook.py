@@ -120,6 +120,8 @@ class RfbCanvas(anywidget.AnyWidget):
         self._poster: Poster | None = None
         self.poster_name = ""
         self._told_secrets = False
+        self._heard: dict[str, tuple[object, int]] = {}
+        """Who told each part of the status last, and the number of that message."""
         super().__init__(**traits)
         self.on_msg(lambda _widget, content, _buffers: self._heed(content))
 
@@ -196,8 +198,17 @@ class RfbCanvas(anywidget.AnyWidget):
         elif kind == "status":
             # Not as traits of the page's own: in marimo each of those runs the cells that depend on the widget.
             for name in _STATUS & content.keys():
-                self.set_trait(name, content[name])
+                if self._is_news(name, content.get("sender"), content.get("number")):
+                    self.set_trait(name, content[name])
         self._blank_secrets()
+
+    def _is_news(self, name: str, sender: object, number: object) -> bool:
+        """The same view has told nothing newer of *name*: messages by one shell of the kernel overtake another's."""
+        before, newest = self._heard.get(name, (None, 0))
+        if sender == before and isinstance(number, int) and number < newest:
+            return False
+        self._heard[name] = sender, number if isinstance(number, int) else 0
+        return True
 
     def _blank_secrets(self) -> None:
         if self._told_secrets:

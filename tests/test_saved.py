@@ -198,6 +198,15 @@ def test_a_page_that_blanks_the_token_or_sets_another_changes_none(told: dict[st
     assert answer["token"] == display.server.token
 
 
+def test_a_status_that_was_overtaken_changes_nothing(told: dict[str, Any], display: rfb.Display) -> None:
+    widget = display.widget()
+    for sender, number, state in ((7, 2, "live"), (7, 1, "connecting"), (8, 1, "failed"), (8, 2, "live")):
+        widget._handle_custom_msg({"type": "status", "sender": sender, "number": number, "state": state}, [])
+        assert widget.state == ("failed" if state == "failed" else "live")
+    widget._handle_custom_msg({"type": "status", "sender": 8, "number": 1, "last_error": "x"}, [])
+    assert widget.last_error == "x", "of that nothing newer was told"
+
+
 def test_status_messages_change_nothing_but_the_status(told: dict[str, Any], display: rfb.Display) -> None:
     widget = display.widget()
     widget._handle_custom_msg({"type": "status", "state": "live", "url": "ws://elsewhere", "token": "another"}, [])

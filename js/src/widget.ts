@@ -119,8 +119,12 @@ const widget: AnyWidget<Traits> = {
 };
 
 function makeView(model: AnyModel<Traits>, el: HTMLElement, onPicture: () => void): RemoteFramebufferView {
-  // Status goes as messages: in marimo whatever a page saves of its traits runs the cells that depend on the widget.
-  const tell = (status: Partial<Traits>) => send(model, { type: "status", ...status });
+  // Status goes as messages: in marimo whatever a page saves of its traits runs the cells that depend on the widget. They
+  // are numbered, since JupyterLab sends the first to the kernel's main shell, where it may wait behind a cell that runs, and
+  // later ones to a subshell.
+  const sender = crypto.getRandomValues(new Uint32Array(1))[0];
+  let number = 0;
+  const tell = (status: Partial<Traits>) => send(model, { type: "status", sender, number: ++number, ...status });
   const save = <K extends keyof Traits>(name: K, value: Traits[K]) => {
     model.set(name, value);
     toKernel(() => model.save_changes());
