@@ -283,6 +283,15 @@ def test_no_keyframe_comes_that_was_not_asked_for(chosen: VideoFormat) -> None:
     assert keyframes == [0]
 
 
+def test_av1_is_not_sent_a_frame_before_it_has_put_its_buffers_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("pdum_rfb_widget.encoders.av1.time.sleep", slept.append)
+    encoder = opened(AV1, 64, 48)
+    for seq in range(20):
+        encoder.encode(frame(picture(64, 48), seq))
+    assert 0 < max(slept) < 0.01
+
+
 @every_encoder
 def test_timestamps_are_the_frames_own_however_sparse_and_always_grow(chosen: VideoFormat) -> None:
     encoder, pixels = opened(chosen, 64, 48), picture(64, 48)
