@@ -298,7 +298,12 @@ class Broadcast:
     # The hub's loop ---------------------------------------------------------------------------------------------------
 
     def take_over(self, publisher: Publisher, size: tuple[int, int], options: StreamOptions) -> None:
-        """Only *publisher* publishes from now on; the viewers stay, and keep their picture until its first frame."""
+        """Only *publisher* publishes from now on; the viewers stay, and keep their picture until its first frame.
+
+        What their users hold down comes up for the publisher before, which was told that it went down.
+        """
+        for viewer in self.viewers:
+            self._release(viewer)
         self._publisher = publisher
         self._record(options)
         self._frames.clear()

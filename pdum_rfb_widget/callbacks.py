@@ -33,14 +33,23 @@ class _Waiting:
         self._most = most
         self._bytes = 0
 
+    def limit(self, most: int) -> int:
+        """Let at most *most* calls wait from now on; how many of the oldest had to go."""
+        self._most = most
+        return self._drop(room=0, nbytes=0)
+
     def put(self, call: _Call) -> int:
         """How many of the oldest had to go."""
-        gone = 0
-        while self.calls and (len(self.calls) >= self._most or self._bytes + call[2] > _MOST_BYTES):
-            self.take()
-            gone += 1
+        gone = self._drop(room=1, nbytes=call[2])
         self.calls.append(call)
         self._bytes += call[2]
+        return gone
+
+    def _drop(self, room: int, nbytes: int) -> int:
+        gone = 0
+        while self.calls and (len(self.calls) + room > self._most or self._bytes + nbytes > _MOST_BYTES):
+            self.take()
+            gone += 1
         return gone
 
     def take(self) -> _Call | None:
@@ -105,6 +114,11 @@ class Callbacks:
                 return
             for function, thread in functions:
                 self._put((function, arguments, nbytes), thread)
+
+    def limit(self, most: int) -> None:
+        """Let at most *most* calls wait in either place from now on."""
+        with self._lock:
+            self.left_out += self._in_loop.limit(most) + self._in_thread.limit(most)
 
     def close(self) -> None:
         """Call nothing more, and end the thread."""

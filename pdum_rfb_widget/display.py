@@ -114,8 +114,8 @@ class Display:
         unless the stream was made with ``own_frames=False``: then never change it again.
 
         A `RawFrame` may be published too: it brings its ratio, colour and time. Where two of them follow one another
-        and their ``timestamp_us`` grow, viewers and films are told that distance; else how long ago the frame before
-        was published.
+        and their ``timestamp_us`` grow by a day at most, viewers and films are told that distance; else how long ago
+        the frame before was published.
 
         What differs from the frame before is found out, and only that is sent: the same picture again costs viewers
         nothing. *damage* names it, as rectangles ``(x, y, width, height)`` in whole pixels, and is believed: what
@@ -594,6 +594,7 @@ class Display:
         self._stream.reconfigure(changed)
         with self._lock:
             self._events = deque(self._events, changed.event_queue_size)
+        self.callbacks.limit(changed.event_queue_size)
 
     def _repr_html_(self) -> str:
         return as_html(self.status())

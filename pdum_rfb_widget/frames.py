@@ -18,6 +18,9 @@ from .damage import TILE, Mask, TileMap, stripes_that_differ, tiles_that_differ
 from .types import ColorSpace, Pixels
 
 _SPARE_BUFFERS = 2
+_LONGEST_STEP = 24 * 3600 * 1_000_000
+"""Microseconds between two frames that their own times may say. A clock that jumps further, as from the process's start
+to 1970, was set: a film would have to show one frame for all the years between."""
 
 
 @dataclass(slots=True, eq=False)
@@ -122,12 +125,12 @@ class FrameStore:
             self._drop(frame)
 
     def _lead(self, rendered_us: int | None, timestamp_us: int) -> int:
-        """Of the next frame: two frames in a row with times of their own, which grow, are so far apart as these say;
-        any other two as far as they were published. The first frame's time is its own."""
+        """Of the next frame: two frames in a row with times of their own, which grow, are so far apart as these say,
+        up to a day; any other two as far as they were published. The first frame's time is its own."""
         if rendered_us is None:
             return self._lead_us
         before = self._rendered  # once: the hub's thread may forget it meanwhile
-        if before and rendered_us > before[0]:
+        if before and 0 < rendered_us - before[0] <= _LONGEST_STEP:
             return self._lead_us + (rendered_us - before[0]) - (timestamp_us - before[1])
         return self._lead_us if self._version else rendered_us - timestamp_us
 

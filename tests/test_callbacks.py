@@ -195,6 +195,27 @@ def test_the_oldest_calls_go_where_too_many_wait() -> None:
     assert callbacks.left_out == 2
 
 
+def test_configure_changes_how_many_calls_may_wait(loopless: rfb.Display) -> None:
+    came: list[int] = []
+    held, hold = threading.Event(), threading.Event()
+
+    @loopless.on("pointer_down")
+    def slow(event: InputEvent) -> None:
+        held.set()
+        hold.wait(60)
+        came.append(event.event["x"])
+
+    loopless.put_event(press(0))
+    assert held.wait(60)
+    for number in range(1, 6):
+        loopless.put_event(press(number))
+    loopless.configure(event_queue_size=2)
+    hold.set()
+    wait_for(lambda: 5 in came, "the newest call")
+    assert came == [0, 4, 5]
+    assert loopless.status()["callbacks_left_out"] == 3
+
+
 def test_off_ends_it_and_so_does_close(display: rfb.Display) -> None:
     came: list[str] = []
 

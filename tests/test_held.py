@@ -83,6 +83,19 @@ def test_a_viewer_that_goes_lets_go_of_everything(display: rfb.Display, cut: boo
     assert {ev.client_id for ev in got} == {name}
 
 
+def test_a_display_that_is_taken_over_is_told_that_what_is_held_came_up(display: rfb.Display) -> None:
+    with RawViewer(display) as viewer:
+        viewer.greet()
+        for event in HOLD:
+            viewer.say(type="event", event=event)
+        got: list[Any] = []
+        wait_for(lambda: got.extend(display.poll_events()) or len(got) == 2, "what goes down")
+        again = rfb.serve(64, 48, port=0, name=display.name)
+        assert ups_of(display) == [("pointer_up", 1), ("key_up", "w")]
+    wait_for(lambda: again.client_count == 0, "the viewer to go")
+    assert ups_of(again) == []
+
+
 def test_who_no_longer_controls_lets_go_of_everything(display: rfb.Display) -> None:
     with RawViewer(display) as first, RawViewer(display) as second:
         first.greet()

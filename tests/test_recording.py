@@ -175,6 +175,17 @@ def test_raw_frames_have_their_own_times(display: rfb.Display, path: Path, clock
     assert made.seconds == pytest.approx(6.43, abs=1e-3)
 
 
+def test_a_raw_frames_clock_that_jumps_to_the_epoch_makes_no_film_of_years(
+    display: rfb.Display, path: Path, clock: list[int]
+) -> None:
+    with display.record(path) as recording:
+        for n, time in enumerate([70_000, 1_070_000, 1_795_862_400_000_000]):
+            clock[0] += 10_000
+            display.publish(RawFrame(n, 64, 48, time, "rgb24", "cpu", grey(10 + 30 * n)))
+            wait_for(lambda n=n: recording.frames_written > n, f"frame {n}")
+    assert film(path).times == pytest.approx([0, 1, 1.01], abs=1e-4)
+
+
 def test_frames_of_one_moment_follow_one_another(display: rfb.Display, path: Path, clock: list[int]) -> None:
     with display.record(path, fps=20) as recording:
         publish(display, recording, 10, 90, 170)
