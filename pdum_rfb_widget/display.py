@@ -562,8 +562,9 @@ class Display:
         return self.server.process
 
     def status(self) -> dict[str, Any]:
-        """What runs, as plain values: the size, how many frames were published, each viewer with its figures, the
-        video encoders, and what went wrong last (``troubles``). Holds no token."""
+        """What runs, as plain values: the size, how many frames were published, each viewer with its figures and
+        why it asks for no video (``no_video``), the video encoders, and what went wrong last (``troubles``). Holds no
+        token."""
         return self.server.on_hub(lambda now: status_of(self, self._stream, now))
 
     def note_trouble(self, what: str) -> None:

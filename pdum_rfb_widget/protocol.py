@@ -98,6 +98,8 @@ class Hello:
     token: str | None
     nonce: str | None = None
     """32 hex digits of the viewer's choice."""
+    no_video: str = ""
+    """Why the viewer asks for no video, for people to read."""
     fields: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """The whole of it."""
 
@@ -200,7 +202,10 @@ def _hello(fields: dict[str, Any]) -> Hello:
     nonce = fields.get("nonce") if PROOF in supported else None
     if not (nonce is None or (isinstance(nonce, str) and _NONCE.fullmatch(nonce))):
         _malformed("hello.nonce is 32 hex digits")
-    return Hello(tuple(supported), _number(fields, "device_pixel_ratio", 1.0), token, nonce, fields)
+    no_video = fields.get("no_video", "")
+    if not isinstance(no_video, str):
+        _malformed("hello.no_video is a string")
+    return Hello(tuple(supported), _number(fields, "device_pixel_ratio", 1.0), token, nonce, no_video[:256], fields)
 
 
 def _set_viewport(fields: dict[str, Any]) -> SetViewport:

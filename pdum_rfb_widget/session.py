@@ -102,6 +102,7 @@ class Session:
     link: Link = field(init=False)
     _inbox: Inbox = field(init=False)
     _supported: tuple[str, ...] = ()
+    _no_video: str = ""
     _picture: Picture = field(default_factory=Picture)
     _stills: Stills = field(init=False)
     _course: Course = field(init=False)
@@ -215,7 +216,7 @@ class Session:
 
     def _open(self, hello: Hello) -> None:
         self.authorize(hello)
-        self._supported = hello.supported
+        self._supported, self._no_video = hello.supported, hello.no_video
         self.selection = negotiate(hello.supported, self.options, self.scene.codecs)
 
     def _begin_again(self) -> None:
@@ -476,7 +477,7 @@ class Session:
     def _target_fps(self) -> float:
         return self.options.fps * self._course.step.fps
 
-    def snapshot(self, now: float) -> dict[str, float]:
+    def snapshot(self, now: float) -> dict[str, float | str]:
         """The figures, as JSON can say them."""
         budget = 8 * self.link.budget
         self.metrics.inflight = self._unacknowledged
@@ -486,6 +487,7 @@ class Session:
             "visible": self.visible,
             "lossy_tiles": self._picture.lossy_tiles,
             "link_bps": 8 * self.link.rate,
+            "no_video": self._no_video,
         }
 
     def check(self, now: float) -> None:

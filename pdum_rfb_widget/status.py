@@ -79,4 +79,6 @@ def _cell(tag: str, text: str) -> str:
 def _viewer(client: dict[str, Any]) -> str:
     rate = f"{client['fps_sent']:.0f} frames/s, {client['bitrate_bps'] / 1e6:.1f} Mbit/s, {client['rtt_ms']:.0f} ms"
     notes = [note for note, holds in (("only looks", client["view_only"]), ("hidden", not client["visible"])) if holds]
+    if client["no_video"]:
+        notes.append(f"no video: {client['no_video']}")
     return ", ".join([client["client_id"], rate, *notes])

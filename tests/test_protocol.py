@@ -88,6 +88,7 @@ def test_unknown_types_and_fields_are_ignored() -> None:
         '{"type":"hello","supported":"image/png"}',
         '{"type":"hello","supported":[1]}',
         '{"type":"hello","supported":[],"token":5}',
+        '{"type":"hello","supported":[],"no_video":5}',
         '{"type":"hello","supported":[],"device_pixel_ratio":NaN}',
         '{"type":"set_viewport","width":"wide"}',
         '{"type":"set_viewport","width":1e999,"height":1,"pwidth":1,"pheight":1,"ratio":1}',

@@ -35,6 +35,14 @@ def test_a_status_tells_what_runs_as_json_can_and_holds_no_token(display: rfb.Di
     assert display.server.view_token not in text
 
 
+def test_a_status_says_why_a_viewer_asks_for_no_video(display: rfb.Display) -> None:
+    with RawViewer(display, "image/png") as viewer:
+        viewer.hello["no_video"] = "the decoder holds pictures back"
+        viewer.greet()
+        assert display.status()["clients"][0]["no_video"] == "the decoder holds pictures back"
+        assert "no video: the decoder holds pictures back" in display._repr_html_()
+
+
 def test_a_closed_display_has_a_status_too(display: rfb.Display) -> None:
     display.close()
     assert display.status()["state"] == "closed"

@@ -211,6 +211,43 @@ def test_where_no_decoder_lasts_images_are_asked_for_instead(page: Page, hub: Ot
     assert "could not decode" in notice(page)
 
 
+HOLDS_EIGHT = """
+    const Real = VideoDecoder;
+    window.VideoDecoder = class extends Real {
+        constructor({ output, error }) {
+            const held = [];  // but nothing of the probe's, which are small
+            const hold = (frame) => held.push(frame) > 8 && output(held.shift());
+            super({ error, output: (frame) => (frame.codedWidth <= 64 ? output(frame) : hold(frame)) });
+            Object.assign(this, { held, output });
+        }
+        async flush() {
+            await super.flush();
+            for (const frame of this.held.splice(0)) this.output(frame);
+        }
+    };
+"""
+
+
+def test_a_viewer_whose_decoders_hold_pictures_back_asks_for_images_and_says_why(page: Page, hub: OtherHub) -> None:
+    page.add_init_script(HOLDS_EIGHT)
+    canvas = open_view(page, hub, mainThreadPresent=True, showStats=True)
+    assert "webcodecs/h264-annexb" in hub.greet(codec="avc1.42c01f", width=320, height=200)
+    film, shown = Film("h264", 320, 200), patches(320, 200)
+    for number in range(4):  # the last two are of the decoders that are given up
+        header, data = film.chunk(shown, keyframe=number > 0)
+        seq = hub.send(data, **header)
+        if number < 2:
+            wait_for(lambda seq=seq: hub.acked[-1:] == [seq], f"picture {number}, by a flush")
+        elif number == 2:
+            wait_for(lambda: hub.said("decoder_reset"), "the decoder in software")
+    assert not FAMILIES & set(hub.greet(transport="image", width=320, height=200))
+    *_, hello = hub.said("hello")
+    assert "holds pictures back" in hello["no_video"]
+    hub.send(png(shown), type="image_frame", width=320, height=200, mime="image/png")
+    wait_for(lambda: shows(canvas, shown, 0), "the picture")
+    wait_for(lambda: "holds pictures back" in page.locator(".rfb-figures").inner_text(), "the note")
+
+
 def test_a_hub_of_the_base_protocol_may_change_between_video_and_images(page: Page, hub: OtherHub) -> None:
     canvas = open_view(page, hub)
     hub.greet(transport="image", width=64, height=64)

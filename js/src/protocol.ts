@@ -141,8 +141,18 @@ export type HubMessage = Config | Proof | Stats | Targets | Message | Cursor | C
 
 export type InputEvent = { type: string } & Record<string, unknown>;
 
+export interface Hello {
+  type: "hello";
+  supported: string[];
+  device_pixel_ratio: number;
+  token?: string;
+  nonce?: string;
+  /** Why no video is among *supported*, for people to read. */
+  no_video?: string;
+}
+
 export type ViewerMessage =
-  | { type: "hello"; supported: string[]; device_pixel_ratio: number; token?: string; nonce?: string }
+  | Hello
   | { type: "set_viewport"; width: number; height: number; pwidth: number; pheight: number; ratio: number }
   | { type: "ack"; seq: number; decode_queue_size: number; displayed: true; draw_ms: number }
   | { type: "request_keyframe"; reason: string }

@@ -150,41 +150,54 @@ describe("a decoder that gives nothing", () => {
     expect(decoder().state).toBe("closed");
   });
 
-  it("has two seconds for its first picture", () => {
+  it("has more time for its first picture, and as much again after a flush", () => {
     give(1, { keyframe: true });
-    vi.advanceTimersByTime(1900);
+    vi.advanceTimersByTime(1200);
     expect([decoder().flushed, lost]).toEqual([[], []]);
-    vi.advanceTimersByTime(200);
+    vi.advanceTimersByTime(100);
     expect(decoder().flushed).toEqual([1]);
-    vi.advanceTimersByTime(625);
-    expect(lost.length).toBe(1);
+    vi.advanceTimersByTime(1200);
+    expect(lost).toEqual([]);
+    vi.advanceTimersByTime(100);
+    expect(lost).toEqual([["the decoder is stuck", 1]]);
   });
 
-  it("gives by a flush what it held back, takes a keyframe next, and is replaced where it always has to be flushed", () => {
-    for (let seq = 1; !lost.length; seq += 2) {
-      give(seq, { keyframe: true });
-      give(seq + 1);
-      const [before, held] = [decoder().flushed.length, decoder()];
-      while (!lost.length && held.flushed.length === before) vi.advanceTimersByTime(125);
-      if (lost.length) break;
-      held.output(seq);
-      held.output(seq + 1);
-      expect(give(seq + 2)).toBeNull();
-    }
-    expect(decoder().flushed).toEqual([2, 4, 6]);
+  /** Two chunks that come out only by a flush. */
+  function giveTwoThatAreHeld(seq: number): void {
+    give(seq, { keyframe: true });
+    give(seq + 1);
+    const [held, flushes] = [decoder(), decoder().flushed.length];
+    for (let n = 0; n < 20 && held.state === "configured" && held.flushed.length === flushes; n++) vi.advanceTimersByTime(125);
+    if (held.state === "closed") return;
+    held.output(seq);
+    held.output(seq + 1);
+  }
+
+  it("outputs by a flush what it held back, and takes a keyframe next", () => {
+    giveTwoThatAreHeld(1);
+    expect([decoder().flushed, lost]).toEqual([[2], []]);
+    expect(give(3)).toBeNull();
+    expect(wanted.length).toBe(1);
+  });
+
+  it("is replaced after two flushes without pictures in between, and the next decoder is not flushed at all", () => {
+    for (let round = 0; round < 3; round++) giveTwoThatAreHeld(10 * round);
+    expect(decoder().flushed).toEqual([1, 11]);
     expect(lost).toEqual([["the decoder holds pictures back", 2]]);
-    expect(wanted.length).toBe(3);
+    giveTwoThatAreHeld(30);
+    expect([FakeDecoder.made.length, decoder().flushed]).toEqual([2, []]);
+    expect(lost.at(-1)).toEqual(["the decoder holds pictures back", 4]);
   });
 
-  it("is flushed as often as it rests, if it goes on by itself in between", () => {
+  it("is flushed as often as it rests, if ten pictures come by themselves in between", () => {
     for (let round = 0; round < 6; round++) {
       give(100 * round, { keyframe: true });
-      for (let at = 1; at < 70; at++) {
+      for (let at = 1; at < 12; at++) {
         give(100 * round + at);
         decoder().output(100 * round + at - 1);
       }
       vi.advanceTimersByTime(700);
-      decoder().output(100 * round + 69);
+      decoder().output(100 * round + 11);
     }
     expect([decoder().flushed.length, lost]).toEqual([6, []]);
   });

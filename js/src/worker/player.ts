@@ -58,7 +58,8 @@ export class Player {
   /** The formats of video that are decoded here. */
   #offer: Promise<string[]>;
   #offered!: (video: string[]) => void;
-  #gaveUp = false;
+  /** Why no decoder worked; empty while one may. */
+  #decoderFault = "";
   #imageOnly = false;
   #config: Config | null = null;
   #drawnAt = 0;
@@ -73,7 +74,7 @@ export class Player {
     this.#offer = new Promise((resolve) => (this.#offered = resolve));
     this.#screen = new Screen(canvas, (width, height, pixelRatio) => report({ type: "frame", width, height, pixelRatio }));
     this.#hub = new HubSocket({
-      supported: async () => [...SUPPORTED, ...(await this.#videoOffer)],
+      hello: async () => ({ supported: [...SUPPORTED, ...(await this.#videoOffer)], no_video: this.#noVideo || undefined }),
       heard: (data) => this.#receive(data),
       left: () => this.#forgetConnection(),
       state: (state, message) => report({ type: "state", state, message }),
@@ -160,8 +161,8 @@ export class Player {
 
   #configure(config: Config): void {
     const { transport } = config;
-    if (transport !== "image" && (transport !== "webcodecs" || this.#noVideo)) {
-      const why = transport === "webcodecs" ? this.#noVideo : "This viewer is older than its hub";
+    if (transport !== "image" && (transport !== "webcodecs" || this.#cantDecode)) {
+      const why = transport === "webcodecs" ? this.#cantDecode : "This viewer is older than its hub";
       return this.#hub.refuse(`The hub sends ${transport}. ${why}.`);
     }
     if (!this.#config) {
@@ -190,9 +191,9 @@ export class Player {
   }
 
   /** Why no video is decoded here; empty where it is. */
-  get #noVideo(): string {
+  get #cantDecode(): string {
     if (!("VideoDecoder" in globalThis)) return NO_WEBCODECS;
-    return this.#gaveUp ? "This browser could not decode it" : "";
+    return this.#decoderFault && `This browser could not decode it: ${this.#decoderFault}`;
   }
 
   #show(header: Header, payload: Uint8Array<ArrayBuffer>): void {
@@ -247,12 +248,12 @@ export class Player {
     this.#failures = 0;
   }
 
-  /** The first time at once, and then with a pause: what fails at each keyframe must not ask for them without end. */
+  /** The second decoder at once, and others after a pause: what fails at each keyframe must not ask for them without end. */
   #replaceDecoder(error: Error, failures: number): void {
     console.warn("rfb: a video decoder was replaced", error);
     this.#queue.forget();
-    if (failures < DECODERS_TO_TRY) return this.#reset(failures > 1 ? RESET_PAUSE_MS : 0);
-    this.#gaveUp = true;
+    if (failures < DECODERS_TO_TRY) return this.#reset(failures > 2 ? RESET_PAUSE_MS : 0);
+    this.#decoderFault = error.message;
     this.#offer = Promise.resolve([]);
     this.#hub.retry();
   }
@@ -276,13 +277,14 @@ export class Player {
 
   #reportFigures(): void {
     const figures = this.#meter.take();
-    if (figures) this.#report({ type: "figures", figures: { ...figures, note: this.#note } });
+    if (figures) this.#report({ type: "figures", figures: { ...figures, note: this.#noVideo && `${this.#noVideo}: images only` } });
   }
 
-  get #note(): string {
-    if (this.#imageOnly) return "image_only is set: no video";
-    if (this.#gaveUp) return "video can't be decoded here: images only";
+  /** Why this viewer asks for no video; empty where it does. */
+  get #noVideo(): string {
+    if (this.#imageOnly) return "image_only is set";
+    if (this.#decoderFault) return `video can't be decoded here (${this.#decoderFault})`;
     if ("VideoDecoder" in globalThis) return "";
-    return `no WebCodecs ${isSecureContext ? "in this browser" : "on this insecure page"}: images only`;
+    return `no WebCodecs ${isSecureContext ? "in this browser" : "on this insecure page"}`;
   }
 }

@@ -2,7 +2,7 @@
 
 import { afterClose, type State } from "../connection";
 import { explain, type Failure, type Try, withoutCell } from "../diagnosis";
-import type { ViewerMessage } from "../protocol";
+import type { Hello, ViewerMessage } from "../protocol";
 import type { Target, WayName } from "../ways";
 import type { Attempt } from "./attempt";
 import { Outbox } from "./channels";
@@ -10,8 +10,8 @@ import { Patience } from "./patience";
 import { Race } from "./race";
 
 export interface Listener {
-  /** What to say in hello; the hub waits ten seconds for it. */
-  supported(): Promise<string[]>;
+  /** What to say in hello besides size and token; the hub waits ten seconds for it. */
+  hello(): Promise<Pick<Hello, "supported" | "no_video">>;
   heard(data: string | ArrayBuffer): void;
   /** Nothing of this connection is valid any more. */
   left(): void;
@@ -147,12 +147,12 @@ export class HubSocket {
 
   async #greet(attempt: Attempt): Promise<void> {
     const race = this.#race;
-    const supported = await this.#listener.supported();
+    const hello = await this.#listener.hello();
     if (!this.#target || race !== this.#race) return;
     const { token } = this.#target;
     const [viewport] = this.#size;
     const device_pixel_ratio = viewport?.type === "set_viewport" ? viewport.ratio : this.#ratio;
-    attempt.say({ type: "hello", supported, device_pixel_ratio, token });
+    attempt.say({ type: "hello", ...hello, device_pixel_ratio, token });
     for (const message of this.#size) attempt.say(message);
     if (this.#hidden) attempt.say({ type: "event", event: { type: "hide", timestamp: Date.now() / 1000 } });
     this.#greeted.add(attempt);

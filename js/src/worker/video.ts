@@ -15,17 +15,20 @@ export interface VideoListener {
 }
 
 /**
- * A decoder that has something to decode gets so many looks without a picture: half a second, or two for the first one, since
- * some hardware takes long to start. Looks, not a time: a page that slept finds its timers due before its pictures.
+ * A decoder that has something to decode gets so many looks without a picture, and as many again after a flush. The first decoder of
+ * a connection gets more, since some hardware takes long to start. Looks, not a time: a page that slept finds its timers due before
+ * its pictures.
  */
 const LOOK_EVERY_MS = 125;
 const STUCK_LOOKS = 5;
-const STARTING_LOOKS = 16;
+const STARTING_LOOKS = 10;
 /**
- * Then it is flushed, since some hardware gives a picture only when the next chunks come, which at rest, or with a full window, they
- * don't. What has to be flushed so often before it lasts holds up more than it is worth.
+ * It is flushed because some hardware outputs a picture only when the next chunks come, which they don't at rest, or while the hub
+ * waits for acknowledgements. So many flushes in a row, without so many pictures that came unaided in between, cost more than video
+ * gains. They are counted across decoders: when the hardware's holds pictures back, the one in software has to do without.
  */
-const MOST_FLUSHES = 3;
+const MOST_FLUSHES = 2;
+const UNAIDED_PICTURES = 10;
 /** Pictures after which a decoder has proved itself. */
 const STEADY_AFTER = 60;
 
@@ -49,6 +52,8 @@ export class Video {
   #looks = 0;
   #flushes = 0;
   #flushed = false;
+  /** Since the last flush; below zero while those that it forced out are still to come. */
+  #unaided = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(listener: VideoListener) {
@@ -91,7 +96,7 @@ export class Video {
   restart(): void {
     this.forget();
     this.#asked = false;
-    this.#failures = this.#pictures = 0;
+    this.#failures = this.#flushes = 0;
     this.#close();
   }
 
@@ -124,7 +129,8 @@ export class Video {
   #take(frame: VideoFrame): void {
     this.#looks = 0;
     this.#flushed = false;
-    if (++this.#pictures >= STEADY_AFTER) this.#failures = this.#flushes = 0;
+    if (++this.#pictures >= STEADY_AFTER) this.#failures = 0;
+    if (++this.#unaided >= UNAIDED_PICTURES) this.#flushes = 0;
     const waiting = this.#waiting.get(frame.timestamp);
     if (!waiting) return frame.close();
     const [oldest] = this.#waiting.keys();
@@ -140,7 +146,7 @@ export class Video {
       this.#looks = 0;
       return;
     }
-    if (++this.#looks >= (this.#pictures || this.#flushed ? STUCK_LOOKS : STARTING_LOOKS)) {
+    if (++this.#looks >= (this.#pictures || this.#failures ? STUCK_LOOKS : STARTING_LOOKS)) {
       if (this.#flushed) return this.#fail(new Error("the decoder is stuck"));
       if (this.#flushes === MOST_FLUSHES) return this.#fail(new Error("the decoder holds pictures back"), 2);
       this.#flush();
@@ -150,6 +156,7 @@ export class Video {
 
   #flush(): void {
     this.#flushes++;
+    this.#unaided = -this.#waiting.size;
     this.#flushed = true;
     this.#looks = 0;
     this.#last = null; // only a keyframe may follow
@@ -173,7 +180,7 @@ export class Video {
   #close(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#looks = this.#flushes = 0;
+    this.#looks = this.#pictures = this.#unaided = 0;
     this.#flushed = false;
     this.#configured = "";
     const decoder = this.#decoder;
