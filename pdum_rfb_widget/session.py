@@ -483,7 +483,8 @@ class Session:
         self.metrics.inflight = self._unacknowledged
         self.metrics.target_fps = self._target_fps
         self.metrics.target_bitrate = round(budget) if math.isfinite(budget) else 0
-        return self.metrics.snapshot(now=now) | {
+        return {
+            **self.metrics.snapshot(now=now),
             "visible": self.visible,
             "lossy_tiles": self._picture.lossy_tiles,
             "link_bps": 8 * self.link.rate,

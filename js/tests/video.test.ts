@@ -156,9 +156,9 @@ describe("a decoder that gives nothing", () => {
     expect([decoder().flushed, lost]).toEqual([[], []]);
     vi.advanceTimersByTime(100);
     expect(decoder().flushed).toEqual([1]);
-    vi.advanceTimersByTime(1200);
+    vi.advanceTimersByTime(1100);
     expect(lost).toEqual([]);
-    vi.advanceTimersByTime(100);
+    vi.advanceTimersByTime(200);
     expect(lost).toEqual([["the decoder is stuck", 1]]);
   });
 
