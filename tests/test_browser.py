@@ -302,6 +302,23 @@ def test_the_handle_changes_the_height_by_mouse_and_keys(page: Page, display: rf
     wait_for(lambda: wait_for_events(display, "resize")[-1]["height"] == 384, "the new size to be said")
 
 
+@pytest.mark.parametrize("height", [300, "auto"])
+def test_the_handle_says_the_height_that_the_view_has_now(page: Page, display: rfb.Display, height: int | str) -> None:
+    show(page, display, height=height)
+    root, handle = page.locator(".rfb-root"), page.locator(".rfb-handle")
+
+    def says(height: object) -> bool:
+        least, now, most = (handle.get_attribute(f"aria-value{name}") for name in ("min", "now", "max"))
+        return bool(now and least and most) and int(least) <= int(now) <= int(most) and now == str(height)
+
+    wait_for(lambda: says(root.evaluate("root => root.offsetHeight")), "the height at first")
+    handle.focus()
+    page.keyboard.press("ArrowDown")
+    wait_for(lambda: says(root.evaluate("root => root.offsetHeight")), "the height after a key")
+    page.evaluate("view.setHeight(222)")
+    wait_for(lambda: says(222), "a height that the page sets")
+
+
 def test_full_screen(page: Page, display: rfb.Display) -> None:
     show(page, display)
     wait_for(lambda: display.client_count == 1, "the viewer")

@@ -52,6 +52,15 @@ export class Box {
     this.#apply();
   }
 
+  /** The box may have another height in its page. */
+  measured(): void {
+    const height = this.#root.offsetHeight;
+    this.handle.setAttribute("aria-valuenow", String(height));
+    this.handle.setAttribute("aria-valuetext", `${height} pixels`);
+    // There is none, but without one it is 100.
+    this.handle.setAttribute("aria-valuemax", String(Math.max(height, screen.availHeight)));
+  }
+
   #apply(): void {
     const { width, height } = this.#picture;
     const least = this.#oneToOne ? 1 : Math.max(1, MIN_WIDTH / width);
@@ -74,9 +83,8 @@ export class Box {
     handle.setAttribute("aria-label", "Height of the picture; arrow keys change it");
     handle.setAttribute("aria-valuemin", String(MIN_HEIGHT));
     const set = (wanted: number) => {
-      const clamped = Math.max(MIN_HEIGHT, Math.round(wanted));
-      handle.setAttribute("aria-valuenow", String(clamped));
-      this.setHeight(clamped);
+      this.setHeight(Math.max(MIN_HEIGHT, Math.round(wanted)));
+      this.measured();
     };
     const told = () => this.#onHeight?.(this.#root.offsetHeight);
     handle.onpointerdown = (down) => {

@@ -374,6 +374,7 @@ export class RemoteFramebufferView {
     const ratio = devicePixelRatio;
     const { box } = this.#viewport;
     if (!width || !height || (width === box.width && height === box.height && ratio === box.ratio)) return;
+    this.#box.measured();
     this.#viewport.setBox(width, height, ratio);
     this.#layOut();
     const size = { width, height, pwidth: wholePixels(width * ratio), pheight: wholePixels(height * ratio), ratio };
