@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .encoders.base import available_video_encoders, build_encoder, register_video_encoder
     from .encoders.h264_cpu import H264CpuEncoder, h264_available
     from .encoders.image import ImageEncoder
+    from .events import Event
     from .limits import Limits
     from .metrics import SessionMetrics
     from .notebook import RfbCanvas, RfbViewer, publish_loop
@@ -48,6 +49,7 @@ __all__ = [
     "DownscaleHint",
     "EncodedPayload",
     "EncoderBackend",
+    "Event",
     "H264CpuEncoder",
     "ImageEncoder",
     "InputEvent",
@@ -89,6 +91,7 @@ _HOMES = {
     "DownscaleHint": "types",
     "EncodedPayload": "types",
     "EncoderBackend": "types",
+    "Event": "events",
     "H264CpuEncoder": "encoders.h264_cpu",
     "ImageEncoder": "encoders.image",
     "InputEvent": "types",

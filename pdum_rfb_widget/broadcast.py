@@ -16,10 +16,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from .damage import Mask, TileMap
 from .encoding import Encoding
+from .events import Event, EventDict
 from .frames import Frame, FrameStore, Outcome
 from .interrupts import uninterrupted
 from .limits import ENCODE_TIMEOUT
@@ -34,7 +35,6 @@ from .types import (
     ColorSpace,
     DownscaleHint,
     Encoded,
-    EventDict,
     Fidelity,
     InputEvent,
     Message,
@@ -152,7 +152,7 @@ class Broadcast:
         return self.scene.options
 
     @property
-    def recorded_events(self) -> list[EventDict]:
+    def recorded_events(self) -> list[Event]:
         """With ``record_events``: the input that came, oldest first."""
         return self._recorder.kept if self._recorder else []
 
@@ -491,7 +491,7 @@ class Broadcast:
             # For who renders only when something happens: the viewer's own event came before the target.
             event = {"type": "resize", **asdict(box), "timestamp": time.time()}
             principal = next((viewer.principal for viewer in self.viewers if viewer.id == name), None)
-            self._put(InputEvent(name, principal, event, now_us()))
+            self._put(name, principal, event)
         elif math.isfinite(sizing.due):
             self._settling = self._loop.call_at(sizing.due, self._settle_size)
 
@@ -505,7 +505,7 @@ class Broadcast:
             viewer.refused_events += 1
         elif not isinstance(told, Said):
             viewer.held.note(told)
-            self._put(InputEvent(viewer.id, viewer.principal, told, now_us()))
+            self._put(viewer.id, viewer.principal, told)
         elif self._publisher:
             message = ChannelMessage(viewer.id, viewer.principal, told.channel, told.data, now_us())
             self._publisher.put_message(message, told.nbytes)
@@ -513,13 +513,14 @@ class Broadcast:
     def _release(self, viewer: Viewer) -> None:
         """Let go of what *viewer*'s user holds down, whose own words no longer reach the application."""
         for event in viewer.held.release(time.time()):
-            self._put(InputEvent(viewer.id, viewer.principal, event, now_us()))
+            self._put(viewer.id, viewer.principal, event)
 
-    def _put(self, event: InputEvent) -> None:
+    def _put(self, client_id: str, principal: object, event: EventDict) -> None:
+        received = InputEvent(client_id, principal, cast(Event, event), now_us())
         if self._recorder:
-            self._recorder.record(event)
+            self._recorder.record(received)
         if self._publisher:
-            self._publisher.put_event(event)
+            self._publisher.put_event(received)
 
     def update_readiness(self) -> None:
         """Recompute what `wait_ready` waits for."""

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequen
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 from urllib.parse import quote
 
 from .audience import LIVE, PATIENCE, UNATTENDED, unattended
@@ -21,7 +21,7 @@ from .callbacks import Callbacks, Function
 from .cells import current_cell, in_notebook
 from .damage import as_damage
 from .encoders.base import require_codec
-from .events import EVENT_FIELDS, nearest_kind
+from .events import EVENT_FIELDS, Event, EventType, nearest_kind
 from .interrupts import result_of, uninterrupted
 from .pixels import as_pixels
 from .process import Guarded, Own, refuse_to_copy
@@ -35,7 +35,6 @@ from .types import (
     SRGB,
     ChannelMessage,
     ColorSpace,
-    EventDict,
     FrameSource,
     InputEvent,
     RawFrame,
@@ -51,6 +50,9 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+
+_OnEvent = TypeVar("_OnEvent", bound=Callable[[InputEvent], object])
+_OnMessage = TypeVar("_OnMessage", bound=Callable[[ChannelMessage], object])
 
 _CHANNEL = "message on "
 """Before the name of a channel, the kind of its callbacks: no event is named so."""
@@ -283,7 +285,7 @@ class Display:
             self.callbacks.call(event.event["type"], event)
             self.callbacks.call("*", event)
 
-    def on(self, *kinds: str, thread: bool = False) -> Callable[[Function], Function]:
+    def on(self, *kinds: EventType | Literal["*"], thread: bool = False) -> Callable[[_OnEvent], _OnEvent]:
         """Call a function with every `InputEvent` of these *kinds*, ``"*"`` for all::
 
             @display.on("pointer_down")
@@ -300,12 +302,12 @@ class Display:
         """
         _refuse_functions(kinds, 'on("pointer_down")')
         known = (*EVENT_FIELDS, "*")
-        if unknown := [kind for kind in kinds if kind not in known] or ([] if kinds else ["nothing"]):
-            meant = nearest_kind(str(unknown[0]))
+        if unknown := [str(kind) for kind in kinds if kind not in known] or ([] if kinds else ["nothing"]):
+            meant = nearest_kind(unknown[0])
             hint = f"; did you mean {meant!r}?" if meant else ""
-            raise ValueError(f"an event is one of {', '.join(known)}, not {', '.join(map(str, unknown))}{hint}")
+            raise ValueError(f"an event is one of {', '.join(known)}, not {', '.join(unknown)}{hint}")
 
-        def register(function: Function) -> Function:
+        def register(function: _OnEvent) -> _OnEvent:
             for kind in kinds:
                 self.callbacks.add(kind, function, thread=thread)
             return function
@@ -335,7 +337,7 @@ class Display:
         self._check_open()
         self._stream.tell(message, channel, latest=latest, to=_as_ids(to), capability=CHANNELS)
 
-    def on_message(self, *channels: str, thread: bool = False) -> Callable[[Function], Function]:
+    def on_message(self, *channels: str, thread: bool = False) -> Callable[[_OnMessage], _OnMessage]:
         """Call a function with every `ChannelMessage` that viewers' pages send on these *channels*::
 
             @display.on_message("pick")
@@ -351,7 +353,7 @@ class Display:
         for channel in channels:
             check_channel(channel)
 
-        def register(function: Function) -> Function:
+        def register(function: _OnMessage) -> _OnMessage:
             for channel in channels:
                 self.callbacks.add(_CHANNEL + channel, function, thread=thread)
             return function
@@ -468,7 +470,7 @@ class Display:
         self.server.on_hub(lambda now: self._stream.hand_over(client_id))
 
     @property
-    def recorded_events(self) -> list[EventDict]:
+    def recorded_events(self) -> list[Event]:
         """With ``record_events=True``: the newest 10,000 input events, oldest first."""
         return self._stream.recorded_events
 

@@ -1,12 +1,242 @@
-"""Input events: the renderview vocabulary, and what of a viewer's words reaches the application."""
+"""Input events: the renderview vocabulary as types, and the validation of what a viewer sends.
 
-from __future__ import annotations
+At run time an event is a plain dict. Type checkers know its fields once its type was compared::
 
+    if ev.event["type"] == "wheel":
+        zoom(ev.event["dy"])
+"""
+
+# Annotations are not postponed here: with strings TypedDict could not tell at run time what is required.
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
-from .types import EventDict
+EventDict: TypeAlias = dict[str, Any]
+"""One input event as `validate` returns it, whatever its type."""
+
+Modifier: TypeAlias = Literal["Shift", "Control", "Alt", "Meta"]
+
+
+class _Base(TypedDict):
+    timestamp: NotRequired[float]
+    """When the page saw it, in seconds; the view's own are seconds since 1970."""
+
+
+class _Place(_Base):
+    inside: NotRequired[bool]
+    """False beside the picture."""
+    pixel_ratio: NotRequired[float]
+    """The frame's pixels that make a logical one, as `Display.publish` said."""
+    buttons: NotRequired[list[int]]
+    """Those that are down: 1 is the left one, 2 the right, 3 the middle, 6 a pen's eraser."""
+    modifiers: NotRequired[list[Modifier]]
+
+
+class Touch(TypedDict, total=False):
+    """One finger, in `touches`."""
+
+    x: float
+    y: float
+    pressure: float
+
+
+class _Pointer(_Place):
+    button: NotRequired[int]
+    """The one that changed, 0 for none; numbered as `buttons`."""
+    ntouches: NotRequired[int]
+    touches: NotRequired[dict[str, Touch]]
+    """The fingers on the picture, by the id of each."""
+    pointer_id: NotRequired[float]
+    pointer_type: NotRequired[str]
+    """``mouse``, ``touch`` or ``pen``."""
+    pressure: NotRequired[float]
+    """0 to 1."""
+    tilt_x: NotRequired[float]
+    """Degrees from upright, as `tilt_y`."""
+    tilt_y: NotRequired[float]
+
+
+class _PlacedPointer(_Pointer):
+    x: float
+    """In pixels of the frame, from its left edge."""
+    y: float
+    """In pixels of the frame, from its upper edge."""
+
+
+class _CrossingPointer(_Pointer):
+    x: NotRequired[float]
+    y: NotRequired[float]
+
+
+class PointerDownEvent(_PlacedPointer):
+    """A button, finger or pen went down."""
+
+    type: Literal["pointer_down"]
+
+
+class PointerUpEvent(_PlacedPointer):
+    """What went down came up."""
+
+    type: Literal["pointer_up"]
+
+
+class PointerMoveEvent(_PlacedPointer):
+    """The pointer moved over the picture, or beside it with a button down."""
+
+    type: Literal["pointer_move"]
+
+
+class PointerEnterEvent(_CrossingPointer):
+    """The pointer came into the picture."""
+
+    type: Literal["pointer_enter"]
+
+
+class PointerLeaveEvent(_CrossingPointer):
+    """The pointer left the picture."""
+
+    type: Literal["pointer_leave"]
+
+
+class DoubleClickEvent(_PlacedPointer):
+    """Comes after the second `PointerUpEvent`."""
+
+    type: Literal["double_click"]
+
+
+class WheelEvent(_Place):
+    """The wheel turned, or two fingers moved on a trackpad."""
+
+    type: Literal["wheel"]
+    dx: float
+    """In CSS pixels, as `dy`; down and to the right are positive."""
+    dy: float
+    x: NotRequired[float]
+    y: NotRequired[float]
+
+
+class _Key(_Base):
+    key: str
+    """The key's meaning, as browsers name it: ``a``, ``Enter``, ``ArrowUp``."""
+    code: NotRequired[str]
+    """The key's place on the keyboard: ``KeyA``."""
+    modifiers: NotRequired[list[Modifier]]
+
+
+class KeyDownEvent(_Key):
+    """A key went down, or repeats."""
+
+    type: Literal["key_down"]
+
+
+class KeyUpEvent(_Key):
+    """A key came up."""
+
+    type: Literal["key_up"]
+
+
+class CharEvent(_Base):
+    """Text was typed."""
+
+    type: Literal["char"]
+    data: str
+    input_type: NotRequired[str]
+    is_composing: NotRequired[bool]
+    repeat: NotRequired[bool]
+
+
+class PasteEvent(_Base):
+    """Text was pasted into the view, with ``clipboard=True``."""
+
+    type: Literal["paste"]
+    text: str
+    """At most 10,000 characters."""
+
+
+class ResizeEvent(_Base):
+    """The picture's box has another size."""
+
+    type: Literal["resize"]
+    width: float
+    """In CSS pixels, as `height`."""
+    height: float
+    pwidth: NotRequired[float]
+    """In device pixels, as `pheight`."""
+    pheight: NotRequired[float]
+    ratio: NotRequired[float]
+    """Device pixels that make a CSS pixel; above 0."""
+
+
+class CloseEvent(_Base):
+    """The view is gone."""
+
+    type: Literal["close"]
+
+
+class ShowEvent(_Base):
+    """The view can be seen again."""
+
+    type: Literal["show"]
+
+
+class HideEvent(_Base):
+    """The view can't be seen any more."""
+
+    type: Literal["hide"]
+
+
+class FocusInEvent(_Base):
+    """Keys go to the picture from now on."""
+
+    type: Literal["focus_in"]
+
+
+class FocusOutEvent(_Base):
+    """Keys go elsewhere from now on."""
+
+    type: Literal["focus_out"]
+
+
+Event: TypeAlias = (
+    PointerDownEvent
+    | PointerUpEvent
+    | PointerMoveEvent
+    | PointerEnterEvent
+    | PointerLeaveEvent
+    | DoubleClickEvent
+    | WheelEvent
+    | KeyDownEvent
+    | KeyUpEvent
+    | CharEvent
+    | PasteEvent
+    | ResizeEvent
+    | CloseEvent
+    | ShowEvent
+    | HideEvent
+    | FocusInEvent
+    | FocusOutEvent
+)
+"""One input event; its ``type`` says which."""
+
+EventType: TypeAlias = Literal[
+    "pointer_down",
+    "pointer_up",
+    "pointer_move",
+    "pointer_enter",
+    "pointer_leave",
+    "double_click",
+    "wheel",
+    "key_down",
+    "key_up",
+    "char",
+    "paste",
+    "resize",
+    "close",
+    "show",
+    "hide",
+    "focus_in",
+    "focus_out",
+]
 
 Check = Callable[[Any], bool]
 

@@ -9,7 +9,8 @@ import threading
 from collections import deque
 from pathlib import Path
 
-from .types import EventDict, InputEvent, StreamOptions
+from .events import Event
+from .types import InputEvent, StreamOptions
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ class Recorder:
     """Keeps what came, and appends it to a file from a thread of its own: a disk that hangs holds up nobody."""
 
     def __init__(self, *, keep: bool, path: Path | None) -> None:
-        self._kept: deque[EventDict] = deque(maxlen=MOST_KEPT if keep else 0)
+        self._kept: deque[Event] = deque(maxlen=MOST_KEPT if keep else 0)
         self._lines: queue.Queue[str | None] = queue.Queue(MOST_KEPT)
         self._path = path
         if path:
@@ -34,7 +35,7 @@ class Recorder:
         return cls(keep=options.record_events, path=path) if options.record_events or path else None
 
     @property
-    def kept(self) -> list[EventDict]:
+    def kept(self) -> list[Event]:
         """What came, oldest first."""
         return list(self._kept)
 

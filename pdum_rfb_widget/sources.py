@@ -15,10 +15,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, get_args
 
+from .events import Event
 from .failures import raise_as_exception, thrown_in
 from .loops import lasting_loop
 from .pixels import FORMATS, as_pixels
-from .types import MAX_SIDE, EventDict, FrameSource, InputEvent, PixelFormat, Pixels, RawFrame, check_int
+from .types import MAX_SIDE, FrameSource, InputEvent, PixelFormat, Pixels, RawFrame, check_int
 
 if TYPE_CHECKING:
     from .display import Display
@@ -63,7 +64,7 @@ class BaseFrameSource(ABC):
         self._started: float | None = None
         self._due = 0.0
         self._seq = 0
-        self._events: deque[EventDict] = deque(maxlen=MOST_KEPT)
+        self._events: deque[Event] = deque(maxlen=MOST_KEPT)
 
     @property
     def current_size(self) -> tuple[int, int]:
@@ -86,13 +87,13 @@ class BaseFrameSource(ABC):
             self._due = max(self._due + 1 / self.fps, self._clock())
         return self._frame(round((self._clock() - self._started) * 1e6))
 
-    async def handle_event(self, event: EventDict) -> None:
+    async def handle_event(self, event: Event) -> None:
         """Keep *event*; a ``resize`` sets `current_size`."""
         self._events.append(event)
-        if event.get("type") == "resize":
+        if event["type"] == "resize":
             self._size = _even(event.get("pwidth") or event["width"]), _even(event.get("pheight") or event["height"])
 
-    def snapshot_events(self) -> list[EventDict]:
+    def snapshot_events(self) -> list[Event]:
         """The newest events, oldest first."""
         return list(self._events)
 
@@ -152,7 +153,7 @@ class OnDemandFrameSource(RenderCallbackSource):
             await asyncio.wrap_future(waiting)
         return await super().next_frame()
 
-    async def handle_event(self, event: EventDict) -> None:
+    async def handle_event(self, event: Event) -> None:
         await super().handle_event(event)
         if self._render_on_event:
             self.mark_dirty()
@@ -182,7 +183,7 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 async def _feed(display: Display, source: FrameSource, report: Callable[[str], object]) -> None:
     loop, come = asyncio.get_running_loop(), asyncio.Event()
-    events: deque[EventDict] = deque(maxlen=MOST_KEPT)
+    events: deque[Event] = deque(maxlen=MOST_KEPT)
 
     def hear(event: InputEvent) -> None:
         events.append(event.event)
@@ -223,12 +224,12 @@ async def _publish(display: Display, source: FrameSource) -> None:
             look = min(2 * look, _LOOK_LATEST)
 
 
-async def _tell(display: Display, source: FrameSource, event: EventDict, report: Callable[[str], object]) -> None:
+async def _tell(display: Display, source: FrameSource, event: Event, report: Callable[[str], object]) -> None:
     if event["type"] == "resize":
         # The size is the display's to say: of several viewers' one, and within its limits.
-        if display.target_size is None:
+        if (target := display.target_size) is None:
             return
-        event = event | dict(zip(("pwidth", "pheight"), display.target_size, strict=True))
+        event = {**event, "pwidth": target[0], "pheight": target[1]}
     try:
         await source.handle_event(event)
     except BaseException as error:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
+from .events import Event
+from .events import EventDict as EventDict
+
 if TYPE_CHECKING:
     from .auth import Authenticator
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 """One picture: uint8, ``(H, W)`` grey, ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGBA."""
-
-EventDict: TypeAlias = dict[str, Any]
-"""One input event of the renderview vocabulary, as validated by `events.validate`."""
 
 MAX_SIDE = 16384
 """Pixels on a side of a frame: what canvases of today's browsers and the image formats all take."""
@@ -87,8 +87,8 @@ class InputEvent:
     """Opaque name of the viewer's connection, new for every connection."""
     principal: Any
     """Who the application's authenticator says it is; None where there is no authenticator."""
-    event: EventDict
-    """The event: ``type`` and the fields that renderview gives that type; ``x`` and ``y`` in pixels of the frame."""
+    event: Event
+    """A dict of ``type`` and the fields that renderview gives that type; ``x`` and ``y`` in pixels of the frame."""
     received_us: int
     """When it reached the hub, in microseconds of `time.monotonic`."""
 
@@ -164,7 +164,7 @@ class FrameSource(Protocol):
     async def next_frame(self) -> RawFrame:
         """The next frame, when there is one. Raises `StopAsyncIteration` after the last."""
 
-    async def handle_event(self, event: EventDict) -> None:
+    async def handle_event(self, event: Event) -> None:
         """Take a viewer's input."""
 
 
