@@ -21,7 +21,7 @@ const inlined = {
 };
 
 await build({
-  entryPoints: ["src/widget.ts"],
+  entryPoints: ["src/notebook/widget.ts"],
   outfile: "../pdum_rfb_widget/static/widget.js",
   bundle: true,
   minify: true,

@@ -1,4 +1,4 @@
-"""Writes the frames that a page tries its decoders with, js/src/worker/probes.ts: python tests/record_probes.py
+"""Writes the frames that a page tries its decoders with, js/src/decode/probes.ts: python tests/record_probes.py
 
 Each is one keyframe of four flat patches. What a decoder makes of them says whether a format works, and its colours.
 """
@@ -15,7 +15,7 @@ from pdum_rfb_widget.encoders.base import video_encoder_for
 from pdum_rfb_widget.encoders.bitstream import SEI, split_nal_units
 from pdum_rfb_widget.types import RawFrame, VideoFormat
 
-PROBES = Path(__file__).parent.parent / "js/src/worker/probes.ts"
+PROBES = Path(__file__).parent.parent / "js/src/decode/probes.ts"
 SIZE = 64
 PATCHES = ((210, 45, 60), (50, 180, 70), (40, 70, 215), (128, 128, 128))
 """Top left, top right, bottom left, bottom right. Strong, since what goes wrong with colour is seen there."""

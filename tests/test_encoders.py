@@ -736,7 +736,7 @@ def test_chromium_takes_the_codec_strings(page: Page, chosen: VideoFormat, size:
 
 def probes() -> list[dict[str, Any]]:
     """Those that a page tries its decoders with."""
-    source = (Path(__file__).parent.parent / "js/src/worker/probes.ts").read_text()
+    source = (Path(__file__).parent.parent / "js/src/decode/probes.ts").read_text()
     entries = source[source.index("PROBES: Probe[] = [") :].split("  {\n")[1:]
     lines = [[line.strip() for line in entry.splitlines() if ": " in line] for entry in entries]
     return [

@@ -46,7 +46,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_sdist_holds_sources_and_bundle_and_nothing_of_the_machine(sdist: Path) -> None:
     names = {str(path.relative_to(sdist)) for path in sdist.rglob("*") if path.is_file()}
-    assert {"pyproject.toml", "README.md", "LICENSE", "js/src/widget.ts", "js/package-lock.json"} <= names
+    assert {"pyproject.toml", "README.md", "LICENSE", "js/src/notebook/widget.ts", "js/package-lock.json"} <= names
     assert {"SECURITY.md", "jupyter-config/jupyter_server_config.d/pdum_rfb_widget.json"} <= names
     assert (sdist / "pdum_rfb_widget/static/widget.js").read_bytes() == BUNDLE.read_bytes()
     assert not [name for name in names if "node_modules" in name or "__pycache__" in name or name.startswith("tests")]

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { Attempt, type AttemptListener } from "../src/net/attempt";
+import { Inbox, Outbox } from "../src/net/channels";
 import { channelMessage, type Header, isCursor, pack, type PieceHeader, unpack } from "../src/protocol";
-import { Attempt, type AttemptListener } from "../src/worker/attempt";
-import { Inbox, Outbox } from "../src/worker/channels";
 import { memory, MemoryTransport } from "./memory";
 
 const K = 1024;

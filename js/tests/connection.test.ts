@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { afterClose, backoff } from "../src/connection";
+import { afterClose, backoff } from "../src/net/connection";
 
 describe("backoff", () => {
   it("doubles from a quarter of a second to five, give or take thirty percent", () => {

@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, it, vi } from "vitest";
-import { type Answer, type End, explain, type Failure, meaningOf, outcomeOf, policyForbids, versionNote, withoutCell } from "../src/diagnosis";
-import { afterClose } from "../src/connection";
-import type { WayName } from "../src/ways";
+import type { WayName } from "../src/net/candidates";
+import { afterClose } from "../src/net/connection";
+import { type Answer, type End, explain, type Failure, meaningOf, outcomeOf, policyForbids, versionNote, withoutCell } from "../src/net/diagnosis";
 
 beforeAll(() => vi.stubGlobal("location", { origin: "http://localhost:8888" }));
 

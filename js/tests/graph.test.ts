@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { paths, type Sample } from "../src/graph";
+import { paths, type Sample } from "../src/ui/graph";
 
 function samples(...rows: [number, number, number][]): Sample[] {
   return rows.map(([at, value, target]) => ({ at, value, target }));

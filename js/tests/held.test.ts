@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { buttonChanges, type Flags, Keyboard, type KeyChange } from "../src/held";
+import { buttonChanges, type Flags, Keyboard, type KeyChange } from "../src/input/held";
 
 const told = (changes: KeyChange[]) => changes.map(({ type, key }) => `${type.slice(4)} ${key}`);
 

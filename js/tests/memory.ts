@@ -1,6 +1,6 @@
 // A transport in memory: what one end sends, the test takes, and says when the network has room.
 
-import type { Connect, Transport, TransportListener } from "../src/worker/transport";
+import type { Connect, Transport, TransportListener } from "../src/net/transport";
 
 export class MemoryTransport implements Transport {
   waiting = 0;

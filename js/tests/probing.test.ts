@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
-import { Probing } from "../src/probing";
 import type { Command } from "../src/worker/messages";
+import { Probing } from "../src/worker/probing";
 
 function players(count: number) {
   return Array.from({ length: count }, () => {

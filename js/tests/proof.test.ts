@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { macOf, newNonce } from "../src/proof";
+import { macOf, newNonce } from "../src/net/proof";
 
 it("is the HMAC-SHA256 of both nonces, the hub and the stream, a line each", () => {
   // Made by Python's hmac.

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { type Corners, inBox, type Point } from "../src/quad";
+import { type Corners, inBox, type Point } from "../src/input/quad";
 
 /** The corners of a box of 400x200 whose top left would lie at (30, 20), as *shown* moves each. */
 function corners(shown: (at: Point) => Point): Corners {

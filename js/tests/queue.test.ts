@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
-import type { Decoded } from "../src/worker/pixels";
-import { Queue } from "../src/worker/queue";
+import type { Decoded } from "../src/decode/pixels";
+import { Queue } from "../src/decode/queue";
 
 function picture(): Decoded & { closed: boolean } {
   return { closed: false, paint() {}, close() { this.closed = true; } };

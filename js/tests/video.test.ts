@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { Video } from "../src/decode/video";
 import type { Color } from "../src/protocol";
-import { Video } from "../src/worker/video";
 import { chunk, FakeDecoder, fakeWebCodecs } from "./fakes";
 
 const data = new Uint8Array(1);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type Fit, Viewport } from "../src/viewport";
+import { type Fit, Viewport } from "../src/input/viewport";
 
 function viewport(fit: Fit, box: [number, number], frame: [number, number], ratio = 1): Viewport {
   const made = new Viewport();

@@ -1,10 +1,10 @@
 // What the page and the player tell each other; the player may live in a worker or on the page's own thread.
 
-import type { State } from "../connection";
-import type { Try } from "../diagnosis";
+import type { Probe } from "../decode/probes";
+import type { Target, WayName } from "../net/candidates";
+import type { State } from "../net/connection";
+import type { Try } from "../net/diagnosis";
 import type { ViewerMessage } from "../protocol";
-import type { Target, WayName } from "../ways";
-import type { Probe } from "./probes";
 
 export type Command =
   /** *ratio* is of the page's screen. */

@@ -1,6 +1,14 @@
 // One viewer: what the hub sends is decoded at once, drawn in order, and acknowledged when it is drawn.
 
-import { versionNote } from "../diagnosis";
+import { decodeAll } from "../decode/decoder";
+import type { Decoded } from "../decode/pixels";
+import { probe } from "../decode/probe";
+import { Queue } from "../decode/queue";
+import { type AnyCanvas, Screen, spaceOf } from "../decode/screen";
+import { Video } from "../decode/video";
+import { Inbox } from "../net/channels";
+import { versionNote } from "../net/diagnosis";
+import { HubSocket } from "../net/socket";
 import {
   asPiece,
   asVideo,
@@ -24,17 +32,9 @@ import {
   unpack,
   type VideoHeader,
 } from "../protocol";
-import { Inbox } from "./channels";
-import { decodeAll } from "./decoder";
+import { VIEWER_VERSION } from "../version";
 import type { Command, Report } from "./messages";
 import { Meter, type Shown } from "./meter";
-import type { Decoded } from "./pixels";
-import { probe } from "./probe";
-import { Queue } from "./queue";
-import { type AnyCanvas, Screen, spaceOf } from "./screen";
-import { HubSocket } from "./socket";
-import { VIEWER_VERSION } from "../version";
-import { Video } from "./video";
 
 const TICK_MS = 1000;
 /** A tick so late tells of a machine that slept, not of a busy or a hidden page. */

@@ -1,6 +1,6 @@
 // What all views of a page share. Notebooks load this bundle once for each widget, so it lies with the page.
 
-import type { WayName } from "./ways";
+import type { WayName } from "./candidates";
 
 export interface Secrets {
   token: string;

@@ -1,7 +1,7 @@
 // How often ways that a server has refused are asked again: each question is a line in its log, and most refusals are for good.
 
-import type { Failure } from "../diagnosis";
-import type { Way } from "../ways";
+import type { Way } from "./candidates";
+import type { Failure } from "./diagnosis";
 
 const FIRST_REST_MS = 2000;
 /** 2 s, 4 s, and so on: half an hour in all. After that only the user, or a page that comes back, asks. */

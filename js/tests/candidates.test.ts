@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type Page, type Place, waysTo, withoutSecrets } from "../src/ways";
+import { type Page, type Place, waysTo, withoutSecrets } from "../src/net/candidates";
 
 const HUB = "0123456789abcdef";
 const place = (more: Partial<Place> = {}): Place => ({

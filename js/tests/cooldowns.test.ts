@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import type { Answer, Failure } from "../src/diagnosis";
-import { Patience } from "../src/worker/patience";
-import type { WayName } from "../src/ways";
+import type { WayName } from "../src/net/candidates";
+import { Patience } from "../src/net/cooldowns";
+import type { Answer, Failure } from "../src/net/diagnosis";
 
 const DAY_MS = 86_400_000;
 const DIRECT = { name: "direct" as WayName, url: "ws://127.0.0.1:5000/s", proof: true };

@@ -1,7 +1,7 @@
 // What the user does over the picture, as events of the renderview vocabulary (pygfx/renderview, src/spec.md).
 
+import type { InputEvent } from "../protocol";
 import { type ButtonChange, buttonChanges, type KeyChange, Keyboard } from "./held";
-import type { InputEvent } from "./protocol";
 import { inBox, Markers, type Point } from "./quad";
 import type { Viewport } from "./viewport";
 

@@ -1,9 +1,9 @@
 // The ways to the hub, tried one after the other without waiting for each to end: the first that reaches it wins.
 
-import { type End, type Failure, LOCAL_FORBIDDEN, meaningOf, MIXED_FORBIDDEN, outcomeOf, policyForbids, type Try } from "../diagnosis";
-import { refusedBy } from "../policy";
-import { isLoopback, type Target, type Way } from "../ways";
 import { Attempt } from "./attempt";
+import { isLoopback, type Target, type Way } from "./candidates";
+import { type End, type Failure, LOCAL_FORBIDDEN, meaningOf, MIXED_FORBIDDEN, outcomeOf, policyForbids, type Try } from "./diagnosis";
+import { refusedBy } from "./policy";
 
 export interface RaceListener {
   /** Say the whole hello there, with the token. */

@@ -1,20 +1,20 @@
 // One picture in one element of any page: canvas, input, chrome, and the engine that feeds it.
 
+import { Input, type InputHost, type Pinch, type Touch } from "../input/events";
+import { type Fit, Viewport } from "../input/viewport";
+import { isLoopback, type Target } from "../net/candidates";
+import type { State } from "../net/connection";
+import { KERNEL_SILENT, type Try } from "../net/diagnosis";
+import { store } from "../net/store";
+import { channelMessage, type InputEvent } from "../protocol";
+import { type Engine, startEngine } from "../worker/engine";
+import type { Report } from "../worker/messages";
 import { Box, type Height } from "./box";
 import { Chrome } from "./chrome";
 import { Clipboard } from "./clipboard";
-import type { State } from "./connection";
-import { KERNEL_SILENT, type Try } from "./diagnosis";
 import { element } from "./element";
-import { type Engine, startEngine } from "./engine";
-import { Input, type InputHost, type Pinch, type Touch } from "./events";
 import type { ViewOptions } from "./options";
-import { channelMessage, type InputEvent } from "./protocol";
-import { store } from "./store";
 import { Styles } from "./styles";
-import { type Fit, Viewport } from "./viewport";
-import { isLoopback, type Target } from "./ways";
-import type { Report } from "./worker/messages";
 
 const FITS: Fit[] = ["contain", "cover", "fill", "none"];
 /** Device pixels a frame's pixel must cover before its edges are shown hard. */

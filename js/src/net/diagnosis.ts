@@ -1,8 +1,8 @@
 // What was tried, how each ended, and what to tell the user of it. Pure functions.
 
+import { isLoopback, type Way, type WayName, type Whereabouts, withoutSecrets } from "./candidates";
 import { afterClose, backoff, sentence, type Verdict } from "./connection";
 import { TRUSTED_NAME } from "./policy";
-import { isLoopback, type Way, type WayName, type Whereabouts, withoutSecrets } from "./ways";
 
 /** One attempt to reach the hub, for people to read. */
 export interface Try {

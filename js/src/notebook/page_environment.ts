@@ -1,7 +1,7 @@
 // What the page knows of itself, of which the ways to the hub are made.
 
-import { store } from "./store";
-import { isLoopback, type Page } from "./ways";
+import { isLoopback, type Page } from "../net/candidates";
+import { store } from "../net/store";
 
 interface Colab {
   colab?: { kernel?: { proxyPort?(port: number, options: { cache: boolean }): Promise<string> } };

@@ -1,10 +1,10 @@
 // One attempt on one way: a connection that counts only once the hub has said who it is, since proxies open it before they
 // have looked whether there is a hub.
 
-import type { End, Try } from "../diagnosis";
-import { macOf, newNonce, PROOF } from "../proof";
 import { type Config, isConfig, isProof, parse, type ViewerMessage } from "../protocol";
-import { type Target, type Way, withoutSecrets } from "../ways";
+import { type Target, type Way, withoutSecrets } from "./candidates";
+import type { End, Try } from "./diagnosis";
+import { macOf, newNonce, PROOF } from "./proof";
 import { type Connect, connectWebSocket, type Transport } from "./transport";
 
 export interface AttemptListener {

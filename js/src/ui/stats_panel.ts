@@ -1,8 +1,8 @@
 // The box of figures: numbers of the last second, and small graphs of the half minute before.
 
+import type { Figures } from "../worker/messages";
 import { element } from "./element";
 import { Graph } from "./graph";
-import type { Figures } from "./worker/messages";
 
 export class FiguresBox {
   readonly element = element("div", "rfb-figures");

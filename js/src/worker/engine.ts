@@ -1,11 +1,11 @@
 // Starts a player for a canvas, in a worker where that is possible, else on this thread.
 
-import workerSource from "inline:./worker/main.ts";
-import { WORKER_FORBIDDEN, WORKER_MISSING, WORKER_UNTRUSTED } from "./diagnosis";
-import { refusedBy, trusted } from "./policy";
+import workerSource from "inline:./main.ts";
+import { WORKER_FORBIDDEN, WORKER_MISSING, WORKER_UNTRUSTED } from "../net/diagnosis";
+import { refusedBy, trusted } from "../net/policy";
+import type { Command, Report } from "./messages";
+import { Player } from "./player";
 import { probing } from "./probing";
-import type { Command, Report } from "./worker/messages";
-import { Player } from "./worker/player";
 
 const START_TIMEOUT_MS = 3000;
 /** For what a closing worker still has to say. */

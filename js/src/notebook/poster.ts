@@ -1,6 +1,6 @@
 // The picture that a saved notebook keeps of the view is hidden while the view has one of its own.
 
-import type { Height } from "./box";
+import type { Height } from "../ui/box";
 
 /** How many views hide the poster of a class name, and the style that does. */
 const hidden = new Map<string, { views: number; sheet: CSSStyleSheet }>();

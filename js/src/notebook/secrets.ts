@@ -2,8 +2,8 @@
 // there: notebooks save their models. Who comes later finds them with the page, or asks the kernel.
 
 import type { AnyModel } from "@anywidget/types";
-import { type Secrets, store } from "./store";
-import type { Traits } from "./widget";
+import { type Secrets, store } from "../net/store";
+import type { Traits } from "./traits";
 
 /** Move what *model* holds of them to the page, and blank it; whether it was new. */
 export function takeSecrets(model: AnyModel<Traits>): boolean {

@@ -1,7 +1,7 @@
 // Which video this browser decodes is found out once per page: by the first player that starts. The others are told.
 
-import type { Command } from "./worker/messages";
-import { PROBES } from "./worker/probes";
+import { PROBES } from "../decode/probes";
+import type { Command } from "./messages";
 
 type Post = (command: Command) => void;
 

@@ -1,53 +1,14 @@
 // The anywidget: a view for every render of a model, and the traits that it follows.
 
 import type { AnyModel, AnyWidget } from "@anywidget/types";
-import type { Height } from "./box";
-import type { Try } from "./diagnosis";
+import { type Target, waysTo } from "../net/candidates";
+import { RemoteFramebufferView } from "../ui/view";
+import { surroundings } from "./page_environment";
 import { hidePoster, standIn } from "./poster";
-import type { Pinch, Touch } from "./events";
-import type { InputEvent } from "./protocol";
 import { secretsOf, send, takeSecrets, toKernel } from "./secrets";
-import { surroundings } from "./surroundings";
-import { RemoteFramebufferView } from "./view";
-import type { Fit } from "./viewport";
-import { type Target, waysTo } from "./ways";
-import type { Figures } from "./worker/messages";
+import type { Traits } from "./traits";
 
 export { RemoteFramebufferView };
-
-export interface Traits {
-  url: string;
-  host: string;
-  port: number;
-  stream: string;
-  hub_id: string;
-  hub_key: string;
-  token: string;
-  base_path: string;
-  kernel_base: string;
-  machine: string;
-  image_only: boolean;
-  main_thread_present: boolean;
-  fit: Fit;
-  background: string;
-  height: Height;
-  label: string;
-  _shape: [number, number] | [];
-  touch: Touch;
-  pinch: Pinch;
-  on_screen_keyboard: boolean;
-  show_toolbar: boolean;
-  show_stats: boolean;
-  state: string;
-  last_error: string;
-  diagnosis: Try[];
-  sync_events: string[];
-  last_event: InputEvent;
-  sync_stats: boolean;
-  stats: Figures;
-  poster: string;
-  last_picture: string;
-}
 
 const PLACE = ["url", "host", "port", "stream", "hub_id", "base_path", "kernel_base", "main_thread_present", "image_only"] as const;
 const SECRETS = ["token", "hub_key"] as const;

@@ -1,11 +1,11 @@
 // What stands around the picture: toolbar, status, figures, and the words for what is wrong.
 
-import type { State } from "./connection";
-import type { Try } from "./diagnosis";
+import type { Fit } from "../input/viewport";
+import type { State } from "../net/connection";
+import type { Try } from "../net/diagnosis";
+import type { Figures } from "../worker/messages";
 import { element } from "./element";
-import { FiguresBox } from "./figures";
-import type { Fit } from "./viewport";
-import type { Figures } from "./worker/messages";
+import { FiguresBox } from "./stats_panel";
 
 export interface ChromeActions {
   retry(): void;

@@ -1,13 +1,13 @@
 // What a page may ask of a view.
 
+import type { Pinch, Touch } from "../input/events";
+import type { Fit } from "../input/viewport";
+import type { Target } from "../net/candidates";
+import type { State } from "../net/connection";
+import type { Try } from "../net/diagnosis";
+import type { InputEvent } from "../protocol";
+import type { Figures } from "../worker/messages";
 import type { Height } from "./box";
-import type { State } from "./connection";
-import type { Try } from "./diagnosis";
-import type { Pinch, Touch } from "./events";
-import type { InputEvent } from "./protocol";
-import type { Fit } from "./viewport";
-import type { Target } from "./ways";
-import type { Figures } from "./worker/messages";
 
 export interface ViewOptions {
   /** The stream's WebSocket address; where it isn't known, `target` says how to find it. */

@@ -1,12 +1,12 @@
 // The connection to the hub: found, greeted, and found again when it was lost.
 
-import { afterClose, type State } from "../connection";
-import { explain, type Failure, type Try, withoutCell } from "../diagnosis";
 import type { Hello, ViewerMessage } from "../protocol";
-import type { Target, WayName } from "../ways";
 import type { Attempt } from "./attempt";
+import type { Target, WayName } from "./candidates";
 import { Outbox } from "./channels";
-import { Patience } from "./patience";
+import { afterClose, type State } from "./connection";
+import { Patience } from "./cooldowns";
+import { explain, type Failure, type Try, withoutCell } from "./diagnosis";
 import { Race } from "./race";
 
 export interface Listener {
