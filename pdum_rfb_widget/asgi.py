@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 from starlette.websockets import WebSocket
 
@@ -18,6 +18,7 @@ from .auth import AuthContext, Authenticator, Principal, ask
 from .display import Display
 from .door import DEFAULT_STREAM, Visit
 from .limits import CLOSE_TIMEOUT
+from .options import EndpointOptions, shows_options
 from .protocol import CloseCode, ProtocolError
 from .server import Server
 from .transport import TransportClosed
@@ -26,7 +27,14 @@ from .types import Message
 Endpoint = Callable[[WebSocket], Awaitable[None]]
 
 
-def rfb_endpoint(display: Display, *, authenticate: Authenticator | None = None, **options: Any) -> Endpoint:
+@shows_options(defaults=False)
+def rfb_endpoint(
+    display: Display,
+    *,
+    authenticate: Authenticator | None = None,
+    fps: int | None = None,
+    **options: Unpack[EndpointOptions],
+) -> Endpoint:
     """An endpoint that shows *display*::
 
         app = Starlette(routes=[WebSocketRoute("/rfb", rfb_endpoint(display, authenticate=by_cookie))])
@@ -36,9 +44,11 @@ def rfb_endpoint(display: Display, *, authenticate: Authenticator | None = None,
     stream's own or the hub's tokens. It is asked before the connection is accepted, with ``hello`` None: a principal
     is let in, and None is asked again with the hello's token, unless the request had an ``Authorization`` header; then
     it is refused with 403. Pages may come from the name that the request was sent to, from this machine, and from
-    ``origins=`` of the hub. *options* are given to `Display.configure`.
+    ``origins=`` of the hub. *fps*, unless it is None, and *options* are given to `Display.configure`.
     """
-    if options:
+    if fps is not None:
+        display.configure(fps=fps, **options)
+    elif options:
         display.configure(**options)
 
     async def endpoint(websocket: WebSocket) -> None:

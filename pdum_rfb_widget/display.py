@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequen
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, Unpack
 from urllib.parse import quote
 
 from .audience import LIVE, PATIENCE, UNATTENDED, unattended
@@ -23,6 +23,7 @@ from .damage import as_damage
 from .encoders.base import require_codec
 from .events import EVENT_FIELDS, Event, EventType, nearest_kind
 from .interrupts import result_of, uninterrupted
+from .options import StreamOptionsDict, WidgetTraits, shows_options
 from .pixels import as_pixels
 from .process import Guarded, Own, refuse_to_copy
 from .protocol import CHANNELS, CLIPBOARD, channel_message, check_channel, clipboard_message
@@ -504,7 +505,7 @@ class Display:
         )
         return False
 
-    def widget(self, *, batteries: bool = True, poster: bool = True, **traits: Any) -> RfbCanvas:
+    def widget(self, *, batteries: bool = True, poster: bool = True, **traits: Unpack[WidgetTraits]) -> RfbCanvas:
         """The stream as a notebook widget: `RfbViewer` with toolbar, status and figures, or the bare `RfbCanvas`.
 
         *traits* are those of the widget: ``height="auto"``, ``fit="contain"``, ``label=""`` and so on. Any number of
@@ -578,7 +579,8 @@ class Display:
         """How many films are being made."""
         return len(self._recordings)
 
-    def configure(self, **options: Any) -> None:
+    @shows_options(defaults=False)
+    def configure(self, **options: Unpack[StreamOptionsDict]) -> None:
         """Change options of the running stream: ``display.configure(quality="lossless", codec="none")``.
 
         Any of `types.StreamOptions`, checked as `serve` does; the others stay. Viewers keep their picture, and get the
@@ -590,7 +592,7 @@ class Display:
             require_codec(changed.codec)
         self.server.on_hub(lambda now: self._reconfigure(options))
 
-    def _reconfigure(self, options: dict[str, Any]) -> None:
+    def _reconfigure(self, options: StreamOptionsDict) -> None:
         """On the hub's loop: another thread may have changed other options, or made the stream another display's."""
         self._check_open()
         changed = self._stream.options.but(options)

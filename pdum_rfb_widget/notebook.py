@@ -30,6 +30,7 @@ from .display import Display
 from .events import EVENT_FIELDS
 from .failures import raise_as_exception, thrown_in
 from .loops import lasting_loop
+from .types import did_you_mean
 
 if TYPE_CHECKING:
     from .poster import Poster
@@ -115,8 +116,9 @@ class RfbCanvas(anywidget.AnyWidget):
 
     def __init__(self, **traits: Any) -> None:
         if unknown := sorted(set(traits) - set(self.trait_names())):
-            known = ", ".join(RfbCanvas.class_own_traits())
-            raise TypeError(f"a widget has no trait {', '.join(unknown)}; it has {known}")
+            known = list(RfbCanvas.class_own_traits())
+            hint = f"{did_you_mean(unknown[0], known)}it has {', '.join(known)}"
+            raise TypeError(f"a widget has no trait {', '.join(unknown)}; {hint}")
         self._poster: Poster | None = None
         self.poster_name = ""
         self._told_secrets = False

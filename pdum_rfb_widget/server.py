@@ -13,12 +13,12 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, Unpack
 
 from websockets.asyncio.server import Server as Listener
 from websockets.asyncio.server import ServerConnection
@@ -38,6 +38,7 @@ from .encoders.base import require_codec
 from .interrupts import result_of, uninterrupted
 from .limits import HELLO_TIMEOUT, Limits
 from .loops import lasting_loop
+from .options import StreamOptionsDict, StreamSpec, shows_options
 from .pool import Pool
 from .process import Own, in_forks, refuse_to_copy
 from .processors import usable_processors
@@ -118,7 +119,8 @@ class Server:
         except KeyError:
             raise KeyError(f"no stream {name!r}; there are {', '.join(self.streams) or 'none'}") from None
 
-    def add_stream(self, name: str, width: int, height: int, **options: Any) -> Display:
+    @shows_options()
+    def add_stream(self, name: str, width: int, height: int, **options: Unpack[StreamOptionsDict]) -> Display:
         """A new stream of *width* x *height* pixels, 1 to 16384 each, reached as ``ws://host:port/<name>``.
 
         *options* are those of `types.StreamOptions`. The size is what viewers are told before the first frame; every
@@ -131,7 +133,7 @@ class Server:
         if display := self._displays.get(name):
             display.close()
 
-    def put_stream(self, name: str | None, width: int, height: int, **options: Any) -> Display:
+    def put_stream(self, name: str | None, width: int, height: int, **options: Unpack[StreamOptionsDict]) -> Display:
         """`add_stream`, but where *name* is taken its display is closed and its viewers move over to the new one.
 
         Without a *name* it is the first of ``default``, ``default-2`` and so on that is free.
@@ -143,7 +145,7 @@ class Server:
         name: str | None,
         width: int,
         height: int,
-        options: dict[str, Any],
+        options: StreamOptionsDict,
         caller: _Caller,
         *,
         replace: bool,
@@ -548,7 +550,7 @@ def serve_server(
     tcp: bool = True,
     authenticate: Authenticator | None = None,
     limits: Limits | None = None,
-    streams: Iterable[Mapping[str, Any]] = (),
+    streams: Iterable[StreamSpec] = (),
 ) -> Server:
     """The process's hub, listening on *host*:*port*, for several streams: ``server.add_stream(name, width, height)``.
 
@@ -568,6 +570,7 @@ def serve_server(
     return server
 
 
+@shows_options()
 def serve(
     width: int,
     height: int | None = None,
@@ -577,7 +580,7 @@ def serve(
     port: int | None = None,
     origins: Iterable[str] = (),
     tcp: bool = True,
-    **options: Any,
+    **options: Unpack[StreamOptionsDict],
 ) -> Display:
     """A display of *width* x *height* pixels (1 to 16384 each) that browsers can attach to; returns at once.
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import reprlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
@@ -393,16 +395,16 @@ class StreamOptions:
                 raise ValueError(f"{name} is a number of seconds above 0, up to 60, or None, not {seconds!r}")
             object.__setattr__(self, name, float(seconds))
 
-    def but(self, options: dict[str, Any]) -> StreamOptions:
+    def but(self, options: Mapping[str, Any]) -> StreamOptions:
         """These, with *options* in their place."""
-        return self.of({field.name: getattr(self, field.name) for field in fields(self)} | options)
+        return self.of({field.name: getattr(self, field.name) for field in fields(self)} | dict(options))
 
     @classmethod
-    def of(cls, options: dict[str, Any]) -> StreamOptions:
+    def of(cls, options: Mapping[str, Any]) -> StreamOptions:
         """The options named in *options*, with a `TypeError` that lists all names when one is unknown."""
         known = [field.name for field in fields(cls)]
         if unknown := sorted(set(options) - set(known)):
-            hint = _ELSEWHERE.get(unknown[0], f"a stream takes {', '.join(known)}")
+            hint = _ELSEWHERE.get(unknown[0]) or f"{did_you_mean(unknown[0], known)}a stream takes {', '.join(known)}"
             raise TypeError(f"unknown option {', '.join(unknown)}; {hint}")
         return cls(**options)
 
@@ -414,6 +416,11 @@ _ELSEWHERE = {
     "has_nvenc": 'codec="h264", on the processor: NVENC comes in a later version',
 }
 """What to do in place of options that streams of `pdum.rfb` have, in the words of the README's table."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint at the one of *known* that looks like *name*, to begin an error with; empty where none does."""
+    return "".join(f"did you mean {close}? " for close in get_close_matches(name, known, 1))
 
 
 def check_number(name: str, value: object, low: float, high: float) -> float:

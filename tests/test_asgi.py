@@ -236,3 +236,14 @@ def test_chromium_shows_an_applications_stream_on_its_own_page(page: Page, portl
         canvas.wait_for()
         wait_for(lambda: error_of(canvas, picture) < 1, "the picture")
         page.goto("about:blank")
+
+
+def test_an_endpoint_changes_the_options_that_it_is_given_and_leaves_the_others(portless: rfb.Display) -> None:
+    portless.configure(fps=25, quality=50)
+    rfb_endpoint(portless)
+    rfb_endpoint(portless, fps=None, quality=60)
+    assert (portless._stream.options.fps, portless._stream.options.quality) == (25, 60)
+    rfb_endpoint(portless, fps=50)
+    assert (portless._stream.options.fps, portless._stream.options.quality) == (50, 60)
+    with pytest.raises(TypeError, match="unknown option has_h264"):
+        rfb_endpoint(portless, has_h264=True)

@@ -320,7 +320,7 @@ def test_a_stream_that_is_taken_over_while_a_timed_frame_is_put_takes_that_frame
         ("host", None, "host is a name or an address to listen on, not None"),
         ("name", "", "a stream's name is 1 to 64 letters"),
         ("stats_interval", -1, "stats_interval is a number of seconds above 0"),
-        ("qualty", 80, "unknown option qualty; a stream takes fps, quality, codec, image_mode"),
+        ("qualty", 80, "unknown option qualty; did you mean quality\\? a stream takes fps, quality, codec, image_mode"),
     ],
 )
 def test_bad_options_are_refused_at_the_call(option: str, value: object, error: str) -> None:

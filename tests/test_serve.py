@@ -541,7 +541,7 @@ def test_streams_of_a_cell_are_named_after_it_and_counted_within_one_run() -> No
 
 def test_traits_that_there_are_not_and_values_that_they_cannot_have_are_refused() -> None:
     display = rfb.serve(8, 8, port=0)
-    with pytest.raises(TypeError, match=r"no trait heigth; it has .*\bheight\b"):
+    with pytest.raises(TypeError, match=r"no trait heigth; did you mean height\? .*\bheight\b"):
         display.widget(heigth=300)
     with pytest.raises(TraitError, match=r"height.* a whole number of at least 16 or any of \['auto'\], not the int 3"):
         display.widget(height=3)

@@ -82,7 +82,7 @@ def test_configure_keeps_what_it_is_not_told_and_refuses_what_it_is_not(display:
     display.configure(fps=50)
     display.configure(bitrate=60_000)
     assert (display._stream.options.fps, display._stream.options.bitrate) == (50, 60_000)
-    with pytest.raises(TypeError, match="unknown option qualty; a stream takes fps"):
+    with pytest.raises(TypeError, match="unknown option qualty; did you mean quality"):
         display.configure(qualty=1)
     with pytest.raises(ValueError, match="fps is 1 to 240, not 0"):
         display.configure(fps=0)

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
 
-from pdum_rfb_widget import events
+import pdum_rfb_widget as rfb
+from pdum_rfb_widget import events, options
+from pdum_rfb_widget.asgi import rfb_endpoint
+from pdum_rfb_widget.auth import Authenticator
+from pdum_rfb_widget.types import StreamOptions
 
 ROOT = Path(__file__).parent.parent
 
 GOOD = """
 import pdum_rfb_widget as rfb
 
-display = rfb.serve(64, 48)
+display = rfb.serve(64, 48, quality=80, still_after=None, authenticate=lambda context: context.token)
+display.configure(codec="h264")
+display.widget(height="auto", sync_events=["wheel"])
+rfb.serve_server(streams=[{"name": "a", "width": 64, "height": 48, "fps": 25}]).add_stream("b", 64, 48, alpha=True)
 
 @display.on("pointer_down", "wheel")
 def act(ev: rfb.InputEvent) -> None:
@@ -33,8 +42,11 @@ for got in display.poll_events():
 BAD = """
 import pdum_rfb_widget as rfb
 
-display = rfb.serve(64, 48)
+display = rfb.serve(64, 48, qualty=80)
 display.on("pointer_dwon")
+display.configure(bitrate="8M")
+display.widget(heigth=300)
+rfb.serve_server(streams=[{"name": "a", "width": 64, "height": 48, "still_afer": 1}])
 
 def act(ev: rfb.InputEvent) -> None:
     if ev.event["type"] == "wheel":
@@ -59,10 +71,10 @@ def test_the_type_of_an_event_says_its_fields(checked: dict[str, list[str]]) -> 
     assert [line.rpartition("type is ")[2] for line in checked["good"]] == ['"float"', '"float"', '"str"']
 
 
-def test_a_misspelt_event_or_field_is_an_error_of_the_type_checker(checked: dict[str, list[str]]) -> None:
-    first, second = (line for line in checked["bad"] if "error" in line)
-    assert "'pointer_dwon'" in first
-    assert 'no key "text"' in second
+def test_a_misspelt_option_event_or_field_is_an_error_of_the_type_checker(checked: dict[str, list[str]]) -> None:
+    errors = [line for line in checked["bad"] if "error" in line]
+    wrong = ['"qualty"', "'pointer_dwon'", '"bitrate"', '"heigth"', '"still_afer"', 'no key "text"']
+    assert [word in line for word, line in zip(wrong, errors, strict=True)] == [True] * len(wrong)
 
 
 def test_the_types_of_events_are_those_that_are_let_through() -> None:
@@ -72,3 +84,33 @@ def test_the_types_of_events_are_those_that_are_let_through() -> None:
         assert one.__annotations__.keys() == {"type", "timestamp", *events.EVENT_FIELDS[kind]}
         assert one.__required_keys__ == {"type", *events._REQUIRED.get(kind, ())}
         assert one.__doc__
+
+
+def test_the_options_that_tools_see_are_those_of_the_dataclass() -> None:
+    declared = get_type_hints(StreamOptions, localns={"Authenticator": Authenticator})
+    assert get_type_hints(options.StreamOptionsDict) == declared
+    assert get_type_hints(options.StreamSpec) == {"name": str, "width": int, "height": int, **declared}
+    said = options.StreamOptionsDict.__doc__ or ""
+    for field in fields(StreamOptions):
+        assert f"{field.name}={field.default!r}" in " ".join(said.split())
+
+
+def test_signatures_show_every_option_and_its_default() -> None:
+    defaults = {field.name: field.default for field in fields(StreamOptions)}
+    for function in (rfb.serve, rfb.Server.add_stream):
+        shown = {name: parameter.default for name, parameter in signature(function).parameters.items()}
+        assert shown | defaults == shown
+    for function in (rfb.Display.configure, rfb_endpoint):
+        shown = {name: repr(parameter.default) for name, parameter in signature(function).parameters.items()}
+        assert shown.keys() >= defaults.keys()
+        assert set(shown.values()) >= {"unchanged"}
+    assert "still_after: 'float | None' = 0.15" in str(signature(rfb.serve))
+
+
+def test_the_traits_that_tools_see_are_those_of_the_widget() -> None:
+    inner = {"stream", "hub_id", "hub_key", "kernel_base", "machine", "poster"}
+    """What `Display.widget` sets itself."""
+    told = {"state", "last_error", "diagnosis", "last_event", "stats", "last_picture"}
+    """What the page says."""
+    traits = {name for name in rfb.RfbCanvas.class_own_traits() if not name.startswith("_")}
+    assert get_type_hints(options.WidgetTraits).keys() == traits - inner - told
