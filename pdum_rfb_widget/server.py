@@ -546,11 +546,11 @@ def serve_server(
     *,
     host: str = "127.0.0.1",
     port: int | None = None,
-    origins: Iterable[str] = (),
+    origins: Iterable[str] | None = None,
     tcp: bool = True,
     authenticate: Authenticator | None = None,
     limits: Limits | None = None,
-    streams: Iterable[StreamSpec] = (),
+    streams: Iterable[StreamSpec] | None = None,
 ) -> Server:
     """The process's hub, listening on *host*:*port*, for several streams: ``server.add_stream(name, width, height)``.
 
@@ -565,7 +565,7 @@ def serve_server(
     """
     hub().configure(authenticate, limits)
     server = _listening_hub(host, port, origins, tcp)[0]
-    for stream in streams:
+    for stream in streams or ():
         server.add_stream(**stream)
     return server
 
@@ -578,7 +578,7 @@ def serve(
     name: str | None = None,
     host: str = "127.0.0.1",
     port: int | None = None,
-    origins: Iterable[str] = (),
+    origins: Iterable[str] | None = None,
     tcp: bool = True,
     **options: Unpack[StreamOptionsDict],
 ) -> Display:
@@ -605,12 +605,13 @@ def serve(
 
 
 def _listening_hub(
-    host: str, port: int | None, origins: Iterable[str], tcp: bool
+    host: str, port: int | None, origins: Iterable[str] | None, tcp: bool
 ) -> tuple[Server, tuple[str, int] | None]:
     if not tcp and port is not None:
         raise ValueError(f"tcp=False opens no port, and port={port} asks for one")
     server = hub()
-    server.allow_origins(origins)
+    if origins is not None:
+        server.allow_origins(origins)
     if not tcp:
         if not server.private:
             raise RuntimeError(f"without TCP nobody reaches this hub: it has no unix socket. {_OTHER_FOLDER}")

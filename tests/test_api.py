@@ -1,5 +1,5 @@
-"""The names of `pdum.rfb`, in `api.tsv`: each is here with its parameters, or in the README's table with what to use
-instead. A name of kind ``text`` stands only in the prose of that package's documentation."""
+"""The names of `pdum.rfb`, in `api.tsv`: each is here with its parameters and their defaults, or in the README's table
+with what is here instead. A name of kind ``text`` stands only in the prose of that package's documentation."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from typing import Any, NamedTuple
 import pytest
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget.types import StreamOptions
+from pdum_rfb_widget.options import UNCHANGED
 
 HERE = Path(__file__).parent
-OPTIONS = {field.name for field in dataclasses.fields(StreamOptions)}
+REQUIRED = inspect.Parameter.empty
+EMPTY = {"Bool": False, "Dict": {}}
+"""The defaults of traits that name none."""
+CONSTANTS = {"DEFAULT_STREAM": "default"}
 
 
 class Entry(NamedTuple):
@@ -34,12 +37,38 @@ class Entry(NamedTuple):
         return f"{self.module}.{self.name}".strip(".").removesuffix(".__init__")
 
     @property
-    def parameters(self) -> set[str]:
-        if self.kind == "class" or "def" not in self.kind:
-            return set()
+    def parameters(self) -> dict[str, Any]:
+        """Each with its default, `REQUIRED` where it has none."""
+        if self.kind in ("field", "trait"):
+            return {self.name.rpartition(".")[2]: default_of(self.signature)}
+        if "def" not in self.kind:
+            return {}
         (function,) = ast.parse(f"def f{self.signature}: ...").body
         assert isinstance(function, ast.FunctionDef)
-        return {argument.arg for argument in (*function.args.args, *function.args.kwonlyargs)}
+        taken = function.args
+        positional = dict(zip([*reversed(taken.args)], [*reversed(taken.defaults)], strict=False))
+        defaults = positional | dict(zip(taken.kwonlyargs, taken.kw_defaults, strict=True))
+        return {
+            argument.arg: value_of(default) if (default := defaults.get(argument)) else REQUIRED
+            for argument in (*taken.args, *taken.kwonlyargs)
+        }
+
+
+def default_of(declaration: str) -> Any:
+    """The default of a field, ``=30``, or of a trait, ``Int(480)``."""
+    if not declaration:
+        return REQUIRED
+    expression = ast.parse(declaration.removeprefix("="), mode="eval").body
+    if declaration.startswith("=") or not isinstance(expression, ast.Call):
+        return value_of(expression)
+    return value_of(expression.args[0]) if expression.args else EMPTY[ast.unparse(expression.func)]
+
+
+def value_of(expression: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(expression)
+    except ValueError:
+        return CONSTANTS.get(ast.unparse(expression), REQUIRED)
 
 
 def entries() -> list[Entry]:
@@ -64,7 +93,32 @@ def missing(entry: Entry) -> set[str]:
         thing = found(entry)
     except (ImportError, AttributeError):
         return {entry.full}
+    if "def" not in entry.kind:
+        return set()
     return {f"{entry.full}({name}=)" for name in entry.parameters if not takes(thing, name)}
+
+
+def differing(entry: Entry) -> dict[str, Any]:
+    """Each default of *entry* that is another here, as ``name(parameter=default)``, and what it is here."""
+    if not entry.parameters or missing(entry) == {entry.full}:
+        return {}
+    here = defaults_of(entry)
+    return {
+        f"{entry.full}({name}={default!r})": here[name]
+        for name, default in entry.parameters.items()
+        if default is not REQUIRED and name in here and here[name] != default
+    }
+
+
+def defaults_of(entry: Entry) -> dict[str, Any]:
+    if entry.kind not in ("field", "trait"):
+        return {name: parameter.default for name, parameter in inspect.signature(found(entry)).parameters.items()}
+    path, _, name = entry.name.rpartition(".")
+    owner = found(entry._replace(name=path))
+    if entry.kind == "trait":
+        return {name: owner.class_traits()[name].default()}
+    (field,) = (field for field in dataclasses.fields(owner) if field.name == name)
+    return {name: REQUIRED if field.default is dataclasses.MISSING else field.default}
 
 
 def found(entry: Entry) -> Any:
@@ -85,20 +139,17 @@ def instances_have(owner: type, name: str) -> bool:
 
 
 def takes(function: Any, name: str) -> bool:
-    """Whether *function* has a parameter of this *name*; ``**options`` are those of a stream."""
+    """Whether *function* has a parameter of this *name*."""
     parameters = inspect.signature(function).parameters
-    if name in parameters:
-        return True
-    if "options" in parameters:
-        return name in OPTIONS
-    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return name in parameters or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
 
 
 def covers(row: str, item: str) -> bool:
-    """Whether the README's name *row* means *item*: ``gpu.*`` all of a module, ``gpu=`` a parameter of any function."""
+    """Whether the README's name *row* means *item*: ``gpu.*`` all of a module, ``gpu=`` a parameter of any function,
+    ``fps=30`` one of that default."""
     if row == item:
         return True
-    if row.endswith("="):
+    if "=" in row:
         return item.endswith(f"({row})")
     return fnmatchcase(item, row) or item.startswith(f"{row}.")
 
@@ -108,8 +159,19 @@ def test_every_name_is_here_with_its_parameters_or_the_readme_says_what_to_use()
     assert not unsaid
 
 
+def test_a_default_that_is_another_here_is_in_the_readmes_table_with_ours() -> None:
+    different = {item: ours for entry in entries() for item, ours in differing(entry).items()}
+    said = {item: [instead for row, instead in rows().items() if covers(row, item)] for item in different}
+    assert [item for item, texts in said.items() if not texts] == []
+    assert [
+        (item, ours)
+        for item, ours in different.items()
+        if not (ours in (UNCHANGED, REQUIRED) or said[item][0].startswith(f"`{ours!r}`"))
+    ] == []
+
+
 def test_the_readmes_table_has_no_row_for_what_is_here() -> None:
-    absent = {item for entry in entries() for item in missing(entry)}
+    absent = {item for entry in entries() for item in (*missing(entry), *differing(entry))}
     assert [row for row in rows() if not any(covers(row, item) for item in absent)] == []
     present = {entry.full for entry in entries()} - absent
     assert [(row, name) for row in rows() for name in present if covers(row, name)] == []

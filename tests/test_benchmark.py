@@ -84,7 +84,10 @@ def test_a_wrong_pattern_is_named() -> None:
 # Encoders -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("mode", "low", "high"), [("jpeg", 25, 60), ("jpeg444", 30, 60), ("png", math.inf, math.inf)])
+@pytest.mark.parametrize(
+    ("mode", "low", "high"),
+    [("jpeg", 25, 60), ("jpeg444", 30, 60), ("png", math.inf, math.inf), ("webp", 25, 60)],
+)
 def test_an_encoder_is_measured(mode: str, low: float, high: float) -> None:
     result = benchmark_image(mode=mode, frames=3, width=W, height=H, fps=10)
     assert (result.width, result.height, result.frames, result.fps, result.encoder) == (W, H, 3, 10, mode)
@@ -101,7 +104,7 @@ def test_a_better_quality_is_larger_and_nearer() -> None:
 
 
 def test_a_wrong_mode_is_named() -> None:
-    with pytest.raises(ValueError, match="jpeg, jpeg444, png, not 'gif'"):
+    with pytest.raises(ValueError, match="jpeg, jpeg444, png, webp, not 'gif'"):
         benchmark_image(mode="gif")
 
 

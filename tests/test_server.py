@@ -6,6 +6,7 @@ import io
 import json
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -323,3 +324,41 @@ def test_a_hub_that_is_started_listens_on_loopback_and_answers_plain_http() -> N
             await server.aclose()
 
     assert in_thread(run) == (200, True)
+
+
+def test_serve_server_adds_the_streams_that_it_is_given() -> None:
+    first, second = {"name": "a", "width": 64, "height": 48}, {"name": "b", "width": 8, "height": 6}
+    server = rfb.serve_server(port=0, streams=[first, second])
+    assert server.streams == ("a", "b")
+    assert (server.stream("a").width, server.stream("b").height) == (64, 6)
+    with pytest.raises(ValueError, match="there is a stream 'a' already"):
+        rfb.serve_server(streams=[first])
+    assert rfb.serve_server(streams=None, origins=None) is server
+
+
+def test_the_port_stays_open_after_aclose_of_a_display_and_closes_with_the_server() -> None:
+    async def run() -> None:
+        display = rfb.serve(64, 48, port=0)
+        server, address = display.server, ("127.0.0.1", display.port)
+        await display.aclose()
+        socket.create_connection(address).close()
+        await server.aclose()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+
+    in_thread(run)
+
+
+def test_every_event_is_a_line_of_the_event_log(display: rfb.Display, tmp_path: Path) -> None:
+    log = tmp_path / "events.jsonl"
+    display.configure(event_log=log)
+    with RawViewer(display) as viewer:
+        viewer.greet()
+        client = display.clients[0].client_id
+        for key in "ab":
+            viewer.say(type="event", event={"type": "key_down", "key": key})
+        wait_for(lambda: log.exists() and log.read_text().count("\n") == 2, "both lines")
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["event"] for line in lines] == [{"type": "key_down", "key": key} for key in "ab"]
+    assert {line["client_id"] for line in lines} == {client}
+    assert all(isinstance(line["received_us"], int) for line in lines)

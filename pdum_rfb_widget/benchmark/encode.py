@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..encoders.image import encode_jpeg, encode_png
-from ..types import Pixels
+from ..encoders.image import encode_image, encode_jpeg, encode_png
+from ..types import Fidelity, Pixels
 from .content import FRAMES, Film
 from .rows import Figures, Progress, Row, extra, percentile, ratio
 
@@ -51,8 +51,8 @@ def benchmark_image(
 ) -> BenchmarkResult:
     """Encode *frames* moving frames of *pattern* one after the other.
 
-    *mode* is ``jpeg`` (4:2:0), ``jpeg444`` or ``png``, *pattern* one of `content.PATTERNS`, of which only ``gradient``
-    needs no matplotlib. *fps* only scales the bitrate. Raises `ValueError` for another mode or pattern.
+    *mode* is ``jpeg`` (4:2:0), ``jpeg444``, ``png`` or ``webp``, *pattern* one of `content.PATTERNS`, of which only
+    ``gradient`` needs no matplotlib. *fps* only scales the bitrate. Raises `ValueError` for another mode or pattern.
     """
     return compare(mode, pattern, width, height, quality=quality, frames=frames, fps=fps)[0]
 
@@ -85,10 +85,10 @@ def measure(
 ) -> list[Row]:
     """A row for every size, content and mode."""
     rows = []
-    progress.add(len(sizes) * len(contents) * len(MODES))
+    progress.add(len(sizes) * len(contents) * len(_MEASURED))
     for width, height in sizes:
         for pattern in contents:
-            for mode in MODES:
+            for mode in _MEASURED:
                 progress.step(f"{mode} of {pattern}, {width}x{height}")
                 ours, bare = compare(mode, pattern, width, height, quality=QUALITY, frames=frames, fps=fps)
                 rows.append(Row(f"encoding at {fps:g} fps", f"{ours.label} {mode}", _figures(ours, bare)))
@@ -184,6 +184,10 @@ def _jpeg444(quality: int) -> Encoder:
     return lambda pixels: encode_jpeg(pixels, quality, "444")
 
 
+def _webp(quality: int) -> Encoder:
+    return lambda pixels: encode_image(pixels, Fidelity("image/webp", quality, tiles=False))[0]
+
+
 def _png(quality: int) -> Encoder:
     return encode_png
 
@@ -197,17 +201,25 @@ def _bare_jpeg(subsampling: str) -> Callable[[int], Encoder]:
 
 
 def _bare_png(quality: int) -> Encoder:
-    def encode(pixels: Pixels) -> bytes:
-        out = io.BytesIO()
-        Image.fromarray(pixels).save(out, "PNG", compress_level=1)
-        return out.getvalue()
+    return lambda pixels: _by_pillow(pixels, "PNG", compress_level=1)
 
-    return encode
+
+def _bare_webp(quality: int) -> Encoder:
+    return lambda pixels: _by_pillow(pixels, "WEBP", quality=quality, method=0)
+
+
+def _by_pillow(pixels: Pixels, kind: str, **settings: int) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, kind, **settings)
+    return out.getvalue()
 
 
 MODES: dict[str, tuple[Callable[[int], Encoder], Callable[[int], Encoder]]] = {
     "jpeg": (_jpeg, _bare_jpeg("420")),
     "jpeg444": (_jpeg444, _bare_jpeg("444")),
     "png": (_png, _bare_png),
+    "webp": (_webp, _bare_webp),
 }
 """Of each encode path the package's own encoder and the bare library, for a quality."""
+_MEASURED = ("jpeg", "jpeg444", "png")
+"""What `measure` goes through: not WebP, which no stream chooses by itself."""
