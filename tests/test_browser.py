@@ -258,9 +258,9 @@ def test_toolbar_fit_zoom_screenshot_and_figures(page: Page) -> None:
         page.get_by_role("button", name="Save picture").click()
     np.testing.assert_array_equal(np.asarray(Image.open(saved.value.path()).convert("RGB")), pixels)
 
-    figures = page.locator(".rfb-figures")
+    figures = page.locator(".rfb-stats")
     assert not figures.is_visible()
-    page.get_by_role("button", name="Figures").click()
+    page.get_by_role("button", name="Statistics").click()
     display.publish(pixels)
     wait_for(lambda: "png" in figures.inner_text(), "figures")
     assert "100×100" in figures.inner_text()
@@ -277,7 +277,7 @@ def test_toolbar_is_reached_by_keyboard_and_every_control_has_a_name(page: Page,
         "Escape leaves",
         "Zoom in",
         "Fit: contain",
-        "Figures",
+        "Statistics",
         "Save picture",
         "Full screen",
         "Height of the picture",

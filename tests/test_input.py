@@ -438,7 +438,7 @@ def test_a_long_paste_comes_in_pieces(stage: Stage) -> None:
 def test_escape_does_not_give_the_focus_to_the_views_own_buttons(stage: Stage) -> None:
     page, _, box = stage
     page.focus("#before")
-    page.get_by_role("button", name="Figures").click()
+    page.get_by_role("button", name="Statistics").click()
     page.mouse.click(box["x"] + 50, box["y"] + 50)
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement.closest('.rfb-root')") is None

@@ -219,7 +219,7 @@ def test_traits_are_followed_and_the_state_comes_back(lab: Lab, page: Page) -> N
     assert whole is not None
     assert (box["width"], box["height"]) == (whole["width"], whole["height"])
     assert root.evaluate("root => getComputedStyle(root).backgroundColor") == "rgb(1, 2, 3)"
-    assert page.locator(".rfb-figures").is_visible()
+    assert page.locator(".rfb-stats").is_visible()
     assert "state live ''" in run(lab, page, 3, "state")
     run(lab, page, 4, "wrong")
     page.locator(".rfb-notice").wait_for()
@@ -241,7 +241,7 @@ def test_it_looks_right_in_light_and_dark(lab: Lab, page: Page, theme: str) -> N
     page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
     run(lab, page, 0, "served")
     show(lab, page, 1).hover()
-    wait_for(lambda: page.locator(".rfb-figures").inner_text(), "the figures")
+    wait_for(lambda: page.locator(".rfb-stats").inner_text(), "the figures")
     name = theme.split()[1].lower()
     page.screenshot(path=ARTIFACTS / f"lab-{name}.png")
     lab.run_cell(page, 2)

@@ -249,7 +249,7 @@ def contrast(text: str, panel: str, picture: tuple[float, ...]) -> float:
 
 COLOURS = """() => Object.entries({
     ".rfb-button": ".rfb-toolbar", ".rfb-zoom": ".rfb-toolbar", ".rfb-status": ".rfb-status",
-    ".rfb-row": ".rfb-figures", ".rfb-target": ".rfb-figures",
+    ".rfb-row": ".rfb-stats", ".rfb-target": ".rfb-stats",
     ".rfb-words": ".rfb-notice", ".rfb-retry": ".rfb-notice", ".rfb-tried": ".rfb-notice",
 }).map(([text, panel]) => [text, getComputedStyle(document.querySelector(text)).color,
     getComputedStyle(document.querySelector(panel)).backgroundColor])"""

@@ -206,7 +206,7 @@ def test_where_no_decoder_lasts_images_are_asked_for_instead(page: Page, hub: Ot
     assert not FAMILIES & set(supported)
     hub.send(png(patches(320, 200)), type="image_frame", width=320, height=200, mime="image/png")
     wait_for(lambda: shows(canvas, patches(320, 200), 0), "the picture")
-    wait_for(lambda: "images only" in page.locator(".rfb-figures").inner_text(), "the note")
+    wait_for(lambda: "images only" in page.locator(".rfb-stats").inner_text(), "the note")
     hub.configure(codec="avc1.42c01f")
     assert "could not decode" in notice(page)
 
@@ -245,7 +245,7 @@ def test_a_viewer_whose_decoders_hold_pictures_back_asks_for_images_and_says_why
     assert "holds pictures back" in hello["no_video"]
     hub.send(png(shown), type="image_frame", width=320, height=200, mime="image/png")
     wait_for(lambda: shows(canvas, shown, 0), "the picture")
-    wait_for(lambda: "holds pictures back" in page.locator(".rfb-figures").inner_text(), "the note")
+    wait_for(lambda: "holds pictures back" in page.locator(".rfb-stats").inner_text(), "the note")
 
 
 def test_a_hub_of_the_base_protocol_may_change_between_video_and_images(page: Page, hub: OtherHub) -> None:
@@ -284,7 +284,7 @@ def test_figures_show_what_the_hub_aims_at_and_draw_it(page: Page, hub: OtherHub
     open_view(page, hub, showStats=True)
     hub.greet(codec="avc1.42c01f", width=320, height=200)
     film = Film("h264", 320, 200)
-    figures = page.locator(".rfb-figures")
+    figures = page.locator(".rfb-stats")
     hub.say(type="set_quality", bitrate=7_500_000, fps=240)
     drawn = "() => [...document.querySelectorAll('.rfb-line')].map((path) => path.getAttribute('d'))"
 
@@ -347,6 +347,6 @@ def test_a_page_without_webcodecs_offers_no_video_and_says_so_in_the_figures(pag
     assert not FAMILIES & set(hub.greet(transport="image", color=P3))
     hub.send(png(patches(64, 64)), type="image_frame", width=64, height=64, mime="image/png")
     wait_for(lambda: canvas.evaluate(READ_P3) == [list(colour) for colour in COLOURS], "the picture, unconverted")
-    wait_for(lambda: "insecure page: images only" in page.locator(".rfb-figures").inner_text(), "the note")
+    wait_for(lambda: "insecure page: images only" in page.locator(".rfb-stats").inner_text(), "the note")
     hub.configure(codec="avc1.42c01f")
     assert "https" in notice(page)

@@ -335,7 +335,7 @@ def test_a_page_without_webcodecs_shows_pictures_and_says_so(page: Page, display
         site.show(page)
         wait_for_picture(page)
         display.publish(numbered(1, 64, 48))
-        wait_for(lambda: "no WebCodecs" in page.locator(".rfb-figures").inner_text(), "the figures to say so")
+        wait_for(lambda: "no WebCodecs" in page.locator(".rfb-stats").inner_text(), "the figures to say so")
 
 
 def test_figures_reach_the_kernel_once_a_second_where_they_are_asked_for(page: Page, display: rfb.Display) -> None:

@@ -1,4 +1,4 @@
-// The wire, the viewer's side: what the hub says, and what it is told. Pure functions.
+// The wire protocol, the viewer's side: messages from the hub, and to it. Pure functions.
 
 import { assert } from "./assert";
 

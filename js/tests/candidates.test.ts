@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type Page, type Place, waysTo, withoutSecrets } from "../src/net/candidates";
+import { candidatesFor, type PageEnvironment, type Place, withoutSecrets } from "../src/net/candidates";
 
 const HUB = "0123456789abcdef";
 const place = (more: Partial<Place> = {}): Place => ({
@@ -12,7 +12,7 @@ const place = (more: Partial<Place> = {}): Place => ({
   kernelBase: "",
   ...more,
 });
-const page = (more: Partial<Page> = {}): Page => ({
+const page = (more: Partial<PageEnvironment> = {}): PageEnvironment => ({
   origin: "http://localhost:8888",
   href: "http://localhost:8888/lab",
   local: true,
@@ -23,18 +23,18 @@ const page = (more: Partial<Page> = {}): Page => ({
   ...more,
 });
 const remote = { origin: "https://hub.example", href: "https://hub.example/user/a/lab", local: false, bases: ["/user/a/"] };
-const urls = (...args: Parameters<typeof waysTo>) => waysTo(...args).map(({ url }) => url);
-const names = (...args: Parameters<typeof waysTo>) => waysTo(...args).map(({ name }) => name);
+const urls = (...args: Parameters<typeof candidatesFor>) => candidatesFor(...args).map(({ url }) => url);
+const names = (...args: Parameters<typeof candidatesFor>) => candidatesFor(...args).map(({ name }) => name);
 
-describe("waysTo", () => {
+describe("candidatesFor", () => {
   it("is only the url where the user gave one, made a WebSocket's and absolute", () => {
-    expect(waysTo(place({ url: "wss://x/y" }), page())).toEqual([{ name: "url", url: "wss://x/y", proof: false }]);
+    expect(candidatesFor(place({ url: "wss://x/y" }), page())).toEqual([{ name: "url", url: "wss://x/y", proof: false }]);
     expect(urls(place({ url: "/rfb/s" }), page(remote))).toEqual(["wss://hub.example/rfb/s"]);
     expect(urls(place({ url: "http://x/s" }), page())).toEqual(["ws://x/s"]);
   });
 
   it("begins with loopback where the page is local, then goes through the page's server", () => {
-    expect(waysTo(place(), page())).toEqual([
+    expect(candidatesFor(place(), page())).toEqual([
       { name: "direct", url: "ws://127.0.0.1:5000/cell%201", proof: true },
       { name: "route", url: `ws://localhost:8888/pdum-rfb/${HUB}/cell%201`, proof: false },
       { name: "proxy", url: "ws://localhost:8888/proxy/5000/cell%201", proof: true },
@@ -59,10 +59,10 @@ describe("waysTo", () => {
   });
 
   it("tries the route again with the page's token, and never tells the hub's", () => {
-    const ways = waysTo(place(), page({ token: "a&b" }));
-    expect(ways.map(({ name }) => name)).toEqual(["direct", "route", "token", "proxy"]);
-    expect(ways[2]!.url).toBe(`ws://localhost:8888/pdum-rfb/${HUB}/cell%201?token=a%26b`);
-    expect(withoutSecrets(ways[2]!.url)).toBe(`ws://localhost:8888/pdum-rfb/${HUB}/cell%201`);
+    const candidates = candidatesFor(place(), page({ token: "a&b" }));
+    expect(candidates.map(({ name }) => name)).toEqual(["direct", "route", "token", "proxy"]);
+    expect(candidates[2]!.url).toBe(`ws://localhost:8888/pdum-rfb/${HUB}/cell%201?token=a%26b`);
+    expect(withoutSecrets(candidates[2]!.url)).toBe(`ws://localhost:8888/pdum-rfb/${HUB}/cell%201`);
     expect(withoutSecrets("ws://user:pass@x/y#z")).toBe("ws://x/y");
   });
 
@@ -72,8 +72,8 @@ describe("waysTo", () => {
   });
 
   it("finds a hub that is mounted at base_path, and takes it for the server's base too", () => {
-    const ways = waysTo(place({ port: 0, basePath: "/rfb" }), page({ bases: [] }));
-    expect(ways.map(({ url }) => url)).toEqual([
+    const candidates = candidatesFor(place({ port: 0, basePath: "/rfb" }), page({ bases: [] }));
+    expect(candidates.map(({ url }) => url)).toEqual([
       `ws://localhost:8888/rfb/pdum-rfb/${HUB}/cell%201`,
       "ws://localhost:8888/rfb/cell%201",
     ]);
@@ -82,16 +82,16 @@ describe("waysTo", () => {
   it("has only loopback and Colab's proxy where the page has no server of its own", () => {
     expect(names(place({ kernelBase: "/k/" }), page({ origin: "", href: "vscode-webview://x/" }))).toEqual(["direct"]);
     const colab = page({ origin: "", local: false, bases: [], href: "https://x.googleusercontent.com/", colab: "https://y-5000.example" });
-    expect(waysTo(place(), colab)).toEqual([{ name: "colab", url: "wss://y-5000.example/cell%201", proof: true }]);
+    expect(candidatesFor(place(), colab)).toEqual([{ name: "colab", url: "wss://y-5000.example/cell%201", proof: true }]);
   });
 
   it("asks no proof of a hub without an id, and only where the user named it", () => {
-    expect(waysTo(place({ hubId: "" }), page())).toEqual([{ name: "direct", url: "ws://127.0.0.1:5000/cell%201", proof: false }]);
+    expect(candidatesFor(place({ hubId: "" }), page())).toEqual([{ name: "direct", url: "ws://127.0.0.1:5000/cell%201", proof: false }]);
   });
 
   it("says which word of the user's is no address", () => {
-    expect(() => waysTo(place({ url: "ws://[x/s" }), page())).toThrow("ws://[x/s is no address. Pass one to widget()");
-    expect(() => waysTo(place({ port: 0, basePath: "https://[x" }), page())).toThrow("https://[x/ is no address.");
+    expect(() => candidatesFor(place({ url: "ws://[x/s" }), page())).toThrow("ws://[x/s is no address. Pass one to widget()");
+    expect(() => candidatesFor(place({ port: 0, basePath: "https://[x" }), page())).toThrow("https://[x/ is no address.");
   });
 
   it("begins with what worked last", () => {

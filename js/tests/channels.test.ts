@@ -5,7 +5,7 @@ import { channelMessage, type Header, isCursor, pack, type PieceHeader, unpack }
 import { memory, MemoryTransport } from "./memory";
 
 const K = 1024;
-const nothing = { opened() {}, heard() {}, closed() {} };
+const nothing = { onOpen() {}, onMessage() {}, onClose() {} };
 
 function opened(message: string | Uint8Array<ArrayBuffer>): [Header, Uint8Array<ArrayBuffer>] {
   if (typeof message === "string") throw new Error(`a text: ${message.slice(0, 40)}`);
@@ -31,7 +31,7 @@ describe("Outbox", () => {
     const outbox = new Outbox(line);
     const text = JSON.stringify("\u2603".repeat(20 * K));
     const bytes = new Uint8Array(100 * K).map((_, i) => i * 7);
-    for (const message of ["short", text, bytes]) expect(outbox.put(message)).toBe(true);
+    for (const message of ["short", text, bytes]) expect(outbox.enqueue(message)).toBe(true);
     for (let round = 0; round < 20; round++) {
       line.drain();
       vi.advanceTimersByTime(5);
@@ -46,7 +46,7 @@ describe("Outbox", () => {
   it("leaves the connection room: what is sent past it waits for two pieces at most", () => {
     const line = new MemoryTransport(nothing);
     const outbox = new Outbox(line);
-    outbox.put(new Uint8Array(1000 * K));
+    outbox.enqueue(new Uint8Array(1000 * K));
     expect(line.waiting).toBeLessThan(34 * K);
     vi.advanceTimersByTime(1000);
     expect(line.sent.length).toBe(2);
@@ -56,11 +56,11 @@ describe("Outbox", () => {
     const line = new MemoryTransport(nothing);
     const outbox = new Outbox(line);
     const full = () => (line.waiting = 1000 * K);
-    outbox.put("x".repeat(20 * K), "a");
+    outbox.enqueue("x".repeat(20 * K), "a");
     full();
-    for (const message of ["old", "older", "newest"]) outbox.put(message, "a");
-    outbox.put("kept");
-    outbox.put("other", "b");
+    for (const message of ["old", "older", "newest"]) outbox.enqueue(message, "a");
+    outbox.enqueue("kept");
+    outbox.enqueue("other", "b");
     for (let round = 0; round < 5; round++) {
       line.drain();
       vi.advanceTimersByTime(5);
@@ -71,12 +71,12 @@ describe("Outbox", () => {
   it("takes no more than 8 MiB for a hub that does not read, and all again for the next connection", () => {
     const line = new MemoryTransport(nothing);
     const outbox = new Outbox(line);
-    const taken = Array.from({ length: 10 }, () => outbox.put(new Uint8Array(1000 * K)));
+    const taken = Array.from({ length: 10 }, () => outbox.enqueue(new Uint8Array(1000 * K)));
     expect(taken).toEqual([...Array(8).fill(true), false, false]);
     outbox.forget();
     line.drain();
     line.sent = [];
-    expect(outbox.put("fresh")).toBe(true);
+    expect(outbox.enqueue("fresh")).toBe(true);
     vi.advanceTimersByTime(100);
     expect(line.sent).toEqual(["fresh"]);
   });
@@ -127,45 +127,45 @@ describe("Attempt over any transport", () => {
     const made: MemoryTransport[] = [];
     const log: unknown[] = [];
     const listener: AttemptListener = {
-      greet: (attempt) => attempt.say({ type: "hello", supported: [], device_pixel_ratio: 1, token: "t" }),
-      won: () => log.push("won"),
-      heard: (data) => log.push(data),
-      ended: (_, end) => log.push(end),
+      sendHello: (attempt) => attempt.send({ type: "hello", supported: [], device_pixel_ratio: 1, token: "t" }),
+      onWin: () => log.push("won"),
+      onMessage: (data) => log.push(data),
+      onEnd: (_, end) => log.push(end),
     };
-    const target = { ways: [], stream: "s", port: 0, machine: "", local: true, hubId: "", hubKey: "", token: "t" };
+    const target = { candidates: [], stream: "s", port: 0, machine: "", local: true, hubId: "", hubKey: "", token: "t" };
     const one = new Attempt({ name: "url", url: "ws://x/s", proof }, target, listener, memory(made));
     return { one, log, transport: made[0]! };
   }
 
   it("greets, wins with a config, hears text and bytes in order, and tells code and reason of the end", () => {
     const { log, transport } = attempt(false);
-    transport.listener.opened();
+    transport.listener.onOpen();
     expect(transport.sent).toEqual(['{"type":"hello","supported":[],"device_pixel_ratio":1,"token":"t"}']);
     const config = '{"type":"config","transport":"image","width":1,"height":1}';
     const bytes = pack({ type: "message", channel: "a" }, new Uint8Array(1)).buffer;
-    for (const message of [config, bytes, "{}"]) transport.listener.heard(message);
-    transport.listener.closed(4429, "too slow");
+    for (const message of [config, bytes, "{}"]) transport.listener.onMessage(message);
+    transport.listener.onClose(4429, "too slow");
     expect(log).toEqual(["won", config, bytes, "{}", { fault: "closed", code: 4429, reason: "too slow" }]);
     expect(transport.closed).toBe(true);
   });
 
   it.each([
-    [4401, "the token is missing", { fault: "stranger", code: 0, reason: "another hub answered" }],
+    [4401, "the token is missing", { fault: "unverified", code: 0, reason: "another hub answered" }],
     [4429, "too many wait", { fault: "closed", code: 4429, reason: "too many wait" }],
     [4403, "not from there", { fault: "closed", code: 4403, reason: "not from there" }],
   ])("takes a close with %i before the proof for what it is", (code, reason, end) => {
     const { log, transport } = attempt(true);
-    transport.listener.opened();
-    transport.listener.closed(code, reason);
+    transport.listener.onOpen();
+    transport.listener.onClose(code, reason);
     expect(log).toEqual([end]);
   });
 
   it("says its token to nobody that has not proved itself, and nothing once it was left", () => {
     const { one, log, transport } = attempt(true);
-    transport.listener.opened();
+    transport.listener.onOpen();
     expect(transport.sent.join()).not.toContain("token");
     one.leave("another way was faster");
-    one.say({ type: "decoder_reset" });
+    one.send({ type: "decoder_reset" });
     expect(transport.sent.length).toBe(1);
     expect(transport.closed).toBe(true);
     expect(log).toEqual([]);

@@ -1,16 +1,16 @@
 import { beforeAll, describe, expect, it, vi } from "vitest";
-import type { WayName } from "../src/net/candidates";
+import type { CandidateName } from "../src/net/candidates";
 import { afterClose } from "../src/net/connection";
 import { type Answer, type End, explain, type Failure, meaningOf, outcomeOf, policyForbids, versionNote, withoutCell } from "../src/net/diagnosis";
 
 beforeAll(() => vi.stubGlobal("location", { origin: "http://localhost:8888" }));
 
 const NO_HUB = "this user has no such hub: its kernel was restarted";
-const URLS: Partial<Record<WayName, string>> = { direct: "ws://127.0.0.1:5000/s", route: "ws://localhost:8888/pdum-rfb/h/s?token=x" };
+const URLS: Partial<Record<CandidateName, string>> = { direct: "ws://127.0.0.1:5000/s", route: "ws://localhost:8888/pdum-rfb/h/s?token=x" };
 
-function failure(name: WayName, answer: Answer | null = null, more: Partial<Failure> = {}): Failure {
+function failure(name: CandidateName, answer: Answer | null = null, more: Partial<Failure> = {}): Failure {
   const end: End = { fault: "unreachable", code: 1006, reason: "" };
-  return { way: { name, url: URLS[name] ?? "ws://localhost:8888/x", proof: false }, end, answer, status: 0, said: "", ...more };
+  return { candidate: { name, url: URLS[name] ?? "ws://localhost:8888/x", proof: false }, end, answer, status: 0, body: "", ...more };
 }
 
 const HERE = { stream: "a b", port: 5000, machine: "faraway", local: true };
@@ -18,7 +18,7 @@ const ELSEWHERE = { ...HERE, local: false };
 const message = (answer: Answer) => explain([failure("route", answer)], HERE, true, 2, 0.5).message;
 
 describe("withoutCell", () => {
-  it.each(["unknown", "gone", "nothing", "login"] as Answer[])("speaks of no cell, kernel or notebook where a way says %s", (answer) => {
+  it.each(["unknown", "gone", "nothing", "login"] as Answer[])("speaks of no cell, kernel or notebook where a candidate says %s", (answer) => {
     expect(withoutCell(message(answer))).not.toMatch(/cell|kernel|notebook/);
   });
 
@@ -63,20 +63,20 @@ describe("explain", () => {
   });
 
   it("gives the machine's names when the kernel is on another one", () => {
-    const words = told([failure("route", "elsewhere", { status: 502, said: "the kernel runs on a, this server on b" })]);
+    const words = told([failure("route", "elsewhere", { status: 502, body: "the kernel runs on a, this server on b" })]);
     expect(words).toMatch(/^The kernel runs on a, this server on b\. Forward port 5000 of faraway to this computer/);
     expect(words).toContain("url='ws://127.0.0.1:5000/a%20b'");
   });
 
   it("names both machines where the server doesn't know the hub, and only the kernel's where it doesn't say its own", () => {
-    const unknown = (said: string) => told([failure("direct"), failure("route", "unknown", { status: 404, said })]);
+    const unknown = (body: string) => told([failure("direct"), failure("route", "unknown", { status: 404, body })]);
     expect(unknown("no such hub on gate: run")).toMatch(/^The kernel runs on faraway, and this page's server on gate, which doesn't reach it\./);
     for (const said of ["no such hub on faraway: run", NO_HUB]) {
       expect(unknown(said)).toMatch(/If the kernel was restarted, run the cell again\. If it runs on another machine .*\(it says faraway\)/);
     }
   });
 
-  it.each(["unreachable", "silent", "closed"] as const)("says at once that Colab's proxy is no way, %s, and asks no more", (fault) => {
+  it.each(["unreachable", "silent", "closed"] as const)("says at once that Colab's proxy is no candidate, %s, and asks no more", (fault) => {
     const verdict = explain([failure("colab", null, { end: { fault, code: 1006, reason: "" } })], ELSEWHERE, false, 0, 0.5);
     expect(verdict).toMatchObject({ state: "failed", retryIn: null });
     expect(verdict.message).toMatch(/carries no WebSockets.*snapshot\(\)/);
@@ -97,7 +97,7 @@ describe("explain", () => {
     expect(told([failure("direct", null, { end }), failure("route")])).toMatch(/^ws:\/\/127.0.0.1:5000\/s gives no answer in 10 s\. .* too busy/);
   });
 
-  it("stops at once where the page's policy forbids the only way", () => {
+  it("stops at once where the page's policy forbids the only candidate", () => {
     const end: End = { fault: "forbidden", code: 0, reason: policyForbids("connect-src", "ws://127.0.0.1:5000/s?token=x") };
     const words = "This page can't open ws://127.0.0.1:5000/s: this page's policy doesn't allow it. Have the page's server add ws://127.0.0.1:5000";
     expect(told([failure("direct", null, { end })])).toContain(words);
@@ -115,17 +115,17 @@ describe("explain", () => {
   });
 
   it("tells of a hub that has taken the place of ours", () => {
-    const end: End = { fault: "stranger", code: 0, reason: "another hub answered" };
+    const end: End = { fault: "unverified", code: 0, reason: "another hub answered" };
     expect(told([failure("direct", null, { end }), failure("route", "gone")], false, 2)).toContain("Another hub answers");
   });
 
-  it("tells at once of a browser that forbids the only way, and not where another has failed for reasons of its own", () => {
+  it("tells at once of a browser that forbids the only candidate, and not where another has failed for reasons of its own", () => {
     const denied = failure("direct", null, { end: { fault: "blocked", code: 0, reason: "not from here." } });
     expect(told([denied])).toBe("This page can't open ws://127.0.0.1:5000/s: not from here.");
     expect(told([denied, failure("route")], true, 2)).toContain("Nothing answers at ws://localhost:8888/pdum-rfb/h/s.");
   });
 
-  it("leaves a page without any way to the user", () => {
+  it("leaves a page without any candidate to the user", () => {
     expect(explain([], HERE, false, 0, 0.5)).toMatchObject({ state: "failed", retryIn: null });
   });
 
@@ -139,7 +139,7 @@ it("says how an attempt ended in a few words", () => {
   expect(end("unreachable", 1006)).toBe("no connection");
   expect(end("closed", 1006)).toBe("closed with 1006");
   expect(end("closed", 4404, "no stream")).toBe("closed with 4404: no stream");
-  expect(outcomeOf(failure("route", "unknown", { status: 404, said: NO_HUB }))).toBe(`refused with 404: ${NO_HUB}`);
+  expect(outcomeOf(failure("route", "unknown", { status: 404, body: NO_HUB }))).toBe(`refused with 404: ${NO_HUB}`);
   expect(outcomeOf(failure("route", "stripped", { status: 426 }))).toBe("answers 426, but opens no WebSocket");
 });
 

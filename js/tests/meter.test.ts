@@ -33,11 +33,11 @@ it("says what the hub aims at: what it said last, and nothing where that is no l
     return [targetFps, targetMegabitsPerSecond];
   };
   expect(targets()).toEqual([0, 0]);
-  meter.aim({ bitrate: 8_000_000, fps: 30 });
-  meter.heard({ type: "stats", rtt_ms: 3 });
+  meter.onTargets({ bitrate: 8_000_000, fps: 30 });
+  meter.onHubStats({ type: "stats", rtt_ms: 3 });
   expect(targets()).toEqual([30, 8]);
-  meter.aim({ bitrate: 2_000_000 });
+  meter.onTargets({ bitrate: 2_000_000 });
   expect(targets()).toEqual([30, 2]);
-  meter.heard({ type: "stats", target_fps: 60 });
+  meter.onHubStats({ type: "stats", target_fps: 60 });
   expect(targets()).toEqual([60, 0]);
 });

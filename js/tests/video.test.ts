@@ -8,7 +8,7 @@ let wanted: string[];
 let lost: [string, number][];
 let video: Video;
 
-function give(seq: number, more: Parameters<typeof chunk>[1] = {}, color?: Color) {
+function decode(seq: number, more: Parameters<typeof chunk>[1] = {}, color?: Color) {
   return video.decode(chunk(seq, more), data, color);
 }
 
@@ -21,8 +21,8 @@ beforeEach(() => {
   fakeWebCodecs();
   [wanted, lost] = [[], []];
   video = new Video({
-    keyframeWanted: (reason) => wanted.push(reason),
-    lost: (error, failures) => lost.push([error.message, failures]),
+    onKeyframeNeeded: (reason) => wanted.push(reason),
+    onDecoderLost: (error, failures) => lost.push([error.message, failures]),
   });
 });
 
@@ -33,37 +33,37 @@ afterEach(() => {
 
 describe("what a decoder is given", () => {
   it("begins with a keyframe, and one is asked for once until it comes", () => {
-    expect([give(1), give(2)]).toEqual([null, null]);
+    expect([decode(1), decode(2)]).toEqual([null, null]);
     expect(FakeDecoder.made).toEqual([]);
     expect(wanted.length).toBe(1);
-    expect(give(3, { keyframe: true })).not.toBeNull();
+    expect(decode(3, { keyframe: true })).not.toBeNull();
     expect(decoder().given).toEqual([3]);
-    expect(give(9, { after: 8 })).toBeNull();
+    expect(decode(9, { after: 8 })).toBeNull();
     expect(wanted.length).toBe(2);
   });
 
   it("is nothing whose reference is missing, up to the next keyframe", () => {
-    give(1, { keyframe: true });
-    give(2, { after: 1 });
-    expect([give(5, { after: 3 }), give(6, { after: 5 }), give(7, { after: 2 }), give(8)]).toEqual([null, null, null, null]);
-    give(9, { keyframe: true });
-    give(12, { after: 9 });
+    decode(1, { keyframe: true });
+    decode(2, { after: 1 });
+    expect([decode(5, { after: 3 }), decode(6, { after: 5 }), decode(7, { after: 2 }), decode(8)]).toEqual([null, null, null, null]);
+    decode(9, { keyframe: true });
+    decode(12, { after: 9 });
     expect(decoder().given).toEqual([1, 2, 9, 12]);
     expect(wanted).toEqual(["a chunk is missing"]);
   });
 
   it("is all that comes after a keyframe where the hub doesn't say what refers to what", () => {
-    give(1, { keyframe: true });
-    for (const seq of [2, 5, 6]) expect(give(seq)).not.toBeNull();
+    decode(1, { keyframe: true });
+    for (const seq of [2, 5, 6]) expect(decode(seq)).not.toBeNull();
     expect(decoder().given).toEqual([1, 2, 5, 6]);
   });
 
   it("is told anew when codec, size or colour change, at the keyframe", () => {
-    give(1, { keyframe: true });
-    give(2, { keyframe: true });
-    give(3, { keyframe: true, width: 32 });
-    give(4, { keyframe: true, width: 32, codec: "avc1.F4001f" });
-    give(5, { keyframe: true, width: 32, codec: "vp09.00.10.08" }, { primaries: "smpte432", transfer: "srgb" });
+    decode(1, { keyframe: true });
+    decode(2, { keyframe: true });
+    decode(3, { keyframe: true, width: 32 });
+    decode(4, { keyframe: true, width: 32, codec: "avc1.F4001f" });
+    decode(5, { keyframe: true, width: 32, codec: "vp09.00.10.08" }, { primaries: "smpte432", transfer: "srgb" });
     const spaces = decoder().configs.map(({ codec, colorSpace, optimizeForLatency }) => [codec, colorSpace, optimizeForLatency]);
     const light = { primaries: "bt709", transfer: "iec61966-2-1" };
     const yuv = { matrix: "smpte170m", fullRange: false };
@@ -78,7 +78,7 @@ describe("what a decoder is given", () => {
 
 describe("what it gives", () => {
   it("belongs to its chunk, and its frame is closed", async () => {
-    const pictures = [give(4, { keyframe: true }), give(7)];
+    const pictures = [decode(4, { keyframe: true }), decode(7)];
     const frames = [decoder().output(4), decoder().output(7)];
     await Promise.all(pictures);
     expect(frames.every(({ closed }) => closed)).toBe(true);
@@ -86,16 +86,16 @@ describe("what it gives", () => {
   });
 
   it("is closed when nobody waits for it any more", () => {
-    give(1, { keyframe: true });
+    decode(1, { keyframe: true });
     video.forget();
     expect(decoder().output(1).closed).toBe(true);
-    expect(give(2)).toBeNull();
+    expect(decode(2)).toBeNull();
     expect(wanted).toEqual([]);
   });
 
   it("is a failure where a picture is left out", async () => {
-    const first = give(1, { keyframe: true })!;
-    give(2);
+    const first = decode(1, { keyframe: true })!;
+    decode(2);
     decoder().output(2);
     await expect(first).rejects.toThrow();
     expect(lost).toEqual([["the decoder left out a picture", 1]]);
@@ -104,12 +104,12 @@ describe("what it gives", () => {
 
 describe("a decoder that fails", () => {
   it("is replaced at the next keyframe, in software, and all that waited for it is rejected", async () => {
-    const waiting = [give(1, { keyframe: true })!, give(2)!];
+    const waiting = [decode(1, { keyframe: true })!, decode(2)!];
     decoder().fail();
     for (const picture of waiting) await expect(picture).rejects.toThrow();
     expect(lost).toEqual([["broken", 1]]);
-    expect(give(3)).toBeNull();
-    give(4, { keyframe: true });
+    expect(decode(3)).toBeNull();
+    decode(4, { keyframe: true });
     expect(FakeDecoder.made.length).toBe(2);
     expect(decoder().configs[0]!.hardwareAcceleration).toBe("prefer-software");
     expect(wanted).toEqual([]);
@@ -117,30 +117,30 @@ describe("a decoder that fails", () => {
 
   it("counts as one in a row until a decoder has lasted", () => {
     for (let n = 1; n <= 3; n++) {
-      give(n, { keyframe: true });
+      decode(n, { keyframe: true });
       decoder().fail();
       expect(lost.at(-1)![1]).toBe(n);
     }
-    give(10, { keyframe: true });
+    decode(10, { keyframe: true });
     for (let seq = 11; seq < 80; seq++) {
       decoder().output(seq - 1);
-      give(seq);
+      decode(seq);
     }
     decoder().fail();
     expect(lost.at(-1)![1]).toBe(1);
   });
 
   it("may fail at once", () => {
-    expect(give(1, { keyframe: true, codec: "nonsense" })).toBeNull();
+    expect(decode(1, { keyframe: true, codec: "nonsense" })).toBeNull();
     expect(lost).toEqual([["no such codec", 1]]);
   });
 });
 
 describe("a decoder that gives nothing", () => {
   it("is flushed after half a second, and replaced after another", () => {
-    give(1, { keyframe: true });
+    decode(1, { keyframe: true });
     decoder().output(1);
-    give(2);
+    decode(2);
     vi.advanceTimersByTime(490);
     expect(decoder().flushed).toEqual([]);
     vi.advanceTimersByTime(150);
@@ -151,7 +151,7 @@ describe("a decoder that gives nothing", () => {
   });
 
   it("has more time for its first picture, and as much again after a flush", () => {
-    give(1, { keyframe: true });
+    decode(1, { keyframe: true });
     vi.advanceTimersByTime(1200);
     expect([decoder().flushed, lost]).toEqual([[], []]);
     vi.advanceTimersByTime(100);
@@ -164,8 +164,8 @@ describe("a decoder that gives nothing", () => {
 
   /** Two chunks that come out only by a flush. */
   function giveTwoThatAreHeld(seq: number): void {
-    give(seq, { keyframe: true });
-    give(seq + 1);
+    decode(seq, { keyframe: true });
+    decode(seq + 1);
     const [held, flushes] = [decoder(), decoder().flushed.length];
     for (let n = 0; n < 20 && held.state === "configured" && held.flushed.length === flushes; n++) vi.advanceTimersByTime(125);
     if (held.state === "closed") return;
@@ -176,7 +176,7 @@ describe("a decoder that gives nothing", () => {
   it("outputs by a flush what it held back, and takes a keyframe next", () => {
     giveTwoThatAreHeld(1);
     expect([decoder().flushed, lost]).toEqual([[2], []]);
-    expect(give(3)).toBeNull();
+    expect(decode(3)).toBeNull();
     expect(wanted.length).toBe(1);
   });
 
@@ -191,9 +191,9 @@ describe("a decoder that gives nothing", () => {
 
   it("is flushed as often as it rests, if ten pictures come by themselves in between", () => {
     for (let round = 0; round < 6; round++) {
-      give(100 * round, { keyframe: true });
+      decode(100 * round, { keyframe: true });
       for (let at = 1; at < 12; at++) {
-        give(100 * round + at);
+        decode(100 * round + at);
         decoder().output(100 * round + at - 1);
       }
       vi.advanceTimersByTime(700);
@@ -203,11 +203,11 @@ describe("a decoder that gives nothing", () => {
   });
 
   it("is not stuck while there is nothing to decode, nor when pictures keep coming", () => {
-    give(1, { keyframe: true });
+    decode(1, { keyframe: true });
     decoder().output(1);
     vi.advanceTimersByTime(10_000);
     for (let seq = 2; seq < 30; seq++) {
-      give(seq);
+      decode(seq);
       vi.advanceTimersByTime(300);
       decoder().output(seq);
     }
@@ -219,10 +219,10 @@ describe("a decoder that gives nothing", () => {
 });
 
 it("begins anew with a connection: no decoder, no keyframe, no request made", () => {
-  give(1, { keyframe: true });
+  decode(1, { keyframe: true });
   video.restart();
   expect(decoder().state).toBe("closed");
-  expect(give(2)).toBeNull();
+  expect(decode(2)).toBeNull();
   expect(wanted.length).toBe(1);
   expect(vi.getTimerCount()).toBe(0);
 });

@@ -50,7 +50,7 @@ async function copied(frame: VideoFrame, { x, y }: Part, space: PredefinedColorS
   const pixels = await copyOut(frame, [0, 0, width, height], "srgb", space);
   if (!pixels) return null;
   frame.close();
-  return { paint: (context) => context.putImageData(pixels.image, x, y), close: pixels.giveBack };
+  return { paint: (context) => context.putImageData(pixels.image, x, y), close: pixels.release };
 }
 
 /** Files don't say their color space: read as sRGB and put as *space*, their numbers stay as they are. */

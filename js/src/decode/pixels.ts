@@ -8,14 +8,14 @@ export type Context = OffscreenCanvasRenderingContext2D | CanvasRenderingContext
 export interface Decoded {
   /** Draw it where it belongs, in place of what is there. */
   paint(context: Context): void;
-  /** Give back what it holds; it can't be painted after. */
+  /** Release what it holds; it can't be painted after. */
   close(): void;
 }
 
-/** A rectangle of pixels, in a buffer that is given back when they are drawn. */
+/** A rectangle of pixels, in a buffer that is released once they are drawn. */
 export interface Pixels {
   image: ImageData;
-  giveBack(): void;
+  release(): void;
 }
 
 /**
@@ -34,18 +34,18 @@ export async function copyOut(
   canCopy ??= convertsWhenCopied(frame);
   if (!canCopy) return null;
   const buffer = buffers.take(4 * width * height);
-  const giveBack = () => buffers.giveBack(buffer);
+  const release = () => buffers.release(buffer);
   const data = new Uint8ClampedArray(buffer, 0, 4 * width * height);
   const { visibleRect } = frame;
   const rect = { x: x + (visibleRect?.x ?? 0), y: y + (visibleRect?.y ?? 0), width, height };
   try {
     await frame.copyTo(data, { format: "RGBA", colorSpace: as, rect });
   } catch {
-    giveBack();
+    release();
     canCopy = false;
     return null;
   }
-  return { image: new ImageData(data, width, height, { colorSpace: meant }), giveBack };
+  return { image: new ImageData(data, width, height, { colorSpace: meant }), release };
 }
 
 let canCopy: boolean | null = null;
@@ -91,7 +91,7 @@ class Buffers {
     return best < 0 ? new ArrayBuffer(bytes) : this.#spare.splice(best, 1)[0]!;
   }
 
-  giveBack(buffer: ArrayBuffer): void {
+  release(buffer: ArrayBuffer): void {
     this.#spare.push(buffer);
     let bytes = this.#spare.reduce((sum, { byteLength }) => sum + byteLength, 0);
     while (bytes > KEPT_BYTES || this.#spare.length > KEPT_BUFFERS) bytes -= this.#spare.shift()!.byteLength;

@@ -19,7 +19,7 @@ async function passes(probe: Probe): Promise<boolean> {
     const { displayWidth: width, displayHeight: height } = frame;
     const copy = await copyOut(frame, [0, 0, width, height], "srgb");
     const { data } = copy?.image ?? readBack(frame, width, height);
-    copy?.giveBack();
+    copy?.release();
     return probe.patches.every((wanted, n) => {
       const [x, y] = [width * (n % 2 ? 0.75 : 0.25), height * (n < 2 ? 0.25 : 0.75)].map(Math.floor) as [number, number];
       return wanted.every((value, channel) => Math.abs(data[4 * (y * width + x) + channel]! - value) <= probe.tolerance);

@@ -9,9 +9,9 @@ export class Screen {
   #canvas: AnyCanvas;
   #context: Context | null = null;
   #resized: (width: number, height: number, pixelRatio: number) => void;
-  #told = "";
+  #reported = "";
 
-  /** *resized* is told the size of the first picture, and of the first of another; `forget` makes the next one the first. */
+  /** *resized* is called with the size of the first picture, and of the first of another; `forget` makes the next one the first. */
   constructor(canvas: AnyCanvas, resized: (width: number, height: number, pixelRatio: number) => void) {
     this.#canvas = canvas;
     this.#resized = resized;
@@ -31,12 +31,12 @@ export class Screen {
     picture.paint(this.#context);
     // Once, not at each frame: every message wakes the page's own thread.
     const size = `${width} ${height} ${pixelRatio}`;
-    if (size !== this.#told) this.#resized(width, height, pixelRatio);
-    this.#told = size;
+    if (size !== this.#reported) this.#resized(width, height, pixelRatio);
+    this.#reported = size;
   }
 
   forget(): void {
-    this.#told = "";
+    this.#reported = "";
   }
 }
 

@@ -1,17 +1,17 @@
-// Access units of video in, pictures out. It guards what a decoder must not be given, and replaces one that fails or sticks.
+// Access units of video in, pictures out. It guards what must not go into a decoder, and replaces one that fails or sticks.
 
 import type { Box, Color, VideoHeader } from "../protocol";
 import { copyOut, type Decoded } from "./pixels";
 import { spaceOf } from "./screen";
 
 export interface VideoListener {
-  /** A chunk was lost, or the first one was no keyframe; said once until a keyframe comes. */
-  keyframeWanted(reason: string): void;
+  /** A chunk was lost, or the first one was no keyframe; called once until a keyframe comes. */
+  onKeyframeNeeded(reason: string): void;
   /**
    * The decoder failed and is gone, with all that it held; the next one, *failures* in a row after the last that lasted,
    * begins with a keyframe.
    */
-  lost(error: Error, failures: number): void;
+  onDecoderLost(error: Error, failures: number): void;
 }
 
 /**
@@ -92,7 +92,7 @@ export class Video {
     this.#waiting.clear();
   }
 
-  /** A connection begins: the hub owes a keyframe, and is told if it forgot. */
+  /** A connection begins: the hub owes a keyframe, and gets a request if it forgot. */
   restart(): void {
     this.forget();
     this.#asked = false;
@@ -165,7 +165,7 @@ export class Video {
 
   #wantKeyframe(reason: string): void {
     this.#last = null;
-    if (!this.#asked) this.#listener.keyframeWanted(reason);
+    if (!this.#asked) this.#listener.onKeyframeNeeded(reason);
     this.#asked = true;
   }
 
@@ -174,7 +174,7 @@ export class Video {
     this.#failures += failures;
     this.#software = !this.#software;
     this.forget();
-    this.#listener.lost(error, this.#failures);
+    this.#listener.onDecoderLost(error, this.#failures);
   }
 
   #close(): void {
@@ -214,7 +214,7 @@ async function pictureOf(frame: VideoFrame, chunk: VideoHeader, space: Predefine
     paint(context) {
       for (const [x, y, w, h] of boxes) context.putImageData(pixels.image, left, top, x - left, y - top, w, h);
     },
-    close: pixels.giveBack,
+    close: pixels.release,
   };
 }
 

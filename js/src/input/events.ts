@@ -19,7 +19,7 @@ export interface InputHost {
   touch: Touch;
   pinch: Pinch;
   pixelRatio(): number;
-  /** A paste is told as it is, and not as characters. */
+  /** A paste is sent as it is, and not as characters. */
   pastes(): boolean;
   emit(event: InputEvent): void;
   /** The view itself was zoomed or panned. */
@@ -32,13 +32,13 @@ const BROWSER_COMBINATIONS = new Set("rtwnlcvx+-=0");
 const UNTOUCHED = new Set(["Tab", "F5", "F11", "F12", "Process", "Unidentified", "Dead"]);
 const LINE = 100 / 3;
 const PAGE = 800;
-/** Characters in one event, and of one input or paste: typed text is told in pieces, and neither without end. */
+/** Characters in one event, and of one input or paste: typed text is sent in pieces, and neither without end. */
 const PIECE = 200;
 const LONGEST = 10_000;
-/** Moves a second: each of ten fingers' tells of all ten, and the hub closes who says too much. */
+/** Moves a second: each of ten fingers' describes all ten, and the hub closes a viewer that sends too much. */
 const MOST_MOVES = 300;
 
-/** What is told of a pointer, whatever it does. */
+/** What is sent about a pointer, whatever it does. */
 type Pointer = Record<string, unknown> & { buttons: number[] };
 
 /** Listens until the signal that it is given aborts. */
@@ -137,7 +137,7 @@ export class Input {
       this.#panning = { id: e.pointerId, at: this.#inStage(e) };
       return;
     }
-    this.#heed(e, e.buttons, e.button);
+    this.#updateButtons(e, e.buttons, e.button);
   }
 
   #pointerMove(e: PointerEvent): void {
@@ -145,7 +145,7 @@ export class Input {
     if (this.#panning?.id === e.pointerId) return this.#pan(e, this.#panning.at);
     // A second button of the mouse goes down in a move, by the rules of pointer events.
     const isDown = e.button >= 0 && buttons(e.buttons).includes(button(e.button));
-    if (this.#heed(e, e.buttons, isDown ? e.button : -1)) return;
+    if (this.#updateButtons(e, e.buttons, isDown ? e.button : -1)) return;
     this.#moves.set(e.pointerId, { type: "pointer_move", ...this.#pointer(e) });
     this.#soon();
   }
@@ -156,9 +156,9 @@ export class Input {
     if (tap) {
       this.#taps.delete(e.pointerId);
       this.#takeFocus();
-      this.#heed(tap, tap.buttons, tap.button);
+      this.#updateButtons(tap, tap.buttons, tap.button);
     }
-    this.#heed(e, 0, -1);
+    this.#updateButtons(e, 0, -1);
   }
 
   #pointerLeave(e: PointerEvent): void {
@@ -178,22 +178,22 @@ export class Input {
     const pointer = this.#pressed.get(id);
     if (!pointer) return;
     const last = { ...pointer, modifiers: [], timestamp: Date.now() / 1000 };
-    this.#tell(id, last, buttonChanges(pointer.buttons, [], 0));
+    this.#emitChanges(id, last, buttonChanges(pointer.buttons, [], 0));
   }
 
-  /** Tell what *e* changes of the pointer's buttons, which *mask* says, and *down*, -1 for none; false where that is nothing. */
-  #heed(e: PointerEvent, mask: number, down: number): boolean {
+  /** Emit what *e* changes of the pointer's buttons, which *mask* says, and *down*, -1 for none; false where that is nothing. */
+  #updateButtons(e: PointerEvent, mask: number, down: number): boolean {
     const held = this.#pressed.get(e.pointerId)?.buttons ?? [];
     const changes = buttonChanges(held, buttons(mask), button(down));
     if (!held.length && !changes.length) return false;
     this.#touch(e);
     const pointer = this.#pointer(e);
     if (held.length) this.#pressed.set(e.pointerId, pointer);
-    this.#tell(e.pointerId, pointer, changes);
+    this.#emitChanges(e.pointerId, pointer, changes);
     return !!changes.length;
   }
 
-  #tell(id: number, pointer: Pointer, changes: ButtonChange[]): void {
+  #emitChanges(id: number, pointer: Pointer, changes: ButtonChange[]): void {
     for (const change of changes) {
       this.#now({ ...pointer, ...change });
       if (change.buttons.length) {
@@ -265,7 +265,7 @@ export class Input {
     return [...this.#pressed.values()].flatMap((pointer) => pointer.buttons);
   }
 
-  /** Of the buttons those that went down here, and have not come up as far as was told. */
+  /** Of the buttons those that went down here, and have not come up as far as was sent. */
   #place(e: MouseEvent, held: number[]) {
     return {
       ...this.#at(e),
@@ -295,17 +295,17 @@ export class Input {
     this.#bringKeysIntoView();
     if (e.isComposing) return;
     this.#repeating = e.repeat;
-    if (!e.repeat) this.#tellKeys(this.#keyboard.press(e, e.timeStamp), e);
-    if (e.key === "Escape") this.#giveFocusBack();
+    if (!e.repeat) this.#emitKeys(this.#keyboard.press(e, e.timeStamp), e);
+    if (e.key === "Escape") this.#restoreFocus();
     else if (isOurs(e)) e.preventDefault();
   }
 
   #keyUp(e: KeyboardEvent): void {
     e.stopPropagation();
-    this.#tellKeys(this.#keyboard.lift(e), e);
+    this.#emitKeys(this.#keyboard.lift(e), e);
   }
 
-  #tellKeys(changes: KeyChange[], e: KeyboardEvent): void {
+  #emitKeys(changes: KeyChange[], e: KeyboardEvent): void {
     const [modifiers, timestamp] = [this.#keyboard.modifiers(e), seconds(e)];
     for (const change of changes) this.#now({ ...change, modifiers, timestamp });
   }
@@ -356,7 +356,7 @@ export class Input {
     this.#now({ type: "focus_out", timestamp: Date.now() / 1000 });
   }
 
-  #giveFocusBack(): void {
+  #restoreFocus(): void {
     this.#releaseKeys();
     this.#host.keys.blur();
     // In a notebook the cell that was active before, so that its shortcuts work again.

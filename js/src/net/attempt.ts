@@ -1,29 +1,29 @@
-// One attempt on one way: a connection that counts only once the hub has said who it is, since proxies open it before they
+// One attempt to connect to one candidate: a connection that counts only once the hub has said who it is, since proxies open it before they
 // have looked whether there is a hub.
 
 import { type Config, isConfig, isProof, parse, type ViewerMessage } from "../protocol";
-import { type Target, type Way, withoutSecrets } from "./candidates";
+import { type Candidate, type Target, withoutSecrets } from "./candidates";
 import type { End, Try } from "./diagnosis";
 import { macOf, newNonce, PROOF } from "./proof";
 import { type Connect, connectWebSocket, type Transport } from "./transport";
 
 export interface AttemptListener {
   /** Say the whole hello, with the token. */
-  greet(attempt: Attempt): void;
-  /** It is the hub. Before `greet` where it has proved so, else after. */
-  won(attempt: Attempt): void;
-  heard(data: string | ArrayBuffer): void;
+  sendHello(attempt: Attempt): void;
+  /** It is the hub. Before `sendHello` where it has proved so, else after. */
+  onWin(attempt: Attempt): void;
+  onMessage(data: string | ArrayBuffer): void;
   /** It is over, whether it had won or not; not said after `leave`. */
-  ended(attempt: Attempt, end: End): void;
+  onEnd(attempt: Attempt, end: End): void;
 }
 
-/** Browsers open one WebSocket at a time to a server, so a handshake that isn't answered holds up all other ways there. */
+/** Browsers open one WebSocket at a time to a server, so a handshake that isn't answered holds up all other candidates there. */
 const HANDSHAKE_MS = 5000;
 /** For a kernel that holds the GIL; the hub gives up after as long. */
 const ANSWER_MS = 10_000;
 
 export class Attempt {
-  readonly way: Way;
+  readonly candidate: Candidate;
   readonly log: Try;
   #target: Target;
   #listener: AttemptListener;
@@ -35,12 +35,12 @@ export class Attempt {
   #nonce = "";
   #timer: ReturnType<typeof setTimeout>;
 
-  constructor(way: Way, target: Target, listener: AttemptListener, connect = connectWebSocket) {
+  constructor(candidate: Candidate, target: Target, listener: AttemptListener, connect = connectWebSocket) {
     this.#connect = connect;
-    this.way = way;
+    this.candidate = candidate;
     this.#target = target;
     this.#listener = listener;
-    this.log = { way: way.name, url: withoutSecrets(way.url), started: Date.now(), ended: null, outcome: "" };
+    this.log = { way: candidate.name, url: withoutSecrets(candidate.url), started: Date.now(), ended: null, outcome: "" };
     this.#timer = this.#wait(HANDSHAKE_MS);
     this.#open();
   }
@@ -54,11 +54,12 @@ export class Attempt {
     return this.#transport?.waiting ?? 0;
   }
 
-  say(message: ViewerMessage): void {
-    this.send(JSON.stringify(message));
+  send(message: ViewerMessage): void {
+    this.sendRaw(JSON.stringify(message));
   }
 
-  send(message: string | Uint8Array<ArrayBuffer>): void {
+  /** One whole message, as it goes. */
+  sendRaw(message: string | Uint8Array<ArrayBuffer>): void {
     this.#transport?.send(message);
   }
 
@@ -75,49 +76,49 @@ export class Attempt {
 
   #open(): void {
     const listener = {
-      opened: () => this.#greet(),
-      heard: (data: string | ArrayBuffer) => this.#take(data),
-      closed: (code: number, reason: string) => this.#end(this.#opened ? "closed" : "unreachable", code, reason),
+      onOpen: () => this.#onOpen(),
+      onMessage: (data: string | ArrayBuffer) => this.#take(data),
+      onClose: (code: number, reason: string) => this.#end(this.#opened ? "closed" : "unreachable", code, reason),
     };
     try {
-      this.#transport = this.#connect(this.way.url, listener);
+      this.#transport = this.#connect(this.candidate.url, listener);
     } catch (error) {
       queueMicrotask(() => this.#end("blocked", 0, (error as Error).message));
     }
   }
 
-  #greet(): void {
+  #onOpen(): void {
     this.#opened = true;
     clearTimeout(this.#timer);
     this.#timer = this.#wait(ANSWER_MS);
-    if (this.way.proof) this.#askForProof();
-    else this.#listener.greet(this);
+    if (this.candidate.proof) this.#askForProof();
+    else this.#listener.sendHello(this);
   }
 
   #askForProof(): void {
     this.#nonce = newNonce();
-    this.say({ type: "hello", supported: [PROOF], device_pixel_ratio: 1, nonce: this.#nonce });
+    this.send({ type: "hello", supported: [PROOF], device_pixel_ratio: 1, nonce: this.#nonce });
   }
 
   #take(data: string | ArrayBuffer): void {
-    if (this.#won) return this.#listener.heard(data);
+    if (this.#won) return this.#listener.onMessage(data);
     if (typeof data !== "string") return;
     const message = tryParse(data);
-    if (this.way.proof) {
+    if (this.candidate.proof) {
       const { hubKey, hubId, stream } = this.#target;
       const proof = message && isProof(message) ? message : null;
       const proved = !!hubKey && proof?.mac === macOf(hubKey, this.#nonce, proof?.nonce ?? "", hubId, stream);
-      if (!proved) return this.#end("stranger", 0, "another hub answered, or one that can't prove itself");
+      if (!proved) return this.#end("unverified", 0, "another hub answered, or one that can't prove itself");
       this.#win("proved");
-      this.#listener.greet(this);
+      this.#listener.sendHello(this);
     } else if (message && isConfig(message)) {
-      if (this.#isStranger(message)) return this.#end("stranger", 0, "another hub answered");
+      if (this.#isAnotherHub(message)) return this.#end("unverified", 0, "another hub answered");
       this.#win("answered");
-      this.#listener.heard(data);
+      this.#listener.onMessage(data);
     }
   }
 
-  #isStranger({ hub }: Config): boolean {
+  #isAnotherHub({ hub }: Config): boolean {
     return !!hub && !!this.#target.hubId && hub !== this.#target.hubId;
   }
 
@@ -125,7 +126,7 @@ export class Attempt {
     clearTimeout(this.#timer);
     this.#won = true;
     this.log.outcome = outcome;
-    this.#listener.won(this);
+    this.#listener.onWin(this);
   }
 
   #end(fault: End["fault"], code: number, reason: string): void {
@@ -133,8 +134,8 @@ export class Attempt {
     this.#finish();
     this.log.ended = Date.now();
     // Asked for a proof, hubs that know none miss the token. That a page may not come, or that too many have, is said before.
-    const unproven = this.way.proof && !this.#won && code >= 4400 && code !== 4403 && code !== 4429;
-    this.#listener.ended(this, unproven ? { fault: "stranger", code: 0, reason: "another hub answered" } : { fault, code, reason });
+    const unproven = this.candidate.proof && !this.#won && code >= 4400 && code !== 4403 && code !== 4429;
+    this.#listener.onEnd(this, unproven ? { fault: "unverified", code: 0, reason: "another hub answered" } : { fault, code, reason });
   }
 
   #finish(): void {

@@ -1,16 +1,16 @@
-// The ways by which a page may reach a hub, in the order in which they are tried. Pure functions.
+// The addresses at which a page may reach a hub, in the order in which they are tried: candidates, as ICE calls them. Pure functions.
 
 /**
  * `url`: the address that the user gave. `direct`: the hub's own port. `route`: our extension of the page's server; `token`: the
  * same, let in by the page's token. `path`: where the user has mounted the hub. `proxy`: jupyter-server-proxy. `colab`: its proxy.
  */
-export type WayName = "url" | "direct" | "route" | "token" | "path" | "proxy" | "colab";
+export type CandidateName = "url" | "direct" | "route" | "token" | "path" | "proxy" | "colab";
 
-export interface Way {
-  name: WayName;
+export interface Candidate {
+  name: CandidateName;
   /** ws or wss, absolute: a worker made of a Blob has no address that others could be relative to. */
   url: string;
-  /** Who answers there must prove that it is the hub before it is told the token. */
+  /** Who answers there must prove that it is the hub before it gets the token. */
   proof: boolean;
 }
 
@@ -28,7 +28,7 @@ export interface Place {
   kernelBase: string;
 }
 
-/** What a person needs who has to make a way. */
+/** What a person needs who has to forward a port. */
 export interface Whereabouts {
   stream: string;
   /** The hub's; 0 where it has none. */
@@ -39,8 +39,8 @@ export interface Whereabouts {
   local: boolean;
 }
 
-/** What the page knows of itself; see surroundings.ts. */
-export interface Page {
+/** What the page knows of itself; see notebook/page_environment.ts. */
+export interface PageEnvironment {
   /** `https://host:port`; empty where the page has none that serves WebSockets. */
   origin: string;
   /** Its address, for those relative to it. */
@@ -53,13 +53,13 @@ export interface Page {
   token: string;
   /** Where Colab's proxy has the hub's port. */
   colab: string;
-  /** The way that worked last. */
-  last: WayName | "";
+  /** The one that worked last. */
+  last: CandidateName | "";
 }
 
 /** How a viewer gets to a stream; what the worker needs to try. */
 export interface Target extends Whereabouts {
-  ways: Way[];
+  candidates: Candidate[];
   hubId: string;
   hubKey: string;
   token: string;
@@ -75,15 +75,15 @@ export function isLoopback(host: string): boolean {
 }
 
 /**
- * The ways to *place*, the likeliest first, but the one that worked last before all others. Hubs without an id know only the
+ * The candidates to *place*, the likeliest first, but the one that worked last before all others. Hubs without an id know only the
  * base protocol, and can prove nothing: they are believed where the user has named them.
  */
-export function waysTo(place: Place, page: Page): Way[] {
+export function candidatesFor(place: Place, page: PageEnvironment): Candidate[] {
   if (place.url) return [{ name: "url", url: socketUrl(place.url, page.href), proof: false }];
   const stream = encodeURIComponent(place.stream);
-  const ways: Way[] = [];
-  const add = (name: WayName, url: string, proof: boolean) => {
-    if (!ways.some((way) => way.url === url)) ways.push({ name, url, proof });
+  const candidates: Candidate[] = [];
+  const add = (name: CandidateName, url: string, proof: boolean) => {
+    if (!candidates.some((candidate) => candidate.url === url)) candidates.push({ name, url, proof });
   };
   const proof = !!place.hubId;
   const direct = place.port && directHost(place.host, page);
@@ -95,7 +95,7 @@ export function waysTo(place: Place, page: Page): Way[] {
   if (page.origin && place.basePath) add("path", `${asBase(place.basePath, page)}${stream}`, proof);
   if (place.port && proof) for (const base of bases) add("proxy", `${base}proxy/${place.port}/${stream}`, true);
   if (page.colab && proof) add("colab", `${asBase(page.colab, page)}${stream}`, true);
-  return ways.sort((a, b) => Number(b.name === page.last) - Number(a.name === page.last));
+  return candidates.sort((a, b) => Number(b.name === page.last) - Number(a.name === page.last));
 }
 
 /** *url* without what it may hold of secrets. */
@@ -104,20 +104,20 @@ export function withoutSecrets(url: string): string {
 }
 
 /** Loopback is tried from this machine's own pages only: elsewhere it would be the viewer's machine, not the kernel's. */
-function directHost(host: string, page: Page): string | null {
+function directHost(host: string, page: PageEnvironment): string | null {
   const bare = !host || host === "auto" ? "127.0.0.1" : host;
   const bracketed = bare.includes(":") ? `[${bare}]` : bare;
   if (isLoopback(bare)) return page.local ? `ws://${bracketed}` : null;
   return `${page.origin.startsWith("https:") ? "wss" : "ws"}://${bracketed}`;
 }
 
-function basesOf(place: Place, page: Page): string[] {
+function basesOf(place: Place, page: PageEnvironment): string[] {
   const paths = [...page.bases, place.basePath, place.kernelBase].filter(Boolean);
   return [...new Set(paths.map((path) => asBase(path, page)))];
 }
 
 /** A path or address as one of WebSockets that ends with a slash. */
-function asBase(path: string, page: Page): string {
+function asBase(path: string, page: PageEnvironment): string {
   return socketUrl(path.endsWith("/") ? path : `${path}/`, page.origin || page.href);
 }
 

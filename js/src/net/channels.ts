@@ -42,7 +42,7 @@ export class Outbox {
   }
 
   /** With *latestOf* it replaces what waits as the latest of that channel. False, and it isn't sent, where too much waits. */
-  put(message: string | Uint8Array<ArrayBuffer>, latestOf = ""): boolean {
+  enqueue(message: string | Uint8Array<ArrayBuffer>, latestOf = ""): boolean {
     const size = message.length;
     const older = this.#waiting.find((one) => latestOf && one.latestOf === latestOf && !one.begun);
     if (older) this.#remove(older);

@@ -1,12 +1,12 @@
 // What was tried, how each ended, and what to tell the user of it. Pure functions.
 
-import { isLoopback, type Way, type WayName, type Whereabouts, withoutSecrets } from "./candidates";
+import { type Candidate, type CandidateName, isLoopback, type Whereabouts, withoutSecrets } from "./candidates";
 import { afterClose, backoff, sentence, type Verdict } from "./connection";
 import { TRUSTED_NAME } from "./policy";
 
 /** One attempt to reach the hub, for people to read. */
 export interface Try {
-  way: WayName | "worker";
+  way: CandidateName | "worker";
   /** Without any token. */
   url: string;
   /** Milliseconds since 1970. */
@@ -18,46 +18,46 @@ export interface Try {
 
 /**
  * How an attempt ended. `unreachable`: no WebSocket came about. `blocked`: the browser won't have it. `forbidden`: the page's
- * policy won't, as long as the page is there. `silent`: it was open, and nobody answered. `stranger`: another hub did, or one that couldn't prove itself. `closed`: the other side closed it.
+ * policy won't, as long as the page is there. `silent`: it was open, and nobody answered. `unverified`: another hub did, or one that couldn't prove itself. `closed`: the other side closed it.
  */
 export interface End {
-  fault: "unreachable" | "blocked" | "forbidden" | "silent" | "stranger" | "closed";
+  fault: "unreachable" | "blocked" | "forbidden" | "silent" | "unverified" | "closed";
   code: number;
   reason: string;
 }
 
 /**
- * What the same address says to a plain request: `login`, it wants one; `unknown`, our route doesn't know the hub; `elsewhere`, the
+ * What the same address answers to a plain request: `login`, it wants one; `unknown`, our route doesn't know the hub; `elsewhere`, the
  * hub is on another machine; `foreign`, the hub lets no page in by this page's name; `nothing`, there is no such route; `gone`, nobody
  * listens behind it; `stripped`, it is there and gets no WebSocket.
  */
 export type Answer = "login" | "unknown" | "elsewhere" | "foreign" | "nothing" | "gone" | "stripped";
 
 export interface Failure {
-  way: Way;
+  candidate: Candidate;
   end: End;
   /** Null where it was not asked, or doesn't answer. */
   answer: Answer | null;
   status: number;
-  /** The sentence that our route answers with. */
-  said: string;
+  /** The sentence with which our route answers. */
+  body: string;
 }
 
-/** The meaning of an HTTP *status*, 0 for a redirect, and of what was *said*: our route speaks in plain text, as do our hubs. */
-export function meaningOf(status: number, said: string): Answer {
-  if (status === 404) return said.includes("hub") ? "unknown" : "nothing";
-  if (status >= 500) return said.startsWith("the kernel runs on") ? "elsewhere" : "gone";
+/** The meaning of an HTTP *status*, 0 for a redirect, and of its *body*, which our route and our hubs send as plain text. */
+export function meaningOf(status: number, body: string): Answer {
+  if (status === 404) return body.includes("hub") ? "unknown" : "nothing";
+  if (status >= 500) return body.startsWith("the kernel runs on") ? "elsewhere" : "gone";
   // The hub itself, asked without a token.
-  if (status === 401 && said.includes("this hub's")) return "stripped";
-  if (status === 403 && said.startsWith("this hub does not know the name")) return "foreign";
+  if (status === 401 && body.includes("this hub's")) return "stripped";
+  if (status === 403 && body.startsWith("this hub does not know the name")) return "foreign";
   if (status === 0 || status === 401 || status === 403) return "login";
   return "stripped";
 }
 
 /** How it ended, in a few words. */
-export function outcomeOf({ end, answer, status, said }: Failure): string {
+export function outcomeOf({ end, answer, status, body }: Failure): string {
   if (answer === "stripped") return `answers ${status}, but opens no WebSocket`;
-  if (answer) return status ? `refused with ${status}${said && `: ${said}`}` : "refused: it wants a login";
+  if (answer) return status ? `refused with ${status}${body && `: ${body}`}` : "refused: it wants a login";
   switch (end.fault) {
     case "unreachable":
       return "no connection";
@@ -71,14 +71,14 @@ export function outcomeOf({ end, answer, status, said }: Failure): string {
   }
 }
 
-/** What to tell when all ways to *where* failed, for the *attempt*th time in a row; *seen* is whether there was a picture before. */
+/** What to tell the user when all candidates failed, for the *attempt*th time in a row; *seen* is whether there was a picture before. */
 export function explain(failures: Failure[], where: Whereabouts, seen: boolean, attempt: number, random: number): Verdict {
   const again = (message: string): Verdict => ({ state: "reconnecting", message, retryIn: backoff(attempt, random) });
   const answered = (answer: Answer) => failures.find((failure) => failure.answer === answer);
-  if (!failures.length) return { state: "failed", message: `${NO_WAY} ${forward(where)}`, retryIn: null };
-  const spoken = failures.find(({ end }) => end.code >= 4400 || end.code === 1001);
-  if (spoken) return afterClose(spoken.end.code, spoken.end.reason, attempt, random);
-  if (failures.some(({ way, end }) => way.name === "colab" && ["unreachable", "silent", "closed"].includes(end.fault))) {
+  if (!failures.length) return { state: "failed", message: `${NO_CANDIDATE} ${forward(where)}`, retryIn: null };
+  const closed = failures.find(({ end }) => end.code >= 4400 || end.code === 1001);
+  if (closed) return afterClose(closed.end.code, closed.end.reason, attempt, random);
+  if (failures.some(({ candidate, end }) => candidate.name === "colab" && ["unreachable", "silent", "closed"].includes(end.fault))) {
     return { state: "failed", message: COLAB, retryIn: null };
   }
   // These don't go away by themselves, so nothing is gained by waiting.
@@ -87,20 +87,20 @@ export function explain(failures: Failure[], where: Whereabouts, seen: boolean, 
   if (answered("foreign")) return again(`The hub does not know this page's server by that name. ${allow(location.origin)}`);
   const stripped = answered("stripped");
   if (stripped) return again(`${hostOf(stripped)} opens no WebSocket: it answered ${stripped.status}. ${STRIPPED}`);
-  if (failures.some(({ end }) => end.fault === "stranger")) return again(`Another hub answers in its place. ${RESTARTED}`);
+  if (failures.some(({ end }) => end.fault === "unverified")) return again(`Another hub answers in its place. ${RESTARTED}`);
   const elsewhere = answered("elsewhere");
-  if (elsewhere) return again(`${sentence(elsewhere.said)} ${forward(where)}`);
+  if (elsewhere) return again(`${sentence(elsewhere.body)} ${forward(where)}`);
   const unknown = answered("unknown");
-  if (unknown && !seen) return again(unknownHub(unknown.said, where));
-  if (answered("nothing") && !seen && !answered("gone")) return again(failures[0]!.way.name === "url" ? WRONG_URL : NO_ROUTE);
+  if (unknown && !seen) return again(unknownHub(unknown.body, where));
+  if (answered("nothing") && !seen && !answered("gone")) return again(failures[0]!.candidate.name === "url" ? WRONG_URL : NO_ROUTE);
   const silent = failures.find(({ end }) => end.fault === "silent");
-  if (silent) return again(`${withoutSecrets(silent.way.url)} gives ${silent.end.reason}. ${SILENT}`);
+  if (silent) return again(`${withoutSecrets(silent.candidate.url)} gives ${silent.end.reason}. ${SILENT}`);
   const tried = failures.find(({ end }) => !["blocked", "forbidden"].includes(end.fault));
-  if (!tried) return again(`This page can't open ${withoutSecrets(failures[0]!.way.url)}: ${failures[0]!.end.reason}`);
+  if (!tried) return again(`This page can't open ${withoutSecrets(failures[0]!.candidate.url)}: ${failures[0]!.end.reason}`);
   // And these are often a blink.
   if (attempt < 2) return again("");
   if (unknown || answered("gone")) return again(`The hub is gone. ${RESTARTED}`);
-  return again(`Nothing answers at ${withoutSecrets(tried.way.url)}. ${adviceFor(tried.way, where, seen)}`);
+  return again(`Nothing answers at ${withoutSecrets(tried.candidate.url)}. ${adviceFor(tried.candidate, where, seen)}`);
 }
 
 /** What to tell in place of *message* on a page that is no notebook: it has no cell, and knows of no kernel. */
@@ -156,9 +156,9 @@ const FOREIGN =
   "That is this computer, but the notebook comes from another one: forward the port, or pass url= to widget(). If the browser asks " +
   "whether this page may reach it, allow that.";
 const IS_IT_RUNNING = "Is the kernel running? If it was restarted, run the cell again.";
-const NO_WAY = "This page knows no way to the kernel.";
+const NO_CANDIDATE = "This page knows no way to the kernel.";
 
-/** How the user makes a way of his own. */
+/** How users make the hub reachable themselves. */
 function forward({ port, machine, stream }: Whereabouts): string {
   const still = "display.snapshot() shows the newest picture without any way.";
   if (!port) return `Serve it with a port, without tcp=False, forward that to this computer, and pass its address as url= to widget(). ${still}`;
@@ -167,17 +167,17 @@ function forward({ port, machine, stream }: Whereabouts): string {
   return `${named} ${example}. ${still}`;
 }
 
-/** Of a server that doesn't know the hub, and may have *said* which machine it is. */
-function unknownHub(said: string, where: Whereabouts): string {
+/** Of a server that doesn't know the hub, and may name its machine in *body*. */
+function unknownHub(body: string, where: Whereabouts): string {
   const { machine } = where;
-  const server = /^no such hub on ([^\s:]+)/.exec(said)?.[1];
+  const server = /^no such hub on ([^\s:]+)/.exec(body)?.[1];
   if (server && machine && server !== machine) {
     return `The kernel runs on ${machine}, and this page's server on ${server}, which doesn't reach it. ${forward(where)}`;
   }
   const elsewhere = `If it runs on another machine or in another container than the server${machine && ` (it says ${machine})`}`;
   const restarted = "If the kernel was restarted, run the cell again.";
-  const way = forward(where);
-  return `The notebook's server doesn't know this kernel's hub. ${restarted} ${elsewhere}, ${way[0]!.toLowerCase()}${way.slice(1)}`;
+  const advice = forward(where);
+  return `The notebook's server doesn't know this kernel's hub. ${restarted} ${elsewhere}, ${advice[0]!.toLowerCase()}${advice.slice(1)}`;
 }
 
 function allow(origin: string): string {
@@ -185,11 +185,11 @@ function allow(origin: string): string {
   return `Pass origins=['${origin}'] to serve(), or ${extension}.`;
 }
 
-function hostOf({ way }: Failure): string {
-  return new URL(way.url).host;
+function hostOf({ candidate }: Failure): string {
+  return new URL(candidate.url).host;
 }
 
-function adviceFor({ name, url }: Way, { local, machine, port }: Whereabouts, seen: boolean): string {
+function adviceFor({ name, url }: Candidate, { local, machine, port }: Whereabouts, seen: boolean): string {
   if (isLoopback(new URL(url).hostname) && !local) return FOREIGN;
   if (seen) return RESTARTED;
   if (name !== "direct") return IS_IT_RUNNING;

@@ -1,4 +1,4 @@
-// How a hub proves that it is the one that the kernel named, before it is told the token: `rfb/proof` of the protocol.
+// How a hub proves that it is the one that the kernel named, before it gets the token: `rfb/proof` of the protocol.
 
 import { hmac } from "@noble/hashes/hmac.js";
 import { sha256 } from "@noble/hashes/sha2.js";

@@ -1,29 +1,29 @@
-// The ways to the hub, tried one after the other without waiting for each to end: the first that reaches it wins.
+// The candidates, tried one after the other without waiting for each to end: the first that reaches it wins.
 
 import { Attempt } from "./attempt";
-import { isLoopback, type Target, type Way } from "./candidates";
+import { type Candidate, isLoopback, type Target } from "./candidates";
 import { type End, type Failure, LOCAL_FORBIDDEN, meaningOf, MIXED_FORBIDDEN, outcomeOf, policyForbids, type Try } from "./diagnosis";
 import { refusedBy } from "./policy";
 
 export interface RaceListener {
   /** Say the whole hello there, with the token. */
-  greet(attempt: Attempt): void;
-  won(attempt: Attempt): void;
-  heard(data: string | ArrayBuffer): void;
+  sendHello(attempt: Attempt): void;
+  onWin(attempt: Attempt): void;
+  onMessage(data: string | ArrayBuffer): void;
   /** The connection that had won is over. */
-  lost(end: End): void;
-  /** All ways have failed. */
-  failed(failures: Failure[]): void;
+  onLost(end: End): void;
+  /** All candidates have failed. */
+  onFailed(failures: Failure[]): void;
 }
 
-/** What a local hub needs at most: a way that is slower than that has lost nothing but its head start. */
+/** What a local hub needs at most: a candidate that is slower than that has lost nothing but its head start. */
 const STAGGER_MS = 250;
 const ASK_TIMEOUT_MS = 3000;
 /** Characters of an answer that are shown. */
-const MAX_SAID = 300;
+const MAX_BODY = 300;
 
 export class Race {
-  #ways: Way[];
+  #candidates: Candidate[];
   #target: Target;
   #listener: RaceListener;
   #running = new Set<Attempt>();
@@ -32,8 +32,8 @@ export class Race {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #over = false;
 
-  constructor(ways: Way[], target: Target, listener: RaceListener) {
-    this.#ways = [...ways];
+  constructor(candidates: Candidate[], target: Target, listener: RaceListener) {
+    this.#candidates = [...candidates];
     this.#target = target;
     this.#listener = listener;
     this.#startNext();
@@ -52,13 +52,13 @@ export class Race {
 
   #startNext(): void {
     clearTimeout(this.#timer);
-    const way = this.#ways.shift();
-    if (way) {
-      const attempt = new Attempt(way, this.#target, {
-        greet: (attempt) => this.#listener.greet(attempt),
-        heard: (data) => this.#listener.heard(data),
-        won: (attempt) => this.#win(attempt),
-        ended: (attempt, end) => this.#end(attempt, end),
+    const candidate = this.#candidates.shift();
+    if (candidate) {
+      const attempt = new Attempt(candidate, this.#target, {
+        sendHello: (attempt) => this.#listener.sendHello(attempt),
+        onMessage: (data) => this.#listener.onMessage(data),
+        onWin: (attempt) => this.#win(attempt),
+        onEnd: (attempt, end) => this.#end(attempt, end),
       });
       this.#attempts.push(attempt);
       this.#running.add(attempt);
@@ -70,17 +70,17 @@ export class Race {
 
   #win(winner: Attempt): void {
     clearTimeout(this.#timer);
-    this.#ways = [];
+    this.#candidates = [];
     for (const attempt of this.#running) if (attempt !== winner) attempt.leave("another way was faster");
     this.#running = new Set([winner]);
-    this.#listener.won(winner);
+    this.#listener.onWin(winner);
   }
 
   #end(attempt: Attempt, end: End): void {
     this.#running.delete(attempt);
     if (attempt.won) {
       attempt.log.outcome += `; ${outcomeOf(bare(attempt, end))}`;
-      this.#listener.lost(end);
+      this.#listener.onLost(end);
       return;
     }
     attempt.log.outcome = outcomeOf(bare(attempt, end));
@@ -90,7 +90,7 @@ export class Race {
 
   async #fail(): Promise<void> {
     const failures = await Promise.all(this.#failures.map(({ attempt, end }) => this.#examine(attempt, end)));
-    if (!this.#over) this.#listener.failed(failures);
+    if (!this.#over) this.#listener.onFailed(failures);
   }
 
   /**
@@ -98,13 +98,13 @@ export class Race {
    * address, asked by HTTP, says why, or the browser does.
    */
   async #examine(attempt: Attempt, end: End): Promise<Failure> {
-    const url = attempt.way.url.replace(/^ws/, "http");
+    const url = attempt.candidate.url.replace(/^ws/, "http");
     const failure = bare(attempt, end);
     const { origin, hostname } = new URL(url);
     const unreachable = end.fault === "unreachable";
-    const directive = end.code === 0 && (unreachable || end.fault === "blocked") && (await refusedBy(["connect-src"], attempt.way.url));
+    const directive = end.code === 0 && (unreachable || end.fault === "blocked") && (await refusedBy(["connect-src"], attempt.candidate.url));
     if (directive) {
-      failure.end = { fault: "forbidden", code: 0, reason: policyForbids(directive, attempt.way.url) };
+      failure.end = { fault: "forbidden", code: 0, reason: policyForbids(directive, attempt.candidate.url) };
     } else if (end.fault === "blocked" && url.startsWith("http:") && location.origin.startsWith("https:")) {
       failure.end = { ...end, reason: MIXED_FORBIDDEN };
     } else if (origin === location.origin) {
@@ -117,8 +117,8 @@ export class Race {
   }
 }
 
-function bare({ way }: Attempt, end: End): Failure {
-  return { way, end, answer: null, status: 0, said: "" };
+function bare({ candidate }: Attempt, end: End): Failure {
+  return { candidate, end, answer: null, status: 0, body: "" };
 }
 
 /** Nothing, where nothing answers. */
@@ -127,8 +127,8 @@ async function ask(url: string): Promise<Partial<Failure>> {
     const signal = AbortSignal.timeout(ASK_TIMEOUT_MS);
     const response = await fetch(url, { redirect: "manual", cache: "no-store", signal });
     const plain = response.headers.get("Content-Type")?.startsWith("text/plain");
-    const said = plain ? (await response.text()).trim().slice(0, MAX_SAID) : "";
-    return { answer: meaningOf(response.status, said), status: response.status, said };
+    const body = plain ? (await response.text()).trim().slice(0, MAX_BODY) : "";
+    return { answer: meaningOf(response.status, body), status: response.status, body };
   } catch {
     return {};
   }

@@ -2,22 +2,22 @@
 
 import type { Hello, ViewerMessage } from "../protocol";
 import type { Attempt } from "./attempt";
-import type { Target, WayName } from "./candidates";
+import type { CandidateName, Target } from "./candidates";
 import { Outbox } from "./channels";
 import { afterClose, type State } from "./connection";
-import { Patience } from "./cooldowns";
+import { Cooldowns } from "./cooldowns";
 import { explain, type Failure, type Try, withoutCell } from "./diagnosis";
 import { Race } from "./race";
 
 export interface Listener {
-  /** What to say in hello besides size and token; the hub waits ten seconds for it. */
+  /** What hello holds besides size and token; the hub waits ten seconds for it. */
   hello(): Promise<Pick<Hello, "supported" | "no_video">>;
-  heard(data: string | ArrayBuffer): void;
+  onMessage(data: string | ArrayBuffer): void;
   /** Nothing of this connection is valid any more. */
-  left(): void;
-  state(state: State, message: string): void;
-  /** All that was tried lately, oldest first, and the way that works now. */
-  tried(tries: Try[], way: WayName | null): void;
+  onDisconnect(): void;
+  onState(state: State, message: string): void;
+  /** All that was tried lately, oldest first, and the candidate that works now. */
+  onTried(tries: Try[], candidate: CandidateName | null): void;
 }
 
 /** A connection that lasted this long was a good one: the next loss begins with a quick attempt. */
@@ -31,7 +31,7 @@ export class HubSocket {
   #target: Target | null = null;
   #ratio = 1;
   #race: Race | null = null;
-  #patience = new Patience();
+  #cooldowns = new Cooldowns();
   #hub: Attempt | null = null;
   #outbox: Outbox;
   #greeted = new Set<Attempt>();
@@ -42,7 +42,7 @@ export class HubSocket {
   #attempt = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #waiting = false;
-  #heardAt = 0;
+  #receivedAt = 0;
   #probe: ReturnType<typeof setTimeout> | undefined;
   /** The page slept, and it is not known yet whether the connection has outlived that. */
   #doubted = false;
@@ -59,7 +59,7 @@ export class HubSocket {
       get waiting() {
         return waiting();
       },
-      send: (message) => this.#hub?.send(message),
+      send: (message) => this.#hub?.sendRaw(message),
     });
   }
 
@@ -72,36 +72,36 @@ export class HubSocket {
   /** Connect anew, as if for the first time. */
   retry(): void {
     this.#attempt = 0;
-    this.#patience.forget();
+    this.#cooldowns.clear();
     this.#connect();
   }
 
   /** The page is back from somewhere: don't wait any longer, and don't believe in a connection that may have died meanwhile. */
   wake(): void {
-    this.#patience.rouse();
+    this.#cooldowns.expire();
     if (this.#waiting) return this.#connect();
     this.#doubted = true;
     this.#examine();
   }
 
-  /** What says where and how large the view is, is kept while there is no connection; all else is lost then. */
-  say(message: ViewerMessage): void {
+  /** Size and visibility of the view are kept while there is no connection; all else is lost then. */
+  send(message: ViewerMessage): void {
     const lasting = this.#remember(message);
-    const hearers = this.#hub ? [this.#hub] : lasting ? this.#greeted : [];
-    for (const attempt of hearers) if (this.#greeted.has(attempt)) attempt.say(message);
+    const recipients = this.#hub ? [this.#hub] : lasting ? this.#greeted : [];
+    for (const attempt of recipients) if (this.#greeted.has(attempt)) attempt.send(message);
     if (message.type === "event" && message.event.type === "show") this.#examine();
   }
 
-  /** Send a message of the application's after those before it. Lost while there is no connection. */
-  tell(message: string | Uint8Array<ArrayBuffer>, latestOf: string): void {
-    if (this.#hub && !this.#outbox.put(message, latestOf)) console.warn("rfb: a message was left out: 8 MiB wait already");
+  /** Send a message of the application's once those before it are sent. Lost while there is no connection. */
+  enqueue(message: string | Uint8Array<ArrayBuffer>, latestOf: string): void {
+    if (this.#hub && !this.#outbox.enqueue(message, latestOf)) console.warn("rfb: a message was left out: 8 MiB wait already");
   }
 
   /** The hub has answered. */
   live(): void {
     if (this.#liveSince !== null) return;
     this.#liveSince = performance.now();
-    this.#listener.state("live", "");
+    this.#listener.onState("live", "");
   }
 
   /** Its picture is drawn. */
@@ -117,11 +117,11 @@ export class HubSocket {
   refuse(message: string): void {
     this.#drop(message);
     this.#report();
-    this.#listener.state("failed", message);
+    this.#listener.onState("failed", message);
   }
 
   end(): void {
-    this.say({ type: "event", event: { type: "close", timestamp: Date.now() / 1000 } });
+    this.send({ type: "event", event: { type: "close", timestamp: Date.now() / 1000 } });
     this.#target = null;
     this.#drop("");
   }
@@ -130,39 +130,39 @@ export class HubSocket {
     this.#drop("tried anew");
     const target = this.#target;
     if (!target) return;
-    if (this.#attempt === 0) this.#listener.state("connecting", "");
-    const ways = this.#patience.due(target.ways, Date.now());
-    if (!ways.length) return this.#fail([]);
-    this.#race = new Race(ways, target, {
-      greet: (attempt) => void this.#greet(attempt),
-      won: (attempt) => this.#keep(attempt),
-      heard: (data) => {
-        this.#heardAt = Date.now();
-        this.#listener.heard(data);
+    if (this.#attempt === 0) this.#listener.onState("connecting", "");
+    const candidates = this.#cooldowns.due(target.candidates, Date.now());
+    if (!candidates.length) return this.#fail([]);
+    this.#race = new Race(candidates, target, {
+      sendHello: (attempt) => void this.#sendHello(attempt),
+      onWin: (attempt) => this.#keep(attempt),
+      onMessage: (data) => {
+        this.#receivedAt = Date.now();
+        this.#listener.onMessage(data);
       },
-      lost: (end) => this.#lose(end.code, end.reason),
-      failed: (failures) => this.#fail(failures),
+      onLost: (end) => this.#lose(end.code, end.reason),
+      onFailed: (failures) => this.#fail(failures),
     });
   }
 
-  async #greet(attempt: Attempt): Promise<void> {
+  async #sendHello(attempt: Attempt): Promise<void> {
     const race = this.#race;
     const hello = await this.#listener.hello();
     if (!this.#target || race !== this.#race) return;
     const { token } = this.#target;
     const [viewport] = this.#size;
     const device_pixel_ratio = viewport?.type === "set_viewport" ? viewport.ratio : this.#ratio;
-    attempt.say({ type: "hello", ...hello, device_pixel_ratio, token });
-    for (const message of this.#size) attempt.say(message);
-    if (this.#hidden) attempt.say({ type: "event", event: { type: "hide", timestamp: Date.now() / 1000 } });
+    attempt.send({ type: "hello", ...hello, device_pixel_ratio, token });
+    for (const message of this.#size) attempt.send(message);
+    if (this.#hidden) attempt.send({ type: "event", event: { type: "hide", timestamp: Date.now() / 1000 } });
     this.#greeted.add(attempt);
   }
 
   #keep(attempt: Attempt): void {
     this.#hub = attempt;
-    this.#patience.forget();
-    const { ways } = this.#target!;
-    this.#target = { ...this.#target!, ways: [attempt.way, ...ways.filter((way) => way !== attempt.way)] };
+    this.#cooldowns.clear();
+    const { candidates } = this.#target!;
+    this.#target = { ...this.#target!, candidates: [attempt.candidate, ...candidates.filter((candidate) => candidate !== attempt.candidate)] };
     this.#report();
   }
 
@@ -175,9 +175,9 @@ export class HubSocket {
   #fail(failures: Failure[]): void {
     this.#drop("");
     const [target, now] = [this.#target!, Date.now()];
-    const verdict = explain(this.#patience.heed(failures, now), target, this.#seen, this.#attempt++, Math.random());
-    const wait = this.#patience.wait(target.ways, now);
-    // Once no way is asked any more, the page may still come back, as from sleep.
+    const verdict = explain(this.#cooldowns.record(failures, now), target, this.#seen, this.#attempt++, Math.random());
+    const wait = this.#cooldowns.wait(target.candidates, now);
+    // Once no candidate is asked any more, the page may still come back, as from sleep.
     if (wait === Infinity) verdict.state = "failed";
     if (verdict.retryIn !== null) verdict.retryIn = Math.max(verdict.retryIn, wait);
     this.#settle(verdict);
@@ -185,7 +185,7 @@ export class HubSocket {
 
   #settle(verdict: ReturnType<typeof explain>): void {
     this.#report();
-    this.#listener.state(verdict.state, this.#target?.cell ? verdict.message : withoutCell(verdict.message));
+    this.#listener.onState(verdict.state, this.#target?.cell ? verdict.message : withoutCell(verdict.message));
     if (verdict.retryIn === null) return;
     this.#waiting = true;
     if (verdict.retryIn < Infinity) this.#timer = setTimeout(() => this.#connect(), verdict.retryIn);
@@ -195,12 +195,12 @@ export class HubSocket {
   #examine(): void {
     if (!this.#doubted || this.#hidden || !this.#shown) return;
     this.#doubted = false;
-    if (this.#probe !== undefined || Date.now() - this.#heardAt < SILENT_MS) return;
+    if (this.#probe !== undefined || Date.now() - this.#receivedAt < SILENT_MS) return;
     const asked = Date.now();
-    this.say({ type: "request_keyframe", reason: "the page has slept" });
+    this.send({ type: "request_keyframe", reason: "the page has slept" });
     this.#probe = setTimeout(() => {
       this.#probe = undefined;
-      if (this.#heardAt >= asked) return;
+      if (this.#receivedAt >= asked) return;
       this.#attempt = 0;
       this.#connect();
     }, SILENT_MS);
@@ -218,15 +218,15 @@ export class HubSocket {
     this.#race = null;
     race?.close(outcome);
     this.#tries = [...this.#tries, ...(race?.tries ?? [])].slice(-MAX_TRIES);
-    this.#listener.left();
+    this.#listener.onDisconnect();
   }
 
   #report(): void {
     const tries = [...this.#tries, ...(this.#race?.tries ?? [])];
-    this.#listener.tried(tries.map((one) => ({ ...one })), this.#hub?.way.name ?? null);
+    this.#listener.onTried(tries.map((one) => ({ ...one })), this.#hub?.candidate.name ?? null);
   }
 
-  /** Whether it says something that lasts. */
+  /** Whether it holds for connections to come, too. */
   #remember(message: ViewerMessage): boolean {
     const kind = message.type === "event" ? message.event.type : message.type;
     if (kind === "set_viewport") this.#size = [message];

@@ -3,17 +3,17 @@
 export interface Transport {
   /** Bytes that were sent and have not left this machine yet. */
   readonly waiting: number;
-  /** Before `opened` and after the end it does nothing. */
+  /** Before `onOpen` and after the end it does nothing. */
   send(message: string | Uint8Array<ArrayBuffer>): void;
-  /** End it; the listener hears no more. */
+  /** End it; the listener is not called again. */
   close(): void;
 }
 
 export interface TransportListener {
-  opened(): void;
-  heard(message: string | ArrayBuffer): void;
+  onOpen(): void;
+  onMessage(message: string | ArrayBuffer): void;
   /** The peer, or the network, has ended it; with code 0 the browser has, before it asked anybody. */
-  closed(code: number, reason: string): void;
+  onClose(code: number, reason: string): void;
 }
 
 /** Begin to connect to *url*; throws where that is no address, or none that this page may name. */
@@ -22,11 +22,11 @@ export type Connect = (url: string, listener: TransportListener) => Transport;
 export const connectWebSocket: Connect = (url, listener) => {
   const socket = new WebSocket(url);
   socket.binaryType = "arraybuffer";
-  socket.onopen = () => listener.opened();
-  socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => listener.heard(data);
+  socket.onopen = () => listener.onOpen();
+  socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => listener.onMessage(data);
   let over = false;
   const end = (code: number, reason: string) => {
-    if (!over) listener.closed(code, reason);
+    if (!over) listener.onClose(code, reason);
     over = true;
   };
   socket.onclose = ({ code, reason }) => end(code, reason);

@@ -1,6 +1,6 @@
-// What the page knows of itself, of which the ways to the hub are made.
+// What the page knows of itself, from which the candidates are made.
 
-import { isLoopback, type Page } from "../net/candidates";
+import { isLoopback, type PageEnvironment } from "../net/candidates";
 import { store } from "../net/store";
 
 interface Colab {
@@ -8,7 +8,7 @@ interface Colab {
 }
 
 /** The page's facts; of Colab's proxy where the hub's *port* is, which only its own page can ask. */
-export async function surroundings(port: number): Promise<Page> {
+export async function pageEnvironment(port: number): Promise<PageEnvironment> {
   const config = jupyterConfig();
   const { dataset } = document.body;
   const web = /^https?:/.test(location.origin);
@@ -24,7 +24,7 @@ export async function surroundings(port: number): Promise<Page> {
     ].filter(Boolean),
     token: new URLSearchParams(location.search).get("token") || text(config.token) || (dataset.jupyterApiToken ?? ""),
     colab: await colabProxy(port),
-    last: store.way,
+    last: store.candidate,
   };
 }
 

@@ -41,11 +41,11 @@ export function send(model: AnyModel<Traits>, message: object): void {
   toKernel(() => model.send(message));
 }
 
-/** Tell the kernel something by *speak*. It may be gone: in marimo that is a promise broken, in JupyterLab an error. */
-export function toKernel(speak: () => unknown): void {
+/** Run *call*, which sends something to the kernel. It may be gone: in marimo that is a promise broken, in JupyterLab an error. */
+export function toKernel(call: () => unknown): void {
   try {
-    const spoken = speak();
-    if (spoken instanceof Promise) spoken.catch(() => {});
+    const sent = call();
+    if (sent instanceof Promise) sent.catch(() => {});
   } catch {
     // Nobody is left to hear it.
   }

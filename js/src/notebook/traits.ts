@@ -5,7 +5,7 @@ import type { Fit } from "../input/viewport";
 import type { Try } from "../net/diagnosis";
 import type { InputEvent } from "../protocol";
 import type { Height } from "../ui/box";
-import type { Figures } from "../worker/messages";
+import type { ViewStats } from "../worker/messages";
 
 export interface Traits {
   url: string;
@@ -36,7 +36,7 @@ export interface Traits {
   sync_events: string[];
   last_event: InputEvent;
   sync_stats: boolean;
-  stats: Figures;
+  stats: ViewStats;
   poster: string;
   last_picture: string;
 }

@@ -1,9 +1,9 @@
 // The anywidget: a view for every render of a model, and the traits that it follows.
 
 import type { AnyModel, AnyWidget } from "@anywidget/types";
-import { type Target, waysTo } from "../net/candidates";
+import { candidatesFor, type Target } from "../net/candidates";
 import { RemoteFramebufferView } from "../ui/view";
-import { surroundings } from "./page_environment";
+import { pageEnvironment } from "./page_environment";
 import { hidePoster, standIn } from "./poster";
 import { secretsOf, send, takeSecrets, toKernel } from "./secrets";
 import type { Traits } from "./traits";
@@ -30,10 +30,10 @@ const widget: AnyWidget<Traits> = {
     let view = open();
     let ended = false;
     const listeners: [string, () => void][] = [];
-    const follow = (names: readonly (keyof Traits)[], heed: () => void) => {
+    const follow = (names: readonly (keyof Traits)[], listener: () => void) => {
       for (const name of names) {
-        model.on(`change:${name}`, heed);
-        listeners.push([`change:${name}`, heed]);
+        model.on(`change:${name}`, listener);
+        listeners.push([`change:${name}`, listener]);
       }
     };
     let [pending, moved] = [false, false];
@@ -69,7 +69,7 @@ const widget: AnyWidget<Traits> = {
     const end = () => {
       if (ended) return;
       ended = true;
-      for (const [name, heed] of listeners) model.off(name as `change:${keyof Traits}`, heed);
+      for (const [name, listener] of listeners) model.off(name as `change:${keyof Traits}`, listener);
       view.dispose();
       showPoster();
       removeStandIn();
@@ -85,7 +85,7 @@ function makeView(model: AnyModel<Traits>, el: HTMLElement, onPicture: () => voi
   // later ones to a subshell.
   const sender = crypto.getRandomValues(new Uint32Array(1))[0];
   let number = 0;
-  const tell = (status: Partial<Traits>) => send(model, { type: "status", sender, number: ++number, ...status });
+  const sendStatus = (status: Partial<Traits>) => send(model, { type: "status", sender, number: ++number, ...status });
   const save = <K extends keyof Traits>(name: K, value: Traits[K]) => {
     model.set(name, value);
     toKernel(() => model.save_changes());
@@ -104,15 +104,15 @@ function makeView(model: AnyModel<Traits>, el: HTMLElement, onPicture: () => voi
     showStats: model.get("show_stats"),
     imageOnly: model.get("image_only"),
     mainThreadPresent: model.get("main_thread_present"),
-    onState: (state, message) => tell({ state, last_error: message }),
-    onTried: (diagnosis) => tell({ diagnosis }),
-    onHeight: (height) => tell({ height }),
+    onState: (state, message) => sendStatus({ state, last_error: message }),
+    onTried: (diagnosis) => sendStatus({ diagnosis }),
+    onHeight: (height) => sendStatus({ height }),
     onPicture,
     onEvent: (event) => {
       if (model.get("sync_events").includes(event.type)) save("last_event", event);
     },
-    onFigures: (figures) => {
-      if (model.get("sync_stats")) save("stats", figures);
+    onFigures: (stats) => {
+      if (model.get("sync_stats")) save("stats", stats);
     },
   });
 }
@@ -120,9 +120,9 @@ function makeView(model: AnyModel<Traits>, el: HTMLElement, onPicture: () => voi
 async function targetOf(model: AnyModel<Traits>): Promise<Target> {
   const [url, host, port, stream] = [model.get("url"), model.get("host"), model.get("port"), model.get("stream")];
   const [hubId, basePath, kernelBase] = [model.get("hub_id"), model.get("base_path"), model.get("kernel_base")];
-  const [page, secrets] = await Promise.all([surroundings(port), secretsOf(model)]);
-  const ways = waysTo({ url, host, port, stream, hubId, basePath, kernelBase }, page);
-  return { ways, stream, port, machine: model.get("machine") ?? "", local: page.local, hubId, ...secrets, cell: true };
+  const [page, secrets] = await Promise.all([pageEnvironment(port), secretsOf(model)]);
+  const candidates = candidatesFor({ url, host, port, stream, hubId, basePath, kernelBase }, page);
+  return { candidates, stream, port, machine: model.get("machine") ?? "", local: page.local, hubId, ...secrets, cell: true };
 }
 
 export default widget;

@@ -86,7 +86,7 @@ export class Box {
       this.setHeight(Math.max(MIN_HEIGHT, Math.round(wanted)));
       this.measured();
     };
-    const told = () => this.#onHeight?.(this.#root.offsetHeight);
+    const report = () => this.#onHeight?.(this.#root.offsetHeight);
     handle.onpointerdown = (down) => {
       const start = this.#root.offsetHeight - down.clientY;
       handle.setPointerCapture(down.pointerId);
@@ -94,14 +94,14 @@ export class Box {
     };
     handle.onpointerup = handle.onpointercancel = () => {
       handle.onpointermove = null;
-      told();
+      report();
     };
     handle.onkeydown = (e) => {
       const step = { ArrowDown: 16, ArrowUp: -16 }[e.key];
       if (!step) return;
       e.preventDefault();
       set(this.#root.offsetHeight + step);
-      told();
+      report();
     };
   }
 }

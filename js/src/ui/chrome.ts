@@ -1,11 +1,11 @@
-// What stands around the picture: toolbar, status, figures, and the words for what is wrong.
+// What stands around the picture: toolbar, status, statistics, and the words for what is wrong.
 
 import type { Fit } from "../input/viewport";
 import type { State } from "../net/connection";
 import type { Try } from "../net/diagnosis";
-import type { Figures } from "../worker/messages";
+import type { ViewStats } from "../worker/messages";
 import { element } from "./element";
-import { FiguresBox } from "./stats_panel";
+import { StatsPanel } from "./stats_panel";
 
 export interface ChromeActions {
   retry(): void;
@@ -40,34 +40,34 @@ const WORDS: Record<State, string> = {
 export class Chrome {
   #toolbar = element("div", "rfb-toolbar");
   #status = element("div", "rfb-status");
-  #figures = new FiguresBox();
+  #statsPanel = new StatsPanel();
   #notice = element("div", "rfb-notice");
   #words = element("p", "rfb-words");
   #tried = element("details", "rfb-tried");
   #list = element("ol", "rfb-list");
-  #asked: HTMLButtonElement;
+  #triesButton: HTMLButtonElement;
   #retry = element("button", "rfb-retry");
   /** For those who can't see it: there may be several views on a page. */
-  #said = element("div", "rfb-said");
+  #announcement = element("div", "rfb-said");
   #remark = "";
   #message = "";
   #fit: HTMLButtonElement;
   #reset: HTMLButtonElement;
   #zoom = element("span", "rfb-zoom");
-  #stats: HTMLButtonElement;
+  #statsButton: HTMLButtonElement;
 
   constructor(root: HTMLElement, actions: ChromeActions) {
     this.#toolbar.setAttribute("role", "toolbar");
     this.#toolbar.setAttribute("aria-label", "View");
-    this.#said.setAttribute("role", "status");
+    this.#announcement.setAttribute("role", "status");
     this.#toolbar.append(this.#zoom);
     this.#reset = this.#add("reset", "Reset zoom", actions.resetView);
     this.#reset.title = "Reset zoom (Alt and drag pans)";
     this.#add("out", "Zoom out", () => actions.zoomBy(1 / ZOOM_STEP)).title = "Zoom out (Control and wheel)";
     this.#add("in", "Zoom in", () => actions.zoomBy(ZOOM_STEP)).title = "Zoom in (Control and wheel)";
     this.#fit = this.#add("fit", "Fit", actions.nextFit);
-    this.#stats = this.#add("stats", "Figures", () => this.showFigures(!this.#figures.shown));
-    this.#asked = this.#add("tries", "Connection", () => this.#ask(!this.#isAsked));
+    this.#statsButton = this.#add("stats", "Statistics", () => this.showStats(!this.#statsPanel.shown));
+    this.#triesButton = this.#add("tries", "Connection", () => this.#showConnection(!this.#triesShown));
     this.#add("screenshot", "Save picture", actions.screenshot);
     this.#add("full", "Full screen", actions.fullScreen).hidden = !document.fullscreenEnabled;
     this.#retry.type = "button";
@@ -77,10 +77,10 @@ export class Chrome {
     summary.textContent = "What was tried";
     this.#tried.append(summary, this.#list);
     this.#notice.append(this.#words, this.#retry, this.#tried);
-    root.append(this.#said, this.#status, this.#figures.element, this.#toolbar, this.#notice);
-    this.#ask(false);
+    root.append(this.#announcement, this.#status, this.#statsPanel.element, this.#toolbar, this.#notice);
+    this.#showConnection(false);
     this.showTries([]);
-    this.showFigures(false);
+    this.showStats(false);
     this.showToolbar(false);
     this.showZoom(1);
   }
@@ -89,9 +89,9 @@ export class Chrome {
     this.#toolbar.hidden = !shown;
   }
 
-  showFigures(shown: boolean): void {
-    this.#figures.shown = shown;
-    this.#stats.setAttribute("aria-pressed", String(shown));
+  showStats(shown: boolean): void {
+    this.#statsPanel.shown = shown;
+    this.#statsButton.setAttribute("aria-pressed", String(shown));
   }
 
   showFit(fit: Fit): void {
@@ -128,23 +128,23 @@ export class Chrome {
     this.#message = message;
     this.#words.textContent = message || words || "Connected";
     this.#retry.hidden = state === "live" && !message;
-    this.#notice.hidden = !message && !this.#isAsked;
-    const said = message || words || "live";
+    this.#notice.hidden = !message && !this.#triesShown;
+    const announced = message || words || "live";
     // Written only when it changes: it is read aloud each time.
-    if (this.#said.textContent !== `${label}: ${said}`) this.#said.textContent = `${label}: ${said}`;
-    return said;
+    if (this.#announcement.textContent !== `${label}: ${announced}`) this.#announcement.textContent = `${label}: ${announced}`;
+    return announced;
   }
 
-  showNumbers(figures: Figures, size: string): void {
-    this.#figures.take(figures, size);
+  updateStats(stats: ViewStats, size: string): void {
+    this.#statsPanel.take(stats, size);
   }
 
-  get #isAsked(): boolean {
-    return this.#asked.getAttribute("aria-pressed") === "true";
+  get #triesShown(): boolean {
+    return this.#triesButton.getAttribute("aria-pressed") === "true";
   }
 
-  #ask(shown: boolean): void {
-    this.#asked.setAttribute("aria-pressed", String(shown));
+  #showConnection(shown: boolean): void {
+    this.#triesButton.setAttribute("aria-pressed", String(shown));
     this.#tried.open = shown;
     this.#notice.hidden = !shown && !this.#message;
   }

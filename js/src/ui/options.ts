@@ -6,7 +6,7 @@ import type { Target } from "../net/candidates";
 import type { State } from "../net/connection";
 import type { Try } from "../net/diagnosis";
 import type { InputEvent } from "../protocol";
-import type { Figures } from "../worker/messages";
+import type { ViewStats } from "../worker/messages";
 import type { Height } from "./box";
 
 export interface ViewOptions {
@@ -38,10 +38,10 @@ export interface ViewOptions {
   onState?: (state: State, message: string) => void;
   /** What was tried to reach the hub, oldest first. */
   onTried?: (tries: Try[]) => void;
-  onFigures?: (figures: Figures) => void;
+  onFigures?: (stats: ViewStats) => void;
   /** There is a picture, of this view or of this connection, for the first time. */
   onPicture?: () => void;
-  /** What the viewer is told of the user's doings, too. */
+  /** Each input event that goes to the hub. */
   onEvent?: (event: InputEvent) => void;
   /** The user dragged the handle. */
   onHeight?: (height: number) => void;

@@ -1,11 +1,11 @@
-// The box of figures: numbers of the last second, and small graphs of the half minute before.
+// The statistics over the picture: numbers of the last second, and small graphs of the half minute before.
 
-import type { Figures } from "../worker/messages";
+import type { ViewStats } from "../worker/messages";
 import { element } from "./element";
 import { Graph } from "./graph";
 
-export class FiguresBox {
-  readonly element = element("div", "rfb-figures");
+export class StatsPanel {
+  readonly element = element("div", "rfb-stats");
   #rows = {
     latency: new Row("ms round trip"),
     frames: new Row("fps"),
@@ -29,18 +29,18 @@ export class FiguresBox {
   }
 
   /** Once a second while pictures come; what is hidden is kept, and drawn when it is shown. */
-  take(figures: Figures, size: string): void {
+  take(stats: ViewStats, size: string): void {
     const { latency, frames, rate } = this.#rows;
     // The hub tells these two only once it has measured them.
-    if (figures.roundTripMs) latency.take(figures.roundTripMs, 0, 0);
+    if (stats.roundTripMs) latency.take(stats.roundTripMs, 0, 0);
     // The rate that a stream is meant to have is no measure for one that is faster, or at rest.
-    frames.take(figures.fps, figures.fps && figures.fps < figures.targetFps ? figures.targetFps : 0, 0);
-    rate.take(figures.megabitsPerSecond, figures.targetMegabitsPerSecond, 1);
-    const times = [`decode ${figures.decodeMs.toFixed(1)} ms`];
-    if (figures.roundTripMs) times.unshift(`encode ${figures.encodeMs.toFixed(1)} ms`);
-    this.#details.textContent = `${times.join(", ")}\n${size} ${figures.format}`;
-    this.#note.textContent = figures.note;
-    this.#note.hidden = !figures.note;
+    frames.take(stats.fps, stats.fps && stats.fps < stats.targetFps ? stats.targetFps : 0, 0);
+    rate.take(stats.megabitsPerSecond, stats.targetMegabitsPerSecond, 1);
+    const times = [`decode ${stats.decodeMs.toFixed(1)} ms`];
+    if (stats.roundTripMs) times.unshift(`encode ${stats.encodeMs.toFixed(1)} ms`);
+    this.#details.textContent = `${times.join(", ")}\n${size} ${stats.format}`;
+    this.#note.textContent = stats.note;
+    this.#note.hidden = !stats.note;
     if (this.shown) this.#draw();
   }
 
@@ -49,7 +49,7 @@ export class FiguresBox {
   }
 }
 
-/** One figure with its unit, what the hub aims at, and its graph; hidden until there is one. */
+/** One number with its unit, what the hub aims at, and its graph; hidden until there is one. */
 class Row {
   readonly element = element("div", "rfb-row");
   #value = element("span", "rfb-value");

@@ -40,7 +40,7 @@ export class RemoteFramebufferView {
   #engine: Engine;
   #clipboard: Clipboard;
   #features = { channelBytes: 0, clipboard: false };
-  #hearers = new Map<string, Set<(data: unknown) => void>>();
+  #listeners = new Map<string, Set<(data: unknown) => void>>();
   #end = new AbortController();
   #state: State = "connecting";
   #message = "";
@@ -84,7 +84,7 @@ export class RemoteFramebufferView {
     this.#input = new Input(this.#inputHost, this.#end.signal);
     this.setOnScreenKeyboard(options.onScreenKeyboard ?? false);
     this.#chrome.showToolbar(options.showToolbar ?? true);
-    this.#chrome.showFigures(options.showStats ?? false);
+    this.#chrome.showStats(options.showStats ?? false);
     this.setFit(options.fit ?? "contain");
     this.setBackground(options.background ?? "");
     this.setLabel(options.label ?? "");
@@ -135,7 +135,7 @@ export class RemoteFramebufferView {
   }
 
   setStats(shown: boolean): void {
-    this.#chrome.showFigures(shown);
+    this.#chrome.showStats(shown);
   }
 
   setTouch(touch: Touch): void {
@@ -178,15 +178,15 @@ export class RemoteFramebufferView {
     const { channelBytes } = this.#features;
     if (!channelBytes) return false;
     const message = channelMessage(channel, data, channelBytes);
-    this.#engine.post({ type: "tell", message, latestOf: latest ? channel : "" });
+    this.#engine.post({ type: "enqueue", message, latestOf: latest ? channel : "" });
     return true;
   }
 
-  /** Call *heed* with what `display.send` sends on *channel*: bytes as a `Uint8Array`. What this returns ends it. */
-  onMessage(channel: string, heed: (data: unknown) => void): () => void {
-    const hearers = this.#hearers.get(channel) ?? new Set();
-    this.#hearers.set(channel, hearers.add(heed));
-    return () => hearers.delete(heed);
+  /** Call *listener* with what `display.send` sends on *channel*: bytes as a `Uint8Array`. What this returns ends it. */
+  onMessage(channel: string, listener: (data: unknown) => void): () => void {
+    const listeners = this.#listeners.get(channel) ?? new Set();
+    this.#listeners.set(channel, listeners.add(listener));
+    return () => listeners.delete(listener);
   }
 
   /** End the connection and remove everything. The view can't be used again. */
@@ -217,7 +217,7 @@ export class RemoteFramebufferView {
   async #open(engine: Engine): Promise<void> {
     const { url = "", token = "", imageOnly = false } = this.#options;
     const nowhere = { stream: "", port: 0, machine: "", local: isLoopback(location.hostname), hubId: "", hubKey: "" };
-    const given: Target = { ways: [{ name: "url", url, proof: false }], ...nowhere, token };
+    const given: Target = { candidates: [{ name: "url", url, proof: false }], ...nowhere, token };
     const late = () => this.#take({ type: "state", state: "connecting", message: KERNEL_SILENT });
     const timer = setTimeout(late, TARGET_TIMEOUT_MS);
     this.#end.signal.addEventListener("abort", () => clearTimeout(timer));
@@ -286,7 +286,7 @@ export class RemoteFramebufferView {
         break;
       case "tried":
         this.#tries = report.tries;
-        if (report.way) store.way = report.way;
+        if (report.candidate) store.candidate = report.candidate;
         this.#showTries();
         break;
       case "onThisThread":
@@ -307,7 +307,7 @@ export class RemoteFramebufferView {
         if (!report.clipboard) this.#clipboard.forget();
         break;
       case "message":
-        for (const heed of this.#hearers.get(report.channel) ?? []) heed(report.data);
+        for (const listener of this.#listeners.get(report.channel) ?? []) listener(report.data);
         break;
       case "cursor":
         this.#stage.style.cursor = report.cursor ?? "";
@@ -315,9 +315,9 @@ export class RemoteFramebufferView {
       case "clipboard":
         if (this.#features.clipboard) this.#clipboard.put(report.text);
         break;
-      case "figures":
-        this.#chrome.showNumbers(report.figures, `${this.#viewport.frame.width}×${this.#viewport.frame.height}`);
-        this.#options.onFigures?.(report.figures);
+      case "stats":
+        this.#chrome.updateStats(report.stats, `${this.#viewport.frame.width}×${this.#viewport.frame.height}`);
+        this.#options.onFigures?.(report.stats);
     }
   }
 
@@ -378,7 +378,7 @@ export class RemoteFramebufferView {
     this.#viewport.setBox(width, height, ratio);
     this.#layOut();
     const size = { width, height, pwidth: wholePixels(width * ratio), pheight: wholePixels(height * ratio), ratio };
-    this.#engine.post({ type: "say", message: { type: "set_viewport", ...size } });
+    this.#engine.post({ type: "send", message: { type: "set_viewport", ...size } });
     this.#emit({ type: "resize", ...size, timestamp: Date.now() / 1000 });
   }
 
@@ -408,7 +408,7 @@ export class RemoteFramebufferView {
   }
 
   #emit(event: InputEvent): void {
-    this.#engine.post({ type: "say", message: { type: "event", event } });
+    this.#engine.post({ type: "send", message: { type: "event", event } });
     this.#options.onEvent?.(event);
   }
 

@@ -8,23 +8,23 @@ import { Player } from "./player";
 import { probing } from "./probing";
 
 const START_TIMEOUT_MS = 3000;
-/** For what a closing worker still has to say. */
-const LAST_WORDS_MS = 500;
+/** For what a closing worker still has to send. */
+const CLOSE_GRACE_MS = 500;
 
 const workerAddress = trusted(() => URL.createObjectURL(new Blob([workerSource], { type: "text/javascript" })));
 
 export interface Engine {
   /** May be called at once; what comes before the player has started waits for it. */
   post(command: Command): void;
-  /** With *atOnce* the hub is not told anything more: its connection breaks. */
+  /** With *atOnce* nothing more is sent to the hub: its connection breaks. */
   dispose(how?: { atOnce: boolean }): void;
 }
 
 /** With *onThisThread* no worker is tried. */
 export function startEngine(canvas: HTMLCanvasElement, onThisThread: boolean, report: (report: Report) => void): Engine {
-  const heed = (told: Report) => (told.type === "probed" ? probing.found(told.video) : report(told));
+  const onReport = (one: Report) => (one.type === "probed" ? probing.found(one.video) : report(one));
   const local = onThisThread || typeof Worker === "undefined" || !("transferControlToOffscreen" in canvas);
-  const engine = local ? new LocalEngine(canvas, heed) : new WorkerEngine(canvas, heed);
+  const engine = local ? new LocalEngine(canvas, onReport) : new WorkerEngine(canvas, onReport);
   const post = (command: Command) => engine.post(command);
   probing.join(post);
   return {
@@ -89,7 +89,7 @@ class WorkerEngine implements Engine {
   dispose({ atOnce } = { atOnce: false }): void {
     const worker = this.#worker;
     if (this.#waiting || atOnce) worker?.terminate();
-    else setTimeout(() => worker?.terminate(), LAST_WORDS_MS);
+    else setTimeout(() => worker?.terminate(), CLOSE_GRACE_MS);
     this.post({ type: "close" });
     this.#settle();
     this.#fallback = this.#worker = null;

@@ -1,7 +1,7 @@
-// What the page and the player tell each other; the player may live in a worker or on the page's own thread.
+// Messages between the page and the player, which may live in a worker or on the page's own thread.
 
 import type { Probe } from "../decode/probes";
-import type { Target, WayName } from "../net/candidates";
+import type { CandidateName, Target } from "../net/candidates";
 import type { State } from "../net/connection";
 import type { Try } from "../net/diagnosis";
 import type { ViewerMessage } from "../protocol";
@@ -11,16 +11,16 @@ export type Command =
   | { type: "open"; target: Target; ratio: number; imageOnly: boolean }
   | { type: "probe"; probes: Probe[] }
   | { type: "offer"; video: string[] }
-  | { type: "say"; message: ViewerMessage }
-  /** The application's, as it goes; see `Outbox.put`. */
-  | { type: "tell"; message: string | Uint8Array<ArrayBuffer>; latestOf: string }
+  | { type: "send"; message: ViewerMessage }
+  /** The application's, as it goes; see `Outbox.enqueue`. */
+  | { type: "enqueue"; message: string | Uint8Array<ArrayBuffer>; latestOf: string }
   | { type: "retry" }
   /** The page is back: from sleep, from being offline, or from the background. */
   | { type: "wake" }
   | { type: "close" };
 
-/** Of the last second. What the hub aims at is 0 where it doesn't say. */
-export interface Figures {
+/** Statistics of the last second. What the hub aims at is 0 where it doesn't say. */
+export interface ViewStats {
   fps: number;
   targetFps: number;
   megabitsPerSecond: number;
@@ -35,8 +35,8 @@ export interface Figures {
 
 export type Report =
   | { type: "state"; state: State; message: string }
-  /** What was tried, oldest first, and the way that works now. */
-  | { type: "tried"; tries: Try[]; way: WayName | null }
+  /** What was tried, oldest first, and the candidate that works now. */
+  | { type: "tried"; tries: Try[]; candidate: CandidateName | null }
   /** It works, but the user should know. */
   | { type: "remark"; text: string }
   /** There is no worker; *why*, and what to do. */
@@ -50,4 +50,4 @@ export type Report =
   | { type: "cursor"; cursor: string | null }
   | { type: "clipboard"; text: string }
   | { type: "probed"; video: string[] }
-  | { type: "figures"; figures: Figures };
+  | { type: "stats"; stats: ViewStats };

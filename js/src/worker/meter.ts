@@ -1,7 +1,7 @@
-// What the figures show: sums of the running second, and what the hub said last.
+// Numbers for the stats panel: sums of the running second, and what the hub said last.
 
 import type { Stats, Targets } from "../protocol";
-import type { Figures } from "./messages";
+import type { ViewStats } from "./messages";
 
 export interface Shown {
   /** From arrival to canvas, without the time that it waited for others. */
@@ -33,25 +33,25 @@ export class Meter {
     this.#format = format;
   }
 
-  heard(stats: Stats): void {
+  onHubStats(stats: Stats): void {
     this.#roundTripMs = stats.rtt_ms ?? 0;
     this.#encodeMs = stats.encode_ms ?? 0;
     const { target_bitrate: bitrate, target_fps: fps } = stats;
-    if (bitrate !== undefined || fps !== undefined) this.aim({ bitrate: bitrate ?? 0, fps: fps ?? 0 });
+    if (bitrate !== undefined || fps !== undefined) this.onTargets({ bitrate: bitrate ?? 0, fps: fps ?? 0 });
   }
 
-  aim({ bitrate, fps }: Pick<Targets, "bitrate" | "fps">): void {
+  onTargets({ bitrate, fps }: Pick<Targets, "bitrate" | "fps">): void {
     this.#targetBitrate = bitrate ?? this.#targetBitrate;
     this.#targetFps = fps ?? this.#targetFps;
   }
 
-  /** The figures since the last call; null when nothing came in this second nor the one before. */
-  take(): Omit<Figures, "note"> | null {
+  /** The statistics since the last call; null when nothing came in this second nor the one before. */
+  take(): Omit<ViewStats, "note"> | null {
     const now = performance.now();
     const seconds = (now - this.#since) / 1000;
     const wasResting = this.#resting;
     this.#resting = this.#payloads === 0;
-    const figures = {
+    const stats = {
       fps: this.#frames / seconds,
       targetFps: this.#targetFps,
       megabitsPerSecond: (this.#bytes * 8) / 1e6 / seconds,
@@ -63,6 +63,6 @@ export class Meter {
     };
     this.#since = now;
     this.#frames = this.#payloads = this.#bytes = this.#drawMs = 0;
-    return wasResting && this.#resting ? null : figures;
+    return wasResting && this.#resting ? null : stats;
   }
 }

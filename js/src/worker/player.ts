@@ -37,10 +37,10 @@ import type { Command, Report } from "./messages";
 import { Meter, type Shown } from "./meter";
 
 const TICK_MS = 1000;
-/** A tick so late tells of a machine that slept, not of a busy or a hidden page. */
+/** A tick so late means a machine that slept, not of a busy or a hidden page. */
 const SLEPT_MS = 90_000;
 const RESET_PAUSE_MS = 1000;
-/** Pictures in a row that don't decode before the user is told. */
+/** Pictures in a row that don't decode before the user sees an error. */
 const FAILURES_TO_TELL = 3;
 /** Decoders in a row that fail before pictures are asked for: those of hardware and of software, twice. */
 const DECODERS_TO_TRY = 4;
@@ -75,18 +75,18 @@ export class Player {
     this.#screen = new Screen(canvas, (width, height, pixelRatio) => report({ type: "frame", width, height, pixelRatio }));
     this.#hub = new HubSocket({
       hello: async () => ({ supported: [...SUPPORTED, ...(await this.#videoOffer)], no_video: this.#noVideo || undefined }),
-      heard: (data) => this.#receive(data),
-      left: () => this.#forgetConnection(),
-      state: (state, message) => report({ type: "state", state, message }),
-      tried: (tries, way) => report({ type: "tried", tries, way }),
+      onMessage: (data) => this.#receive(data),
+      onDisconnect: () => this.#forgetConnection(),
+      onState: (state, message) => report({ type: "state", state, message }),
+      onTried: (tries, candidate) => report({ type: "tried", tries, candidate }),
     });
     this.#video = new Video({
-      keyframeWanted: (reason) => this.#hub.say({ type: "request_keyframe", reason }),
-      lost: (error, failures) => this.#replaceDecoder(error, failures),
+      onKeyframeNeeded: (reason) => this.#hub.send({ type: "request_keyframe", reason }),
+      onDecoderLost: (error, failures) => this.#replaceDecoder(error, failures),
     });
     this.#beat = setInterval(() => this.#tick(), TICK_MS);
     canvas.addEventListener("contextrestored", () =>
-      this.#hub.say({ type: "request_keyframe", reason: "the canvas was lost" }),
+      this.#hub.send({ type: "request_keyframe", reason: "the canvas was lost" }),
     );
   }
 
@@ -107,10 +107,10 @@ export class Player {
         return this.#hub.retry();
       case "wake":
         return this.#hub.wake();
-      case "say":
-        return this.#hub.say(command.message);
-      case "tell":
-        return this.#hub.tell(command.message, command.latestOf);
+      case "send":
+        return this.#hub.send(command.message);
+      case "enqueue":
+        return this.#hub.enqueue(command.message, command.latestOf);
       case "close":
         clearInterval(this.#beat);
         this.#hub.end();
@@ -129,11 +129,11 @@ export class Player {
     this.#failures = 0;
   }
 
-  // What the hub says ------------------------------------------------------------------------------------------------
+  // Messages from the hub --------------------------------------------------------------------------------------------
 
   #receive(data: string | ArrayBuffer): void {
     try {
-      if (typeof data === "string") return this.#heed(parse(data));
+      if (typeof data === "string") return this.#onText(parse(data));
       const [header, payload] = unpack(data);
       const piece = asPiece(header);
       if (piece) return this.#join(piece, payload);
@@ -145,14 +145,14 @@ export class Player {
   }
 
   #join(piece: PieceHeader, payload: Uint8Array<ArrayBuffer>): void {
-    this.#hub.say({ type: "got", piece: piece.piece });
+    this.#hub.send({ type: "got", piece: piece.piece });
     const whole = this.#inbox.take(piece, payload);
     if (whole !== null) this.#receive(whole);
   }
 
-  #heed(message: HubMessage): void {
-    if (isStats(message)) this.#meter.heard(message);
-    if (isTargets(message)) this.#meter.aim(message);
+  #onText(message: HubMessage): void {
+    if (isStats(message)) this.#meter.onHubStats(message);
+    if (isTargets(message)) this.#meter.onTargets(message);
     if (isConfig(message)) this.#configure(message);
     if (isMessage(message)) this.#report({ type: "message", channel: message.channel, data: message.data });
     if (isCursor(message)) this.#report({ type: "cursor", cursor: message.cursor });
@@ -224,7 +224,7 @@ export class Player {
       const draw_ms = now - Math.max(started, this.#drawnAt);
       this.#drawnAt = now;
       this.#meter.shown({ drawMs: draw_ms, ...facts });
-      this.#hub.say({ type: "ack", seq, decode_queue_size: this.#queue.waiting, displayed: true, draw_ms });
+      this.#hub.send({ type: "ack", seq, decode_queue_size: this.#queue.waiting, displayed: true, draw_ms });
     };
     this.#queue.add(decoding, show, (error) => this.#fail(error));
   }
@@ -264,7 +264,7 @@ export class Player {
       this.#resetting = undefined;
       this.#queue.forget();
       this.#video.forget();
-      this.#hub.say({ type: "decoder_reset" });
+      this.#hub.send({ type: "decoder_reset" });
     }, pause);
   }
 
@@ -272,12 +272,12 @@ export class Player {
     const now = Date.now();
     if (now - this.#tickedAt > SLEPT_MS) this.#hub.wake();
     this.#tickedAt = now;
-    this.#reportFigures();
+    this.#reportStats();
   }
 
-  #reportFigures(): void {
-    const figures = this.#meter.take();
-    if (figures) this.#report({ type: "figures", figures: { ...figures, note: this.#noVideo && `${this.#noVideo}: images only` } });
+  #reportStats(): void {
+    const stats = this.#meter.take();
+    if (stats) this.#report({ type: "stats", stats: { ...stats, note: this.#noVideo && `${this.#noVideo}: images only` } });
   }
 
   /** Why this viewer asks for no video; empty where it does. */

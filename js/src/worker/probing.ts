@@ -1,4 +1,4 @@
-// Which video this browser decodes is found out once per page: by the first player that starts. The others are told.
+// Which video this browser decodes is found out once per page: by the first player that starts. The others get its answer.
 
 import { PROBES } from "../decode/probes";
 import type { Command } from "./messages";
@@ -7,7 +7,7 @@ type Post = (command: Command) => void;
 
 export class Probing {
   #found: string[] | null = null;
-  /** Those that have to be told; the first of them is finding out. */
+  /** Those that wait for the answer; the first of them finds out. */
   #players: Post[] = [];
 
   join(player: Post): void {
