@@ -15,16 +15,18 @@ import numpy as np
 from websockets.asyncio.server import ServerConnection, serve
 
 from .benchmark.content import FRAMES, render
+from .encoders.base import VideoEncoderFactory
 from .encoders.bitstream import IDR, PPS, SPS, nal_types, sequence_parameters, split_nal_units
 from .encoders.video import import_av
 from .protocol import header_for, pack_binary_message
 from .sources import BaseFrameSource
-from .types import EncodedKind, EncodedPayload, Pixels, RawFrame
+from .types import EncodedKind, EncodedPayload, PixelFormat, Pixels, RawFrame
 
 __all__ = [
     "FakeEncoder",
     "FakeWebSocket",
     "SyntheticFrameSource",
+    "check_encoder",
     "decode_annexb",
     "expected_quadrant_color",
     "gen_fixtures",
@@ -91,7 +93,7 @@ class FakeEncoder:
             raise ValueError(f"kind is one of {', '.join(get_args(EncodedKind))}, not {kind!r}")
         self.kind, self.keyframe_interval = kind, keyframe_interval
         self.encoded = 0
-        """Frames since it was made, or flushed."""
+        """Frames since it was made or flushed, or gave a still."""
         self.closed = False
 
     def encode(self, frame: RawFrame, *, force_keyframe: bool = False) -> list[EncodedPayload]:
@@ -100,6 +102,7 @@ class FakeEncoder:
         return [self._payload(frame, "key" if keyframe else "delta", keyframe)]
 
     def encode_still(self, frame: RawFrame) -> list[EncodedPayload]:
+        self.encoded = 0
         return [self._payload(frame, "still", True)]
 
     def flush(self) -> list[EncodedPayload]:
@@ -198,6 +201,200 @@ def decode_annexb(data: bytes) -> list[Any]:
     decoder = av.CodecContext.create("h264", "r")
     packets = [*decoder.parse(data), *decoder.parse(b"")]
     return [frame for packet in [*packets, None] for frame in decoder.decode(packet)]
+
+
+# Encoders -------------------------------------------------------------------------------------------------------------
+
+_DECODERS = {"avc1": "h264", "vp09": "vp9", "av01": "libdav1d"}
+"""PyAV's, by the first letters of WebCodecs' codec strings."""
+
+
+def check_encoder(factory: VideoEncoderFactory, *, decode: bool = True) -> None:
+    """Check that *factory*, as `register_video_encoder` takes it, makes encoders that streams can use.
+
+    Raises `AssertionError` that says what is wrong. With *decode* the pictures are decoded again and compared, which
+    needs PyAV: `ImportError` names the extra without it. Checked are: a payload for every frame, at once with
+    ``pipeline_depth=0`` and after so many frames at most with another; its fields; keyframes at the start, where they
+    are forced, after a flush and after a still, each of which decodes without what came before; frames of odd sizes,
+    and of every format and stride; that a frame may be changed once it was encoded; and `close` in every state.
+    """
+    if decode:
+        import_av()
+    _check_close(factory)
+    for depth in (0, 2):
+        _check_pipeline(_Checked(factory, decode, depth=depth), depth)
+    for checked in (
+        _Checked(factory, decode),
+        _Checked(factory, decode, quality=None),
+        _Checked(factory, decode, 33, 17),
+    ):
+        _check_keyframes(checked)
+    _check_formats(_Checked(factory, decode))
+
+
+class _Checked:
+    """An encoder under test, whose answers are checked."""
+
+    def __init__(
+        self,
+        factory: VideoEncoderFactory,
+        decode: bool,
+        width: int = 96,
+        height: int = 64,
+        *,
+        quality: int | None = 16,
+        depth: int = 0,
+    ) -> None:
+        self.size = width, height
+        self.encoder = factory(
+            width=width,
+            height=height,
+            fps=30,
+            bitrate=2_000_000,
+            quality=quality,
+            color=None,
+            chroma="420",
+            pipeline_depth=depth,
+        )
+        self.given: list[RawFrame] = []
+        self._decode = decode
+
+    def frame(self, pixels: Pixels | None = None, pixel_format: PixelFormat = "rgb24") -> RawFrame:
+        """The next one, with a picture of its own unless *pixels* are given."""
+        seq = len(self.given)
+        data = render_test_pattern(seq, *self.size) if pixels is None else pixels
+        self.given.append(RawFrame(seq, *self.size, 33_333 * (seq + 1), pixel_format, "cpu", data))
+        return self.given[-1]
+
+    def encode(self, *, force_keyframe: bool = False) -> list[EncodedPayload]:
+        """The payloads of the next frame, of which there is at least one."""
+        payloads = self.encoder.encode(self.frame(), force_keyframe=force_keyframe)
+        assert payloads, "a frame gave no payload at once, with pipeline_depth=0"
+        self.check(payloads, 1)
+        return payloads
+
+    def check(self, payloads: list[EncodedPayload], frames: int) -> None:
+        """Raise unless *payloads* are those of the newest *frames* that were given, in their order."""
+        self.check_fields(payloads)
+        times = list(dict.fromkeys(payload.timestamp_us for payload in payloads))
+        wanted = [frame.timestamp_us for frame in self.given[len(self.given) - frames :]]
+        assert times == wanted, f"frames with the timestamp_us {wanted} gave payloads with {times}"
+
+    def check_fields(self, payloads: list[EncodedPayload]) -> None:
+        """Raise unless each of *payloads* says what it is."""
+        seqs = {frame.timestamp_us: frame.seq for frame in self.given}
+        for payload in payloads:
+            assert payload.timestamp_us in seqs, (
+                f"a payload has timestamp_us {payload.timestamp_us}, which no frame has"
+            )
+            assert payload.kind == "video", f"a payload is of kind {payload.kind!r}, not 'video'"
+            assert payload.seq == seqs[payload.timestamp_us], (
+                f"a payload has seq {payload.seq}, which isn't its frame's"
+            )
+            size = payload.width, payload.height
+            assert size == self.size, f"a payload of a frame of {self.size} pixels says {size}"
+            assert payload.payload, "a payload is empty"
+            assert payload.codec, "a payload names no codec"
+            assert payload.codec[:4] in _DECODERS, f"{payload.codec!r} is no codec string of H.264, VP9 or AV1"
+
+    def check_key(self, payloads: list[EncodedPayload], where: str) -> None:
+        """Raise unless *payloads*, of the newest frame, are a keyframe, which decodes alone."""
+        assert any(payload.keyframe for payload in payloads), (
+            f"the frame {where} is no keyframe, or isn't flagged as one"
+        )
+        self.check_pictures(payloads, 1)
+
+    def check_pictures(self, payloads: list[EncodedPayload], frames: int) -> None:
+        """Raise unless *payloads* decode to the newest *frames*, or something near to each."""
+        if not self._decode:
+            return
+        shown = _decode(payloads)
+        assert len(shown) == frames, f"{frames} frames decode to {len(shown)}"
+        width, height = self.size
+        for frame, picture in zip(self.given[len(self.given) - frames :], shown, strict=True):
+            wanted = render_test_pattern(frame.seq, width, height).astype(int)
+            error = np.abs(picture[:height, :width] - wanted).mean()
+            assert error < 20, f"frame {frame.seq} decodes to another picture: {error:.0f} of 255 off on average"
+
+
+def _check_close(factory: VideoEncoderFactory) -> None:
+    fresh, used, flushed = (_Checked(factory, decode=False) for _ in range(3))
+    used.encode()
+    flushed.encode()
+    flushed.encoder.flush()
+    for state, checked in {"not used": fresh, "used": used, "flushed": flushed}.items():
+        try:
+            checked.encoder.close()
+            checked.encoder.close()
+        except Exception as error:
+            raise AssertionError(
+                f"close() of an encoder that was {state}, or its second one, raises {error!r}"
+            ) from error
+
+
+def _check_pipeline(checked: _Checked, depth: int) -> None:
+    payloads: list[EncodedPayload] = []
+    for number in range(1, 7):
+        frame = checked.frame()
+        payloads += checked.encoder.encode(frame)
+        frame.data[:] = 0  # it is the publisher's again
+        checked.check_fields(payloads)
+        held = number - len({payload.timestamp_us for payload in payloads})
+        assert held <= depth, f"with pipeline_depth={depth} at most {depth} frames are held back, not {held}"
+    payloads += checked.encoder.flush()
+    checked.check(payloads, 6)
+    checked.check_pictures(payloads, 6)
+    checked.encoder.close()
+
+
+def _check_keyframes(checked: _Checked) -> None:
+    checked.check_key(checked.encode(), "that is the first")
+    checked.encode()
+    checked.check_key(checked.encode(force_keyframe=True), "with force_keyframe=True")
+    checked.encode()
+    held = checked.encoder.flush()
+    assert held == [], f"with pipeline_depth=0 a flush gave {len(held)} payloads more"
+    checked.check_key(checked.encode(), "after a flush")
+    if encode_still := getattr(checked.encoder, "encode_still", None):
+        checked.encode()
+        payloads = encode_still(checked.frame())
+        checked.check(payloads, 1)
+        checked.check_key(payloads, "of encode_still")
+        checked.check_key(checked.encode(), "after encode_still")
+    checked.encoder.close()
+
+
+def _check_formats(checked: _Checked) -> None:
+    width, height = checked.size
+    roomy = np.zeros((height + 2, width + 10, 4), np.uint8)
+    formats: dict[str, tuple[PixelFormat, Pixels]] = {
+        "grey": ("gray8", np.ascontiguousarray(roomy[:height, :width, 0])),
+        "RGBA": ("rgba8", np.ascontiguousarray(roomy[:height, :width])),
+        "RGB with padded rows": ("rgb24", np.zeros((height, width + 10, 3), np.uint8)[:, :width]),
+        "RGB without the A of RGBA": ("rgb24", roomy[:height, :width, :3]),
+        "upside down": ("rgb24", np.zeros((height, width, 3), np.uint8)[::-1]),
+    }
+    for name, (pixel_format, pixels) in formats.items():
+        try:
+            payloads = checked.encoder.encode(checked.frame(pixels, pixel_format))
+        except Exception as error:
+            raise AssertionError(f"a frame of {name}, {pixel_format}, is refused: {error}") from error
+        checked.check(payloads, 1)
+    checked.encoder.close()
+
+
+def _decode(payloads: list[EncodedPayload]) -> list[Any]:
+    """The pictures of *payloads* as RGB, decoded from the first on."""
+    av = import_av()
+    decoder = av.CodecContext.create(_DECODERS[str(payloads[0].codec)[:4]], "r")
+    units: dict[int, bytes] = {}
+    for payload in payloads:
+        units[payload.timestamp_us] = units.get(payload.timestamp_us, b"") + payload.payload
+    try:
+        frames = [frame for data in units.values() for frame in decoder.decode(av.Packet(data))] + decoder.decode(None)
+    except av.FFmpegError as error:
+        raise AssertionError(f"{payloads[0].codec} that doesn't decode: {error}") from error
+    return [frame.to_ndarray(format="rgb24").astype(int) for frame in frames]
 
 
 # The wire -------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +15,12 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection
 
 from pdum_rfb_widget import testing
+from pdum_rfb_widget.encoders.av1 import Av1Encoder
 from pdum_rfb_widget.encoders.h264_cpu import H264CpuEncoder
+from pdum_rfb_widget.encoders.video import VideoEncoder
+from pdum_rfb_widget.encoders.vp9 import Vp9Encoder
 from pdum_rfb_widget.protocol import unpack_binary_message
-from pdum_rfb_widget.types import RawFrame
+from pdum_rfb_widget.types import EncodedPayload, Pixels, RawFrame
 
 
 def raw(seq: int, width: int = 128, height: int = 96) -> RawFrame:
@@ -87,6 +93,99 @@ def test_the_fake_encoder_has_keyframes_where_a_real_one_has() -> None:
     assert encoder.closed
     with pytest.raises(ValueError, match="'sound'"):
         testing.FakeEncoder(kind="sound")  # type: ignore[arg-type]
+
+
+def opens(encoder: type[VideoEncoder]) -> Callable[..., Any]:
+    return lambda *, pipeline_depth, **settings: encoder(**settings)
+
+
+@pytest.mark.parametrize("encoder", [H264CpuEncoder, Vp9Encoder, Av1Encoder])
+def test_our_encoders_keep_to_the_contract(encoder: type[VideoEncoder]) -> None:
+    testing.check_encoder(opens(encoder))
+
+
+def test_the_contract_can_be_checked_without_a_decoder() -> None:
+    testing.check_encoder(testing.FakeEncoder, decode=False)
+    with pytest.raises(AssertionError, match="doesn't decode"):
+        testing.check_encoder(testing.FakeEncoder)
+
+
+class Delays:
+    """H.264 that is held back as long as it may be, and comes in two parts."""
+
+    def __init__(self, *, pipeline_depth: int, **settings: Any) -> None:
+        self.backend, self.depth = H264CpuEncoder(**settings), pipeline_depth
+        self.held: list[EncodedPayload] = []
+        self.close = self.backend.close
+
+    def encode(self, frame: RawFrame, *, force_keyframe: bool = False) -> list[EncodedPayload]:
+        self.held += self.backend.encode(frame, force_keyframe=force_keyframe)
+        ready = len(self.held) - self.depth
+        given, self.held = self.held[: max(0, ready)], self.held[max(0, ready) :]
+        return [part for payload in given for part in halves(payload)]
+
+    def flush(self) -> list[EncodedPayload]:
+        given, self.held = self.held + self.backend.flush(), []
+        return given
+
+
+def halves(payload: EncodedPayload) -> list[EncodedPayload]:
+    middle = len(payload.payload) // 2
+    head, tail = payload.payload[:middle], payload.payload[middle:]
+    return [replace(payload, payload=head), replace(payload, payload=tail, keyframe=False)]
+
+
+def test_an_encoder_may_hold_frames_back_and_give_several_payloads_for_one() -> None:
+    testing.check_encoder(Delays)
+    with pytest.raises(AssertionError, match="with pipeline_depth=2 at most 2 frames are held back, not 3"):
+        testing.check_encoder(lambda *, pipeline_depth, **more: Delays(pipeline_depth=pipeline_depth * 2, **more))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"codec": None}, "names no codec"),
+        ({"codec": "hvc1.1.6.L93"}, "'hvc1.1.6.L93' is no codec string"),
+        ({"timestamp_us": 1}, "timestamp_us 1, which no frame has"),
+        ({"seq": 99}, "has seq 99"),
+        ({"kind": "image"}, "of kind 'image'"),
+        ({"width": 1}, r"of \(96, 64\) pixels says \(1, 64\)"),
+        ({"payload": b""}, "is empty"),
+        ({"keyframe": False}, "the frame that is the first is no keyframe"),
+        ({"payload": b"\0\0\1\x67"}, "doesn't decode"),
+    ],
+)
+def test_the_contract_says_which_field_is_wrong(wrong: dict[str, Any], words: str) -> None:
+    class Wrong(H264CpuEncoder):
+        def __init__(self, *, pipeline_depth: int, **settings: Any) -> None:
+            super().__init__(**settings)
+
+        def encode(self, frame: RawFrame, *, force_keyframe: bool = False) -> list[EncodedPayload]:
+            return [replace(one, **wrong) for one in super().encode(frame, force_keyframe=force_keyframe)]
+
+    with pytest.raises(AssertionError, match=words):
+        testing.check_encoder(Wrong)
+
+
+def in_colour(self: VideoEncoder, pixels: Pixels) -> Pixels:
+    assert pixels.ndim == 3
+    return VideoEncoder._pad(self, pixels)
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "words"),
+    [
+        ("encode", lambda self, frame, force_keyframe=False: [], "a frame gave no payload at once"),
+        ("flush", lambda self: [], "the frame after a flush is no keyframe"),
+        ("encode_still", lambda self, frame: self.encode(frame), "the frame of encode_still is no keyframe"),
+        ("close", lambda self: 1 / 0, "close.. of an encoder that was not used"),
+        ("_pad", in_colour, "a frame of grey, gray8, is refused"),
+    ],
+)
+def test_the_contract_says_what_is_done_wrong(name: str, how: Any, words: str) -> None:
+    broken = type("Broken", (H264CpuEncoder,), {name: how})
+    with pytest.raises(AssertionError, match=words):
+        testing.check_encoder(opens(broken))
 
 
 def test_the_fake_socket_keeps_what_was_sent_and_gives_what_was_injected() -> None:
