@@ -415,7 +415,7 @@ _ELSEWHERE = {
     "has_h264": 'codec="none" for pictures only; without it H.264 is used where PyAV and the viewer have it',
     "has_nvenc": 'codec="h264", on the processor: NVENC comes in a later version',
 }
-"""What to do in place of options that streams of `pdum.rfb` have, in the words of the README's table."""
+"""What to do in place of options that streams of `pdum.rfb` have, in the words of docs/migration.md."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

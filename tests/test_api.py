@@ -1,5 +1,6 @@
-"""The names of `pdum.rfb`, in `api.tsv`: each is here with its parameters and their defaults, or in the README's table
-with what is here instead. A name of kind ``text`` stands only in the prose of that package's documentation."""
+"""The names of `pdum.rfb`, in `api.tsv`: each is here with its parameters and their defaults, or in the tables of
+docs/migration.md with what is here instead. A name of kind ``text`` stands only in the prose of that package's
+documentation."""
 
 from __future__ import annotations
 
@@ -77,9 +78,8 @@ def entries() -> list[Entry]:
 
 
 def rows() -> dict[str, str]:
-    """The README's table: each name in its first column, and what the second says."""
-    text = (HERE.parent / "README.md").read_text("utf-8")
-    table = text[text.index("## Coming from pdum.rfb") :]
+    """The tables of docs/migration.md: each name in its first column, and what the second says."""
+    table = (HERE.parent / "docs" / "migration.md").read_text("utf-8")
     return {
         name: instead
         for names, instead in re.findall(r"^\| (`.*?) \| (.*) \|$", table, re.MULTILINE)
@@ -145,7 +145,7 @@ def takes(function: Any, name: str) -> bool:
 
 
 def covers(row: str, item: str) -> bool:
-    """Whether the README's name *row* means *item*: ``gpu.*`` all of a module, ``gpu=`` a parameter of any function,
+    """Whether the table's name *row* means *item*: ``gpu.*`` all of a module, ``gpu=`` a parameter of any function,
     ``fps=30`` one of that default."""
     if row == item:
         return True
@@ -154,12 +154,12 @@ def covers(row: str, item: str) -> bool:
     return fnmatchcase(item, row) or item.startswith(f"{row}.")
 
 
-def test_every_name_is_here_with_its_parameters_or_the_readme_says_what_to_use() -> None:
+def test_every_name_is_here_with_its_parameters_or_the_table_says_what_to_use() -> None:
     unsaid = {item for entry in entries() for item in missing(entry) if not any(covers(row, item) for row in rows())}
     assert not unsaid
 
 
-def test_a_default_that_is_another_here_is_in_the_readmes_table_with_ours() -> None:
+def test_a_default_that_is_another_here_is_in_the_table_with_ours() -> None:
     different = {item: ours for entry in entries() for item, ours in differing(entry).items()}
     said = {item: [instead for row, instead in rows().items() if covers(row, item)] for item in different}
     assert [item for item, texts in said.items() if not texts] == []
@@ -170,7 +170,7 @@ def test_a_default_that_is_another_here_is_in_the_readmes_table_with_ours() -> N
     ] == []
 
 
-def test_the_readmes_table_has_no_row_for_what_is_here() -> None:
+def test_the_table_has_no_row_for_what_is_here() -> None:
     absent = {item for entry in entries() for item in (*missing(entry), *differing(entry))}
     assert [row for row in rows() if not any(covers(row, item) for item in absent)] == []
     present = {entry.full for entry in entries()} - absent

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -375,34 +374,6 @@ def test_whatever_a_viewer_says_publish_takes_it() -> None:
             assert all(event["ratio"] > 0 for event in events if event["type"] == "resize")
             width, height = display.target_size or (display.width, display.height)
             display.publish(grey(1, width, height), pixel_ratio=display.target_ratio)
-
-
-README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
-
-
-def test_the_readmes_loop_follows_the_viewer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pdum_rfb_widget.server.SCRIPT_PORT", 0)
-    (loop,) = [code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "target_size" in code]
-    sizes: list[tuple[int, int, float]] = []
-
-    def render(width: int, height: int, ratio: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        if sizes:
-            assert viewer.see()[0]["width"] == sizes[-1][0]
-        sizes.append((width, height, ratio))
-        say_box(viewer, 320, 240, 2)
-        wait_for(lambda: names["display"].target_size == (640, 480), "the target")
-        if len(sizes) == 3:
-            names["display"].close()
-        return grey(len(sizes), width, height)
-
-    names: dict[str, Any] = {"rfb": rfb, "render": render}
-    serve, _, rest = loop.partition("\n")
-    exec(serve, names)
-    with RawViewer(names["display"]) as viewer:
-        viewer.greet()
-        with pytest.raises(RuntimeError, match="was closed"):
-            exec(rest, names)
-    assert sizes == [(640, 360, 1.0), (640, 480, 2.0), (640, 480, 2.0)]
 
 
 # In a browser ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,237 @@
+"""README and docs, read as a notebook's user would: every Python block runs, in the order of its page, one namespace a
+page. What a block shows last is looked at by a viewer on a socket, which takes all frames and clicks; a loop that ends
+with the display, or never, is interrupted once the viewer has seen it move."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import logging
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import pytest
+from hosts import wait_for
+from viewers import RawViewer
+from websockets.exceptions import ConnectionClosed
+
+from pdum_rfb_widget import server
+from pdum_rfb_widget.notebook import RfbCanvas
+from pdum_rfb_widget.protocol import unpack_binary_message
+from pdum_rfb_widget.types import StreamOptions
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ENOUGH = 5
+"""Frames after which a loop without an end is interrupted."""
+
+
+class Page(threading.Thread):
+    """A page that shows one widget: takes every frame, and does to it what users do."""
+
+    def __init__(self, widget: RfbCanvas) -> None:
+        super().__init__(daemon=True)
+        self.stream = widget.stream
+        self.frames = 0
+        self._viewer = RawViewer(
+            None, "image/jpeg", "image/png", "rfb/channels", url=f"ws://127.0.0.1:{widget.port}/{widget.stream}",
+            token=widget.token,
+        )  # fmt: skip
+        self._viewer.greet()
+        box = {"width": 320, "height": 240, "pwidth": 640, "pheight": 480, "ratio": 2}
+        self._viewer.say(type="set_viewport", **box)
+        self.start()
+
+    def run(self) -> None:
+        try:
+            while True:
+                message = self._viewer.socket.recv()
+                header, _ = unpack_binary_message(message) if isinstance(message, bytes) else ({"type": "text"}, b"")
+                if header["type"] == "image_frame":
+                    self.frames += 1
+                    self._viewer.ack(header["seq"])
+        except ConnectionClosed:
+            return
+
+    def touch(self) -> None:
+        """A click, a key, and what a page of the application's might send; returns once the hub has heard it all."""
+        with suppress(ConnectionClosed):  # by the block that has just run, as by rotate_token()
+            self._touch()
+
+    def _touch(self) -> None:
+        seen = self.frames
+        place = {"x": 12.5, "y": 80.0, "button": 1}
+        for event in (
+            {"type": "pointer_down", **place, "buttons": [1]},
+            {"type": "pointer_up", **place, "buttons": []},
+            {"type": "key_down", "key": "a"},
+            {"type": "key_up", "key": "a"},
+        ):
+            self._viewer.say(type="event", event=event)
+        self._viewer.say(type="message", channel="pick", data={"x": 3, "y": 4})
+        self._viewer.say(type="request_keyframe", reason="an answer is wanted")
+        wait_for(lambda: self.frames > seen or not self.is_alive(), f"an answer of {self.stream}", 60)
+
+    def close(self) -> None:
+        self._viewer.__exit__()
+        self.join(60)
+
+
+class Reader:
+    """Runs the blocks of one page, each as a cell."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, Any] = {"__name__": "__main__"}
+        self.pages: list[Page] = []
+        self._loop = asyncio.new_event_loop()
+
+    def run(self, code: str) -> None:
+        with self._interrupting() if re.search(r"^while ", code, re.MULTILINE) else _nothing():
+            self._loop.run_until_complete(self._run(code))
+        hub = server.hub()
+        for page in self.pages:
+            if page.stream in hub.streams and hub.stream(page.stream).status()["frames_published"]:
+                page.touch()
+        self._loop.run_until_complete(asyncio.sleep(0))  # the callbacks of what was touched
+
+    async def _run(self, code: str) -> None:
+        tree = ast.parse(code)
+        shown = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        await self._eval(compile(tree, "a block", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT))
+        if isinstance(shown, ast.Expr):
+            last = ast.Expression(shown.value)
+            self._show(await self._eval(compile(last, "its last line", "eval", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)))
+
+    async def _eval(self, code: Any) -> Any:
+        result = eval(code, self.names)
+        return await result if inspect.iscoroutine(result) else result
+
+    def _show(self, value: Any) -> None:
+        value = getattr(value, "widget", value)  # of mo.ui.anywidget
+        if isinstance(value, RfbCanvas):
+            self.pages.append(Page(value))
+        elif isinstance(value, ipywidgets.Box):
+            for child in value.children:
+                self._show(child)
+        elif value is not None and hasattr(value, "_repr_html_"):
+            value._repr_html_()
+
+    def _interrupting(self) -> Any:
+        return _Interrupt(self.pages)
+
+    def close(self) -> None:
+        for page in self.pages:
+            page.close()
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.close()
+
+
+class _nothing:
+    def __enter__(self) -> None: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class _Interrupt:
+    """Interrupts the main thread, as the notebook's button does, once the newest page has seen `ENOUGH` frames more."""
+
+    def __init__(self, pages: list[Page]) -> None:
+        self._page = pages[-1]
+        self._enough = self._page.frames + ENOUGH
+        self._over = False
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def _watch(self) -> None:
+        deadline = time.monotonic() + 60
+        while self._page.frames < self._enough and not self._over and time.monotonic() < deadline:
+            threading.Event().wait(0.005)
+        if not self._over:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> bool:
+        self._over = True
+        self._thread.join(60)
+        return kind is KeyboardInterrupt and self._page.frames >= self._enough
+
+
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Reader]:
+    sleep = time.sleep
+    monkeypatch.setattr("pdum_rfb_widget.server.SCRIPT_PORT", 0)
+    monkeypatch.setattr("time.sleep", lambda seconds: sleep(min(seconds, 0.002)))
+    monkeypatch.chdir(tmp_path)
+    reader = Reader()
+    yield reader
+    reader.close()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
+def test_every_block_runs_in_the_order_of_its_page(
+    page: Path, reader: Reader, caplog: pytest.LogCaptureFixture
+) -> None:
+    for code in blocks(page):
+        reader.run(code)
+    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert all(shown.frames for shown in reader.pages), "a widget that was shown and never got a picture"
+
+
+# The text -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    text = page.read_text("utf-8")
+    named = [(ROOT, name) for name in re.findall(r"bash ([\w./-]+)", text)]
+    named += [(page.parent, name) for name in re.findall(r"\]\((?!https?:)([^)#\s]+)", text)]
+    assert [name for folder, name in named if not (folder / name).exists()] == []
+
+
+def first_column(page: str, heading: str) -> set[str]:
+    """The names in the first column of the table below *heading*."""
+    section = (ROOT / "docs" / page).read_text("utf-8").partition(f"{heading}\n")[2]
+    table = re.search(r"\n(\|.*\n)+", section)
+    assert table, f"{page} has no table below {heading!r}"
+    return set(re.findall(r"^\| `(\w+)", table[0], re.MULTILINE))
+
+
+def test_the_table_of_options_has_all_of_them() -> None:
+    assert first_column("publishing.md", "## Options") == {field.name for field in fields(StreamOptions)}
+
+
+def test_the_table_of_a_views_options_has_all_of_them() -> None:
+    (interface,) = re.findall(r"export interface ViewOptions \{(.*?)\n\}", source("ui/options.ts"), re.DOTALL)
+    assert first_column("embedding.md", "### Options") == set(re.findall(r"^  (\w+)\?:", interface, re.MULTILINE))
+
+
+def source(name: str) -> str:
+    return (ROOT / "js" / "src" / name).read_text("utf-8")
+
+
+def test_troubleshooting_has_every_message_that_the_cell_can_show() -> None:
+    told = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    said = "".join(source(f"net/{name}.ts") for name in ("connection", "diagnosis"))
+    # A message is a string that begins as a sentence does; what follows in other strings is its advice.
+    messages = [re.split(r"\$\{|[:.,=]", text)[0].strip() for text in re.findall(r'["`]([A-Z][^"`]{20,})', said)]
+    assert len(messages) > 25
+    assert [message for message in messages if message not in told] == []
