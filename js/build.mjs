@@ -1,6 +1,7 @@
-// One ESM bundle, with the worker and the style sheet inlined as text.
+// One ESM bundle, with the worker and the style sheet inlined as text, and its types.
 import { readFileSync } from "node:fs";
 import { build } from "esbuild";
+import { writeDeclarations } from "./declarations.mjs";
 
 const target = "es2022";
 const [, version] = readFileSync("../pyproject.toml", "utf8").match(/^version = "(.+)"$/m);
@@ -32,3 +33,4 @@ await build({
   plugins: [inlined],
   logLevel: "warning",
 });
+writeDeclarations("../pdum_rfb_widget/static/widget.d.ts");

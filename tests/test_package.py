@@ -49,6 +49,7 @@ def test_the_sdist_holds_sources_and_bundle_and_nothing_of_the_machine(sdist: Pa
     assert {"pyproject.toml", "README.md", "LICENSE", "js/src/notebook/widget.ts", "js/package-lock.json"} <= names
     assert {"SECURITY.md", "jupyter-config/jupyter_server_config.d/pdum_rfb_widget.json"} <= names
     assert (sdist / "pdum_rfb_widget/static/widget.js").read_bytes() == BUNDLE.read_bytes()
+    assert "class RemoteFramebufferView" in (sdist / "pdum_rfb_widget/static/widget.d.ts").read_text("utf-8")
     assert not [name for name in names if "node_modules" in name or "__pycache__" in name or name.startswith("tests")]
 
 
@@ -60,7 +61,8 @@ def test_a_wheel_from_the_sdist_needs_no_node_and_works(sdist: Path, tmp_path: P
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         archive.extractall(tmp_path / "site")
-    assert {"pdum_rfb_widget/static/widget.js", "pdum_rfb_widget/py.typed"} <= set(names)
+    static = {f"pdum_rfb_widget/static/{name}" for name in ("widget.js", "widget.d.ts")}
+    assert static | {"pdum_rfb_widget/py.typed"} <= set(names)
     assert not [name for name in names if name.startswith(("js/", "tests/", "notebooks/"))]
     enabled = next(name for name in names if name.endswith("etc/jupyter/jupyter_server_config.d/pdum_rfb_widget.json"))
     assert ".data/data/" in enabled

@@ -139,6 +139,7 @@ export interface ClipboardText {
 
 export type HubMessage = Config | Proof | Stats | Targets | Message | Cursor | ClipboardText | { type: string };
 
+/** An event of the renderview vocabulary, as `display.on` gets it in Python. */
 export type InputEvent = { type: string } & Record<string, unknown>;
 
 export interface Hello {

@@ -1,5 +1,6 @@
 // What the end of a connection to the hub means, and when to come again. Pure functions.
 
+/** Of a view's connection; `reconnecting` and `closed` go on by themselves, `failed` waits for the user. */
 export type State = "connecting" | "live" | "reconnecting" | "closed" | "failed";
 
 const LOST = "Something on the way, as a proxy with a time limit, may cut it: Connection in the toolbar lists how each attempt ended.";

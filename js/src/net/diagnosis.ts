@@ -4,7 +4,7 @@ import { type Candidate, type CandidateName, isLoopback, type Whereabouts, witho
 import { afterClose, backoff, sentence, type Verdict } from "./connection";
 import { TRUSTED_NAME } from "./policy";
 
-/** One attempt to reach the hub, for people to read. */
+/** One attempt to reach the hub. */
 export interface Try {
   way: CandidateName | "worker";
   /** Without any token. */
@@ -13,6 +13,7 @@ export interface Try {
   started: number;
   /** Likewise; null while it goes on. */
   ended: number | null;
+  /** How it ended, for people to read. */
   outcome: string;
 }
 

@@ -14,6 +14,8 @@ import { Chrome } from "./chrome";
 import { Clipboard } from "./clipboard";
 import { element } from "./element";
 import type { ViewOptions } from "./options";
+import { asPng, download } from "./screenshot";
+import { sizeOf } from "./size";
 import { Styles } from "./styles";
 
 const FITS: Fit[] = ["contain", "cover", "fill", "none"];
@@ -21,9 +23,8 @@ const FITS: Fit[] = ["contain", "cover", "fill", "none"];
 const CRISP_FROM = 3;
 /** A kernel that is at rest says where the hub is in less. */
 const TARGET_TIMEOUT_MS = 3000;
-/** Device pixels by which a box may measure less than it has: lengths of the page come in 64ths, ratios as floats. */
-const MEASURED_SHORT = 0.1;
 
+/** Shows one stream in an element of any page: the picture live, with a toolbar, and input back to the publisher. */
 export class RemoteFramebufferView {
   #options: ViewOptions;
   #root = element("div", "rfb-root");
@@ -55,6 +56,7 @@ export class RemoteFramebufferView {
   #onScreen = true;
   #shown = true;
 
+  /** Append the view to *parent*, and connect. */
   constructor(parent: HTMLElement, options: ViewOptions) {
     this.#options = options;
     this.#box = new Box(this.#root, options.height, options.onHeight);
@@ -93,20 +95,22 @@ export class RemoteFramebufferView {
     this.#listen();
   }
 
-  /** What was tried to reach the hub, oldest first. */
+  /** The attempts to reach the hub, oldest first. */
   get tries(): Try[] {
     return [...this.#workerTry, ...this.#tries];
   }
 
-  /** The picture's canvas: as many pixels as the frame has. */
+  /** The picture's canvas, with as many pixels as the frame has. To be drawn elsewhere, not to be drawn on. */
   get canvas(): HTMLCanvasElement {
     return this.#canvas;
   }
 
+  /** The connection's state, as `onState` gets it. */
   get state(): State {
     return this.#state;
   }
 
+  /** Change how the picture fills the box; undoes zoom and pan. */
   setFit(fit: Fit): void {
     this.#viewport.fit = fit;
     this.#shapeBox();
@@ -114,15 +118,17 @@ export class RemoteFramebufferView {
     this.#chrome.showFit(fit);
   }
 
+  /** Set the CSS color beside the picture; empty is the theme's. */
   setBackground(color: string): void {
     this.#root.style.background = color;
   }
 
+  /** Set the height of the box. */
   setHeight(height: Height): void {
     this.#box.setHeight(height);
   }
 
-  /** Name the picture for those who can't see it; empty is "Remote picture". */
+  /** Name the picture for screen readers; empty is "Remote picture". */
   setLabel(label: string): void {
     this.#label = label || "Remote picture";
     this.#root.setAttribute("aria-label", this.#label);
@@ -130,27 +136,33 @@ export class RemoteFramebufferView {
     this.#showState();
   }
 
+  /** Show or hide the toolbar. */
   setToolbar(shown: boolean): void {
     this.#chrome.showToolbar(shown);
   }
 
+  /** Show or hide the panel of statistics. */
   setStats(shown: boolean): void {
     this.#chrome.showStats(shown);
   }
 
+  /** Set when touches and pens act in the picture. */
   setTouch(touch: Touch): void {
     this.#inputHost.touch = touch;
     this.#input.showTouch();
   }
 
+  /** Set who gets Control and wheel, and a trackpad's pinch. */
   setPinch(pinch: Pinch): void {
     this.#inputHost.pinch = pinch;
   }
 
+  /** Set whether the on-screen keyboard opens with the focus. */
   setOnScreenKeyboard(opens: boolean): void {
     this.#keys.inputMode = opens ? "text" : "none";
   }
 
+  /** Undo zoom and pan. */
   resetView(): void {
     this.#viewport.reset();
     this.#layOut();
@@ -158,21 +170,16 @@ export class RemoteFramebufferView {
 
   /** The picture as a PNG, with the frame's own pixels. */
   async screenshot(): Promise<Blob> {
-    // A canvas whose control was transferred can't be saved itself, but drawn.
-    const copy = document.createElement("canvas");
-    copy.width = this.#viewport.frame.width || 1;
-    copy.height = this.#viewport.frame.height || 1;
-    copy.getContext("2d")!.drawImage(this.#canvas, 0, 0);
-    return await new Promise((resolve, reject) =>
-      copy.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("the picture is too large to save"))), "image/png"),
-    );
+    const { width, height } = this.#viewport.frame;
+    return await asPng(this.#canvas, width, height);
   }
 
   /**
-   * Tell the application: bytes (a buffer, or a view of one), or what JSON can say; `display.on_message` gets it. What is
-   * sent on one channel arrives in that order, or not at all where the connection is lost. False while there is none.
-   * With `latest` it replaces one that was sent so and still waits: for what only counts while it is new. Throws for what
-   * can't be sent: too long (1 MiB, unless the hub says else), no name, or no JSON.
+   * Send *data* to the application, where `display.on_message(channel)` gets it: a buffer or a view of one as bytes, anything
+   * else as JSON. Messages of one channel arrive in order, or not at all where the connection is lost. With `latest` it replaces
+   * an unsent message of the channel that was sent so too: for values that only count while they are new. Returns false, and sends
+   * nothing, while there is no connection. Throws a `TypeError` for a bad channel name (1 to 64 letters, digits, `.`, `_`, `~`
+   * or `-`) or data that JSON can't hold, and a `RangeError` for more bytes than the hub takes (1 MiB by default).
    */
   send(channel: string, data: unknown, { latest = false } = {}): boolean {
     const { channelBytes } = this.#features;
@@ -182,7 +189,7 @@ export class RemoteFramebufferView {
     return true;
   }
 
-  /** Call *listener* with what `display.send` sends on *channel*: bytes as a `Uint8Array`. What this returns ends it. */
+  /** Call *listener* with all that `display.send` sends on *channel*, bytes as a `Uint8Array`. Returns a function that removes it. */
   onMessage(channel: string, listener: (data: unknown) => void): () => void {
     const listeners = this.#listeners.get(channel) ?? new Set();
     this.#listeners.set(channel, listeners.add(listener));
@@ -369,15 +376,13 @@ export class RemoteFramebufferView {
 
   #measure(): void {
     this.#styles.ensure();
-    // Not `clientWidth`, which is rounded: half a pixel of the page may be one of the screen.
-    const { width, height } = sizeOf(this.#stage);
-    const ratio = devicePixelRatio;
+    const size = sizeOf(this.#stage);
+    const { width, height, ratio } = size;
     const { box } = this.#viewport;
     if (!width || !height || (width === box.width && height === box.height && ratio === box.ratio)) return;
     this.#box.measured();
     this.#viewport.setBox(width, height, ratio);
     this.#layOut();
-    const size = { width, height, pwidth: wholePixels(width * ratio), pheight: wholePixels(height * ratio), ratio };
     this.#engine.post({ type: "send", message: { type: "set_viewport", ...size } });
     this.#emit({ type: "resize", ...size, timestamp: Date.now() / 1000 });
   }
@@ -426,12 +431,7 @@ export class RemoteFramebufferView {
   }
 
   async #saveScreenshot(): Promise<void> {
-    if (!this.#viewport.frame.width) return;
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(await this.screenshot());
-    link.download = "picture.png";
-    link.click();
-    URL.revokeObjectURL(link.href);
+    if (this.#viewport.frame.width) download(await this.screenshot(), "picture.png");
   }
 
   #toggleFullScreen(): void {
@@ -443,15 +443,4 @@ export class RemoteFramebufferView {
 function noWorker(outcome: string): Try {
   const now = Date.now();
   return { way: "worker", url: "", started: now, ended: now, outcome };
-}
-
-/** In CSS pixels, whatever the page does to show it larger or smaller; 0 while it isn't laid out. */
-function sizeOf(stage: HTMLElement): { width: number; height: number } {
-  const { width, height } = getComputedStyle(stage);
-  return { width: Number.parseFloat(width) || 0, height: Number.parseFloat(height) || 0 };
-}
-
-/** How many device pixels a length surely has: a picture of one more would be cut off. */
-function wholePixels(length: number): number {
-  return Math.floor(length + MEASURED_SHORT);
 }

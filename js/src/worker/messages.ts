@@ -21,13 +21,17 @@ export type Command =
 
 /** Statistics of the last second. What the hub aims at is 0 where it doesn't say. */
 export interface ViewStats {
+  /** Frames drawn a second. */
   fps: number;
   targetFps: number;
   megabitsPerSecond: number;
   targetMegabitsPerSecond: number;
+  /** Milliseconds from arrival to canvas, in the mean. */
   decodeMs: number;
+  /** In the hub; 0 until it has measured it, as for `roundTripMs`. */
   encodeMs: number;
   roundTripMs: number;
+  /** Of the last picture, such as `jpeg` or `h264`. */
   format: string;
   /** Why there is no video, if that is not the hub's choice. */
   note: string;
