@@ -58,6 +58,7 @@ export function fakeNetwork(): void {
   FakeWebSocket.made = [];
   vi.stubGlobal("WebSocket", FakeWebSocket);
   vi.stubGlobal("location", { origin: "http://localhost:8888" });
+  vi.stubGlobal("isSecureContext", true);
   vi.stubGlobal("fetch", async () => Promise.reject(new TypeError("nothing answers")));
 }
 
