@@ -21,6 +21,7 @@ myst_heading_anchors = 3
 myst_links_external_new_tab = False
 
 autodoc_member_order = "bysource"
+maximum_signature_line_length = 100
 autodoc_typehints = "signature"
 default_role = "py:obj"  # docstrings name what they mean in single backticks
 python_use_unqualified_type_names = True

@@ -4,12 +4,15 @@ with the display, or never, is interrupted once the viewer has seen it move."""
 
 from __future__ import annotations
 
+import _thread
 import ast
 import asyncio
 import inspect
 import logging
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,9 +27,21 @@ from hosts import wait_for
 from viewers import RawViewer
 from websockets.exceptions import ConnectionClosed
 
+import pdum_rfb_widget as rfb
 from pdum_rfb_widget import server
+from pdum_rfb_widget.events import EVENT_FIELDS
 from pdum_rfb_widget.notebook import RfbCanvas
-from pdum_rfb_widget.protocol import unpack_binary_message
+from pdum_rfb_widget.protocol import (
+    CHANNELS,
+    CLIPBOARD,
+    MIMES,
+    PROOF,
+    TILES,
+    VIDEO,
+    CloseCode,
+    config_message,
+    unpack_binary_message,
+)
 from pdum_rfb_widget.types import StreamOptions
 
 ROOT = Path(__file__).parent.parent
@@ -159,7 +174,10 @@ class _Interrupt:
         while self._page.frames < self._enough and not self._over and time.monotonic() < deadline:
             threading.Event().wait(0.005)
         if not self._over:
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            if hasattr(signal, "pthread_kill"):
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            else:
+                _thread.interrupt_main()
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> bool:
         self._over = True
@@ -235,3 +253,26 @@ def test_troubleshooting_has_every_message_that_the_cell_can_show() -> None:
     messages = [re.split(r"\$\{|[:.,=]", text)[0].strip() for text in re.findall(r'["`]([A-Z][^"`]{20,})', said)]
     assert len(messages) > 25
     assert [message for message in messages if message not in told] == []
+
+
+def test_the_wire_protocols_page_has_every_message_field_of_config_event_capability_and_close_code() -> None:
+    page = (ROOT / "docs" / "wire-protocol.md").read_text("utf-8")
+    names = set(re.findall(r'\btype: "(\w+)"', source("protocol.ts")))
+    names |= {*VIDEO, *MIMES.values(), TILES, PROOF, CHANNELS, CLIPBOARD}
+    names |= {*EVENT_FIELDS, *(field for checks in EVENT_FIELDS.values() for field in checks)}
+    names |= {*re.findall(r'"(\w+)":', inspect.getsource(config_message))}
+    assert len(names) > 80
+    assert sorted(name for name in names if not re.search(rf'[`"]{re.escape(name)}[`"]', page)) == []
+    assert [code for code in CloseCode if not re.search(rf"^\| {code.value} \|", page, re.MULTILINE)] == []
+
+
+def test_the_docs_build_without_a_warning(tmp_path: Path) -> None:
+    for needed in ("sphinx", "myst_parser", "furo", "sphinx_copybutton"):
+        pytest.importorskip(needed, reason="of the extra `docs`, which `bash tests/run` installs")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", ROOT / "docs", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    # Of autodoc: docstrings, options and traits came along.
+    reference = (tmp_path / "api.html").read_text("utf-8")
+    names = {*rfb.__all__, *(field.name for field in fields(StreamOptions)), *RfbCanvas.class_own_traits(sync=True)}
+    assert [name for name in names if name[0] != "_" and f">{name}<" not in reference] == []
