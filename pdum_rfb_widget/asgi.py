@@ -71,20 +71,20 @@ def rfb_hub_endpoint(server: Server, *, param: str = "stream", authenticate: Aut
 
 async def _serve(websocket: WebSocket, server: Server, stream: str, authenticate: Authenticator | None) -> None:
     home = asyncio.get_running_loop()
-    authenticate = authenticate or server.authenticator(stream)
+    authenticate = authenticate or server._hub.authenticator(stream)
     visit = _visit(websocket, stream, authenticate and _Elsewhere(authenticate, home))
     if authenticate:
         visit = visit.known_as(await ask(authenticate, visit.context(None)))
     try:
-        await asyncio.wrap_future(server.look_at(visit))
+        await asyncio.wrap_future(server._hub.look_at(visit))
     except (ProtocolError, RuntimeError):
         await websocket.close()  # before it was accepted: the server answers 403
         return
     await websocket.accept()
-    transport = ASGITransport(websocket, home, server.loop, lambda: server.limits.message_bytes)
+    transport = ASGITransport(websocket, home, server._hub.loop, lambda: server._hub.limits.message_bytes)
     reading = asyncio.ensure_future(transport.read())
     try:
-        await asyncio.wrap_future(server.begin(transport, visit))
+        await asyncio.wrap_future(server._hub.begin(transport, visit))
     finally:
         reading.cancel()
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import threading
 import webbrowser
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from urllib.parse import quote
 
 from .audience import LIVE, PATIENCE, UNATTENDED, unattended
 from .broadcast import Broadcast
-from .callbacks import Callbacks, Function
+from .callbacks import Function
 from .cells import current_cell, in_notebook
 from .damage import as_damage
 from .encoders.base import require_codec
@@ -25,8 +23,9 @@ from .events import EVENT_FIELDS, Event, EventType, nearest_kind
 from .interrupts import result_of, uninterrupted
 from .options import StreamOptionsDict, WidgetTraits, shows_options
 from .pixels import as_pixels
-from .process import Guarded, Own, refuse_to_copy
+from .process import refuse_to_copy
 from .protocol import CHANNELS, CLIPBOARD, channel_message, check_channel, clipboard_message
+from .publication import CHANNEL, Publication
 from .runtime import machine
 from .status import as_html, status_of
 from .types import (
@@ -55,9 +54,6 @@ log = logging.getLogger(__name__)
 _OnEvent = TypeVar("_OnEvent", bound=Callable[[InputEvent], object])
 _OnMessage = TypeVar("_OnMessage", bound=Callable[[ChannelMessage], object])
 
-_CHANNEL = "message on "
-"""Before the name of a channel, the kind of its callbacks: no event is named so."""
-
 
 @dataclass(frozen=True, slots=True)
 class Client:
@@ -74,29 +70,21 @@ class Display:
     Every method may be called from any thread. It can be awaited, and as a context manager, sync or async, it closes.
     """
 
-    # What has locks, or is its stream's: a fork gets an error instead.
-    callbacks: Guarded[Callbacks] = Guarded()
-    _stream: Guarded[Broadcast] = Guarded()
-    _lock: Guarded[threading.Lock] = Guarded()
-
-    def __init__(
-        self, server: Server, stream: Broadcast, event_queue_size: int, loop: asyncio.AbstractEventLoop | None = None
-    ) -> None:
+    def __init__(self, server: Server, publication: Publication) -> None:
         self.server = server
         """The hub that this stream belongs to."""
-        self.session: str | None = None
-        """The session of a marimo app that it closes with."""
-        self.closed = False
-        self.callbacks = Callbacks(loop, event_queue_size, stream.note_trouble)
-        """What `on` has asked for."""
-        self._stream = stream
+        self._publication = publication
         self._unattended = self._said_unseen = False
         self._address: tuple[str, int] | None = None
-        self._lock = threading.Lock()  # guards what follows: the hub's thread puts events, any thread takes them
-        self._events: deque[StreamEvent] = deque(maxlen=event_queue_size)
-        self._sleepers: list[Future[None]] = []
-        self._recordings: set[Recording] = set()
-        self._feeds: list[Future[None]] = []
+
+    @property
+    def _stream(self) -> Broadcast:
+        return self._publication.stream
+
+    @property
+    def closed(self) -> bool:
+        """It was closed, or its cell has run again."""
+        return self._publication.closed
 
     # Pixels -----------------------------------------------------------------------------------------------------------
 
@@ -144,7 +132,7 @@ class Display:
             raise TypeError(f"color is a ColorSpace, like SRGB or DISPLAY_P3, or None, not {color!r}")
         color = None if color == SRGB else color
         with uninterrupted():
-            taken = not self.closed and self._stream.publish(self, pixels, mask, ratio, color, rendered_us)
+            taken = not self.closed and self._stream.publish(self._publication, pixels, mask, ratio, color, rendered_us)
         if not taken:
             raise RuntimeError(f"the display {self.name!r} was closed, or its cell has run again")
 
@@ -200,19 +188,6 @@ class Display:
         rate = self._stream.options.fps if fps is None else fps
         return Recording(self, path, fps=rate, bitrate=bitrate, crf=crf, preset=preset)
 
-    def begin_recording(self, recording: Recording) -> Broadcast:
-        """Tell *recording* when there is nothing more to come; the stream that it takes frames of."""
-        with self._lock:
-            if self.closed:
-                raise RuntimeError(f"the display {self.name!r} was closed, or its cell has run again")
-            self._recordings.add(recording)
-        return self._stream
-
-    def end_recording(self, recording: Recording) -> None:
-        """The file of *recording* is closed."""
-        with self._lock:
-            self._recordings.discard(recording)
-
     def attach(self, source: FrameSource) -> Future[None]:
         """Publish what *source* gives, such as a `sources.OnDemandFrameSource`, and give it the viewers' input.
 
@@ -224,12 +199,7 @@ class Display:
         from .sources import feed
 
         feeding = feed(self, source, self._stream.note_trouble)
-        with self._lock:
-            self._feeds = [other for other in self._feeds if not other.done()] + [feeding]
-            closed = self.closed
-        if closed:
-            feeding.cancel()
-            raise RuntimeError(f"the display {self.name!r} was closed, or its cell has run again")
+        self._publication.begin_feed(feeding)
         return feeding
 
     def snapshot(self) -> Snapshot:
@@ -240,7 +210,7 @@ class Display:
         """
         from .snapshot import take
 
-        if (frame := self._stream.hold_from(self)) is None:
+        if (frame := self._stream.hold_from(self._publication)) is None:
             raise RuntimeError(f"the display {self.name!r} has no picture: nothing was published yet")
         try:
             return take(frame, alpha=self._stream.options.alpha)
@@ -252,39 +222,11 @@ class Display:
     def poll_events(self) -> list[StreamEvent]:
         """All input that came since it was last taken, oldest first: an `InputEvent` each, and of a stream with
         ``adaptive=True`` a `DownscaleHint` now and then. `events` takes from the same queue."""
-        with self._lock:
-            taken = list(self._events)
-            self._events.clear()
-        return taken
+        return self._publication.poll_events()
 
-    async def events(self) -> AsyncIterator[StreamEvent]:
+    def events(self) -> AsyncIterator[StreamEvent]:
         """The input as it comes, until the display is closed."""
-        while True:
-            with self._lock:
-                event = self._events.popleft() if self._events else None
-                if event is None:
-                    if self.closed:
-                        return
-                    woken: Future[None] = Future()
-                    self._sleepers.append(woken)
-            if event:
-                yield event
-                continue
-            try:
-                await asyncio.wrap_future(woken)
-            finally:
-                with self._lock:
-                    if woken in self._sleepers:
-                        self._sleepers.remove(woken)
-
-    def put_event(self, event: StreamEvent) -> None:
-        """Queue *event* as if a viewer had sent it; the oldest goes when the queue is full."""
-        with self._lock:
-            self._events.append(event)
-            self._wake_sleepers()
-        if isinstance(event, InputEvent):
-            self.callbacks.call(event.event["type"], event)
-            self.callbacks.call("*", event)
+        return self._publication.events()
 
     def on(self, *kinds: EventType | Literal["*"], thread: bool = False) -> Callable[[_OnEvent], _OnEvent]:
         """Call a function with every `InputEvent` of these *kinds*, ``"*"`` for all::
@@ -310,14 +252,14 @@ class Display:
 
         def register(function: _OnEvent) -> _OnEvent:
             for kind in kinds:
-                self.callbacks.add(kind, function, thread=thread)
+                self._publication.callbacks.add(kind, function, thread=thread)
             return function
 
         return register
 
     def off(self, function: Function) -> None:
         """Call *function* no more; harmless when it wasn't."""
-        self.callbacks.remove(function)
+        self._publication.callbacks.remove(function)
 
     # Messages ---------------------------------------------------------------------------------------------------------
 
@@ -334,8 +276,8 @@ class Display:
         don't know `rfb/channels`, get nothing. Never waits for a viewer. Raises `ValueError` and `TypeError` for what
         can't be sent, and `RuntimeError` once the display is closed.
         """
-        message = channel_message(channel, data, self.server.limits.channel_bytes)
-        self._check_open()
+        message = channel_message(channel, data, self.server._hub.limits.channel_bytes)
+        self._publication.check_open()
         self._stream.tell(message, channel, latest=latest, to=_as_ids(to), capability=CHANNELS)
 
     def on_message(self, *channels: str, thread: bool = False) -> Callable[[_OnMessage], _OnMessage]:
@@ -356,21 +298,17 @@ class Display:
 
         def register(function: _OnMessage) -> _OnMessage:
             for channel in channels:
-                self.callbacks.add(_CHANNEL + channel, function, thread=thread)
+                self._publication.callbacks.add(CHANNEL + channel, function, thread=thread)
             return function
 
         return register
-
-    def put_message(self, message: ChannelMessage, nbytes: int) -> None:
-        """Have *message*, of so many bytes, handled as if a viewer had sent it."""
-        self.callbacks.call(_CHANNEL + message.channel, message, nbytes=nbytes)
 
     def set_cursor(self, cursor: str | None) -> None:
         """Show the pointer over the picture as CSS's *cursor*: ``crosshair``, ``grab``, ``none`` and so on; None for
         the default. Viewers that come later see it too. Raises `ValueError` for what is no keyword of CSS."""
         if not (cursor is None or cursor in CURSORS):
             raise ValueError(f"a cursor is one of {', '.join(CURSORS)}, or None, not {cursor!r}")
-        self._check_open()
+        self._publication.check_open()
         self._stream.set_cursor(cursor)
 
     def set_clipboard(self, text: str, *, to: str | Iterable[str] | None = None) -> None:
@@ -384,15 +322,11 @@ class Display:
             raise TypeError(f"a clipboard is given text, not {text!r}")
         if not self._stream.options.clipboard:
             raise RuntimeError("this stream leaves clipboards alone: serve(..., clipboard=True), or configure")
-        message, most = clipboard_message(text), self.server.limits.channel_bytes
+        message, most = clipboard_message(text), self.server._hub.limits.channel_bytes
         if len(message) > most:
             raise ValueError(f"a message holds at most {most} bytes (Limits.channel_bytes), not {len(message)}")
-        self._check_open()
+        self._publication.check_open()
         self._stream.tell(message, CLIPBOARD, latest=True, to=_as_ids(to), capability=CLIPBOARD)
-
-    def _check_open(self) -> None:
-        if self.closed:
-            raise RuntimeError(f"the display {self.name!r} was closed, or its cell has run again")
 
     # Where and who ----------------------------------------------------------------------------------------------------
 
@@ -468,7 +402,7 @@ class Display:
 
     @controller.setter
     def controller(self, client_id: str | None) -> None:
-        self.server.on_hub(lambda now: self._stream.hand_over(client_id))
+        self.server._hub.on_hub(lambda now: self._stream.hand_over(client_id))
 
     @property
     def recorded_events(self) -> list[Event]:
@@ -498,7 +432,7 @@ class Display:
         The browser is given a file that only this user can read, and that leads there: command lines are everybody's
         to see, and the address holds the token. The file goes with the hub.
         """
-        if webbrowser.open(self.server.redirect(self.url, f"open-{self.name}").as_uri()):
+        if webbrowser.open(self.server._hub.redirect(self.url, f"open-{self.name}").as_uri()):
             return True
         log.warning(
             "no browser opens on this machine: print(display.url), and open that in one, here or through a tunnel"
@@ -531,53 +465,41 @@ class Display:
         from .poster import poster_of
 
         if self.closed and self.name not in self.server.streams:
-            self._check_open()
+            self._publication.check_open()
         if not in_notebook():
             _warn_of_no_notebook()
         make = RfbViewer if batteries else RfbCanvas
         # Without TCP the page goes through its own server; a hub that was closed raises here.
-        through_route = self.server.usable and not self.server.port
+        through_route = self.server._hub.usable and not self.server.port
         host, port = ("auto", 0) if through_route else self._reached_at()
         place = {"host": host, "port": port, "stream": self.name, "kernel_base": kernel_base(), "machine": machine()}
         follows_box = self._stream.options.resize_policy == "match_client"
         shape = [] if follows_box else [self.width / self.pixel_ratio, self.height / self.pixel_ratio]
-        secrets = {"hub_id": self.server.hub_id, "hub_key": self.server.hub_key, "token": self.server.token}
+        secrets = {"hub_id": self.server.hub_id, "hub_key": self.server._hub.hub_key, "token": self.server.token}
         place |= {"_shape": shape}
         widget = make(**place | secrets | {name: value for name, value in traits.items() if value is not None})
         if poster:
             widget.keep_poster(poster_of(self._stream))
         return widget
 
-    def reach(self, listener: tuple[str, int]) -> None:
+    def _reach(self, listener: tuple[str, int]) -> None:
         """Name *listener* in the addresses from now on."""
         self._address = listener
 
     def _reached_at(self) -> tuple[str, int]:
-        return self.server.address(self._address)
+        return self.server._hub.address(self._address)
 
     def _netloc(self) -> str:
         host, port = self._reached_at()
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    @property
-    def process(self) -> Own:
-        """The process that made it, which alone can use it."""
-        return self.server.process
-
     def status(self) -> dict[str, Any]:
         """What runs, as plain values: the size, how many frames were published, each viewer with its figures and
         why it asks for no video (``no_video``), the video encoders, and what went wrong last (``troubles``). Holds no
         token."""
-        return self.server.on_hub(lambda now: status_of(self, self._stream, now))
-
-    def note_trouble(self, what: str) -> None:
-        """Keep *what* went wrong, in words, for `status`."""
-        self._stream.note_trouble(what)
-
-    @property
-    def recordings(self) -> int:
-        """How many films are being made."""
-        return len(self._recordings)
+        hub = self.server._hub
+        address = self.ws_url if hub.usable and hub.port else None
+        return hub.on_hub(lambda now: status_of(self._publication, now, address=address, unix_socket=hub.private))
 
     @shows_options(defaults=False)
     def configure(self, **options: Unpack[StreamOptionsDict]) -> None:
@@ -590,16 +512,14 @@ class Display:
         changed = self._stream.options.but(options)
         if changed.codec != "auto" and changed.codec != "none":
             require_codec(changed.codec)
-        self.server.on_hub(lambda now: self._reconfigure(options))
+        self.server._hub.on_hub(lambda now: self._reconfigure(options))
 
     def _reconfigure(self, options: StreamOptionsDict) -> None:
         """On the hub's loop: another thread may have changed other options, or made the stream another display's."""
-        self._check_open()
+        self._publication.check_open()
         changed = self._stream.options.but(options)
         self._stream.reconfigure(changed)
-        with self._lock:
-            self._events = deque(self._events, changed.event_queue_size)
-        self.callbacks.limit(changed.event_queue_size)
+        self._publication.limit_events(changed.event_queue_size)
 
     def _repr_html_(self) -> str:
         return as_html(self.status())
@@ -613,45 +533,13 @@ class Display:
         The hub stays for the next display, with its port, token and thread, also after the last one was closed:
         ``display.server.close()`` ends them, and so does the end of the process.
         """
-        if forgotten := self._start_to_close():
+        if forgotten := self.server._hub.begin_to_close(self._publication):
             result_of(forgotten)
 
     async def aclose(self) -> None:
         """`close`, for coroutines. The hub's port stays open, as there: ``await display.server.aclose()`` closes it."""
-        if forgotten := self._start_to_close():
+        if forgotten := self.server._hub.begin_to_close(self._publication):
             await asyncio.wrap_future(forgotten)
-
-    def _start_to_close(self) -> Future[None] | None:
-        if self.closed or not self.process.here:
-            return None
-        with uninterrupted():
-            self.retire()
-            return self.server.forget(self)
-
-    def retire(self) -> None:
-        """Take no more frames, and end `events` and `wait_ready`; the viewers stay for the stream's next display."""
-        with self._lock:
-            self.closed = True
-            self._wake_sleepers()
-            recordings, feeds = tuple(self._recordings), tuple(self._feeds)
-        self.callbacks.close()
-        for feeding in feeds:
-            feeding.cancel()
-        self._stream.wake_waiters()
-        for recording in recordings:
-            recording.end()
-
-    async def recorded(self) -> None:
-        """Wait until the files of its recordings are closed."""
-        with self._lock:
-            done = [asyncio.wrap_future(recording.done) for recording in self._recordings]
-        await asyncio.gather(*done, return_exceptions=True)
-
-    def _wake_sleepers(self) -> None:
-        sleepers, self._sleepers = self._sleepers, []
-        for woken in sleepers:
-            if woken.set_running_or_notify_cancel():
-                woken.set_result(None)
 
     async def _itself(self) -> Display:
         return self
@@ -675,8 +563,9 @@ class Display:
         refuse_to_copy("Display", "publish here what other processes compute, or let them look on by its ws_url")
 
     def __repr__(self) -> str:
-        if not self.process.here:
-            return f"<Display of process {self.process.pid}>"
+        process = self._publication.process
+        if not process.here:
+            return f"<Display of process {process.pid}>"
         state = "closed" if self.closed else f"{self.client_count} viewers"
         return f"<Display {self.name!r} {self.width}x{self.height}, {state}>"
 

@@ -199,9 +199,9 @@ def _in_kernel() -> bool:
 
 def _close(session: str | None) -> None:
     """Close what the *session* of an app has made; the hub, where the kernel has a process of its own and None."""
-    server = sys.modules.get(f"{__package__}.server")
-    if hub := getattr(server, "_hub", None):
+    module = sys.modules.get(f"{__package__}.server")
+    if server := getattr(module, "_server", None):
         if session is None:
-            hub.close()
+            server.close()
         else:
-            hub.close_session(session)
+            server._hub.close_session(session)

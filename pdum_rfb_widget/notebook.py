@@ -277,7 +277,7 @@ async def _publish_until_closed(display: Display, render: Callable[[], Any], int
         if thrown_in(error):
             raise
         log.exception("publish_loop of %r failed, and publishes no more", display.name)
-        display.note_trouble(f"publish_loop failed: {type(error).__name__}: {error}")
+        display._stream.note_trouble(f"publish_loop failed: {type(error).__name__}: {error}")
         raise_as_exception(error, "render")
 
 

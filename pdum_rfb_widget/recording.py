@@ -94,7 +94,7 @@ class Recording:
         self.done: Future[None] = Future()
         """Done when the file is closed, with the error if there was one."""
         self.done.set_running_or_notify_cancel()  # a waiter that is cancelled must not cancel it for all
-        self._display = display
+        self._publication = display._publication
         self._news = threading.Event()
         self._lock = threading.Lock()  # guards the end, which any thread may bring about
         self._last: Frame | None = None
@@ -116,8 +116,9 @@ class Recording:
             self._claim(key)
             undo.callback(_writing.pop, key)
             with self._lock:  # the display may end it as soon as it knows it
-                self._stream = self._display.begin_recording(self)
-            undo.callback(self._display.end_recording, self)
+                self._publication.begin_recording(self)
+            undo.callback(self._publication.end_recording, self)
+            self._stream = self._publication.stream
             self._film = _Film(self.path, settings, self._stream.options.resize_policy == "match_client")
             self._stream.add_tap(self._news.set)
             undo.callback(self._stream.remove_tap, self._news.set)
@@ -148,13 +149,13 @@ class Recording:
         before plays. Raises `RuntimeError` when nothing was published: then there is no film, and no file is changed.
         """
         self.end()
-        if self._display.process.here:
+        if self._publication.process.here:
             await asyncio.wrap_future(self.done)
 
     def close(self) -> None:
         """`stop`, for those who can't await."""
         self.end()
-        if self._display.process.here:
+        if self._publication.process.here:
             result_of(self.done)
 
     def end(self) -> None:
@@ -162,12 +163,12 @@ class Recording:
 
         In a fork of its process this and all else that ends it does nothing: the film is the parent's.
         """
-        if not self._display.process.here:
+        if not self._publication.process.here:
             return
         with uninterrupted(), self._lock:
             if self._ended_us is None:
                 # Held at once: who takes the stream over makes it forget the frame.
-                self._last = self._stream.hold_from(self._display)
+                self._last = self._stream.hold_from(self._publication)
                 self._ended_us = now_us()
             self._news.set()
 
@@ -237,7 +238,7 @@ class Recording:
 
     def _hold(self) -> Frame | None:
         with self._lock:
-            return self._stream.hold_from(self._display) if self._ended_us is None else None
+            return self._stream.hold_from(self._publication) if self._ended_us is None else None
 
     def _take(self, frame: Frame) -> None:
         if frame.tiles.version > self._version:

@@ -219,7 +219,7 @@ async def _publish(display: Display, source: FrameSource) -> None:
         display.publish(await source.next_frame())
         await asyncio.sleep(0)  # a source without a pace may never wait
         look = _LOOK_SOON
-        while not (display.wait_ready(0) or display.recordings):  # any thread may make it ready
+        while not (display.wait_ready(0) or display._publication.recordings):  # any thread may make it ready
             await asyncio.sleep(look)
             look = min(2 * look, _LOOK_LATEST)
 

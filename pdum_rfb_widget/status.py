@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import time
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .adaptive import COARSEST
-from .broadcast import Broadcast
 from .lanes import Lane
-
-if TYPE_CHECKING:
-    from .display import Display
+from .publication import Publication
 
 _STYLE = "border-collapse: collapse; font-size: 0.9em"
 _CELL = "text-align: left; padding: 0.1em 0.8em 0.1em 0"
 
 
-def status_of(display: Display, stream: Broadcast, now: float) -> dict[str, Any]:
+def status_of(publication: Publication, now: float, *, address: str | None, unix_socket: bool) -> dict[str, Any]:
     """What `Display.status` returns. On the hub's loop; *now* in seconds of its clock."""
-    server = display.server
+    stream = publication.stream
     newest = stream.newest
     age = None if newest is None else round(time.monotonic() - newest.timestamp_us / 1e6, 3)
     return {
-        "name": display.name,
-        "state": "closed" if display.closed else "open",
-        "size": (display.width, display.height),
+        "name": stream.name,
+        "state": "closed" if publication.closed else "open",
+        "size": stream.size,
         "frames_published": stream.frames_published,
         "newest_age_s": age,
-        "address": display.ws_url if server.usable and server.port else None,
-        "unix_socket": server.private,
+        "address": address,
+        "unix_socket": unix_socket,
         "clients": [
             {"client_id": viewer.id, "principal": _text(viewer.principal), "view_only": viewer.view_only}
             | {"refused_events": viewer.refused_events}
@@ -38,9 +35,9 @@ def status_of(display: Display, stream: Broadcast, now: float) -> dict[str, Any]
         ],
         "controller": stream.controller,
         "lanes": [_lane(lane) for lane in stream.scene.lanes],
-        "recordings": display.recordings,
-        "callback_errors": display.callbacks.errors,
-        "callbacks_left_out": display.callbacks.left_out,
+        "recordings": publication.recordings,
+        "callback_errors": publication.callbacks.errors,
+        "callbacks_left_out": publication.callbacks.left_out,
         "troubles": list(stream.troubles),
     }
 

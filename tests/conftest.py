@@ -25,8 +25,8 @@ settings.load_profile("untimed")
 @pytest.fixture(autouse=True)
 def _close_hub() -> Iterator[None]:
     yield
-    if server._hub:
-        server._hub.close()
+    if server._server:
+        server._server.close()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -159,7 +159,7 @@ def count_all(server: rfb.Server) -> dict[str, int]:
     files = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     return {
         "threads": sum(not thread.name.startswith("rfb-encoder") for thread in threading.enumerate()),
-        "tasks": server.on_hub(lambda now: len(asyncio.all_tasks())),
+        "tasks": server._hub.on_hub(lambda now: len(asyncio.all_tasks())),
         "files and sockets": files,
     }
 

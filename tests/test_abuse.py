@@ -137,7 +137,7 @@ Sees = Callable[[int], None]
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time limits that tests can wait for; to be asked for before the display."""
-    monkeypatch.setattr("pdum_rfb_widget.server.HELLO_TIMEOUT", 0.6)
+    monkeypatch.setattr("pdum_rfb_widget.hub.HELLO_TIMEOUT", 0.6)
     monkeypatch.setattr(session, "HELLO_TIMEOUT", 0.6)
     monkeypatch.setattr(session, "ACK_TIMEOUT", 1.0)
     monkeypatch.setattr("pdum_rfb_widget.viewer.ACK_TIMEOUT", 0.2)
@@ -355,7 +355,7 @@ def test_a_hundred_viewers_that_never_read_hold_a_frame_each_at_most() -> None:
 def test_a_storm_of_connections_leaves_nothing_behind(display: rfb.Display, healthy: Sees) -> None:
     server = display.server
     healthy(1)
-    tasks = server.on_hub(lambda now: len(asyncio.all_tasks()))
+    tasks = server._hub.on_hub(lambda now: len(asyncio.all_tasks()))
     files = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     abrupt = struct.pack("ii", 1, 0)
     for number in range(400):
@@ -366,8 +366,8 @@ def test_a_storm_of_connections_leaves_nothing_behind(display: rfb.Display, heal
             wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, abrupt)
         wire.socket.close()
     healthy(3)
-    wait_for(lambda: display.client_count == 1 and not server._door._strangers, "all to be gone")
-    wait_for(lambda: server.on_hub(lambda now: len(asyncio.all_tasks())) <= tasks, "their tasks to be gone")
+    wait_for(lambda: display.client_count == 1 and not server._hub._door._strangers, "all to be gone")
+    wait_for(lambda: server._hub.on_hub(lambda now: len(asyncio.all_tasks())) <= tasks, "their tasks to be gone")
     if files:
         wait_for(lambda: len(os.listdir("/proc/self/fd")) <= files, "their sockets to be closed")
 

@@ -292,7 +292,7 @@ def test_recorded_events_are_what_came_until_they_are_forgotten(watched: rfb.Dis
 
 def test_recorded_events_are_the_newest_of_so_many(served: rfb.Display, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pdum_rfb_widget.recorder.MOST_KEPT", 3)
-    display = served.server.put_stream("default", 8, 8, record_events=True)
+    display = rfb.serve(8, 8, name="default", record_events=True)
     with RawViewer(display) as viewer:
         viewer.greet()
         for key in "abcde":

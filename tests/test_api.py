@@ -177,6 +177,16 @@ def test_the_table_has_no_row_for_what_is_here() -> None:
     assert [(row, name) for row in rows() for name in present if covers(row, name)] == []
 
 
+@pytest.mark.parametrize("name", ["Display", "Server"])
+def test_what_users_hold_shows_what_the_reference_documents_and_no_more(display: rfb.Display, name: str) -> None:
+    page = (HERE.parent / "docs" / "api.md").read_text("utf-8")
+    (members,) = re.findall(rf"autoclass:: {name}\n +:members: (.*)", page)
+    held = display if name == "Display" else display.server
+    assert [one for one in dir(held) if not one.startswith("_")] == sorted(members.split(", "))
+    undocumented = [one for one in members.split(", ") if one != "server" and not getattr(type(held), one).__doc__]
+    assert undocumented == []
+
+
 def test_an_option_that_is_elsewhere_is_refused_with_what_the_table_says() -> None:
     replaced = [row.removesuffix("=") for row in rows() if row.endswith("=")]
     assert {"has_h264", "has_nvenc", "gpu", "encode_pipeline_depth"} <= set(replaced)

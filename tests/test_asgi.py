@@ -132,7 +132,7 @@ def test_who_brings_no_cookie_is_asked_again_with_the_hellos_token(portless: rfb
             viewer.say(**viewer.hello)
             assert closed(viewer)[0] == 4401
     assert len(loops) == 1
-    assert portless.server.loop not in loops, "it runs in the application's loop"
+    assert portless.server._hub.loop not in loops, "it runs in the application's loop"
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_in_a_loop_they_run_in_that_loop_one_after_the_other() -> None:
             if event.event["x"] == 2:
                 done.set()
 
-        await asyncio.to_thread(lambda: [display.put_event(press(x)) for x in (1, 2)])
+        await asyncio.to_thread(lambda: [display._publication.put_event(press(x)) for x in (1, 2)])
         await asyncio.wait_for(done.wait(), 60)
         await display.aclose()
 
@@ -72,7 +72,7 @@ def test_without_a_loop_they_run_on_one_thread_of_the_display(loopless: rfb.Disp
     threads: list[str] = []
     loopless.on("pointer_down")(lambda event: threads.append(threading.current_thread().name))
     for x in range(20):
-        loopless.put_event(press(x))
+        loopless._publication.put_event(press(x))
     wait_for(lambda: len(threads) == 20, "all calls")
     assert set(threads) == {"rfb-callbacks"}
 
@@ -87,7 +87,7 @@ def test_what_one_raises_is_logged_and_counted_and_the_next_runs(
         came.append(1 // event.event["x"])
 
     for x in (0, 1):
-        display.put_event(press(x))
+        display._publication.put_event(press(x))
     wait_for(lambda: came, "the call after the one that failed")
     status = display.status()
     assert status["callback_errors"] == 1
@@ -119,7 +119,7 @@ def test_a_function_that_raises_what_ends_programs_is_counted_and_ends_nothing(
         display.on("pointer_down", thread=where == "thread")(end_later if where == "coroutine" else end)
         display.on("pointer_down", thread=where == "thread")(lambda event: came.append(event.event["x"]))
         for x in (1, 2):
-            await asyncio.to_thread(display.put_event, press(x))
+            await asyncio.to_thread(display._publication.put_event, press(x))
         await asyncio.to_thread(wait_for, lambda: len(came) == 2, "the calls after those that failed")
         status = display.status()
         await display.aclose()
@@ -205,10 +205,10 @@ def test_configure_changes_how_many_calls_may_wait(loopless: rfb.Display) -> Non
         hold.wait(60)
         came.append(event.event["x"])
 
-    loopless.put_event(press(0))
+    loopless._publication.put_event(press(0))
     assert held.wait(60)
     for number in range(1, 6):
-        loopless.put_event(press(number))
+        loopless._publication.put_event(press(number))
     loopless.configure(event_queue_size=2)
     hold.set()
     wait_for(lambda: 5 in came, "the newest call")
@@ -225,10 +225,10 @@ def test_off_ends_it_and_so_does_close(display: rfb.Display) -> None:
     display.on("pointer_down", thread=True)(first)
     display.on("pointer_down", thread=True)(lambda event: came.append("second"))
     display.off(first)
-    display.put_event(press(1))
+    display._publication.put_event(press(1))
     wait_for(lambda: came, "the other's call")
     display.close()
-    display.callbacks.call("pointer_down", press(2))
+    display._publication.callbacks.call("pointer_down", press(2))
     assert came == ["second"]
     wait_for(lambda: "rfb-callbacks" not in {thread.name for thread in threading.enumerate()}, "its thread to end")
 

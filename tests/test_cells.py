@@ -69,8 +69,8 @@ PREPARE = """
 import asyncio, threading
 import ipywidgets
 import pdum_rfb_widget as rfb, pdum_rfb_widget.server
-if rfb.server._hub:
-    rfb.server._hub.close()
+if rfb.server._server:
+    rfb.server._server.close()
 def serve():
     return rfb.serve(8, 8, tcp=False)
 def tell(*displays):

@@ -32,7 +32,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[Way]:
         url = display.ws_url
         if request.param == "the unix socket":
             connection["sock"] = stack.enter_context(socket.socket(socket.AF_UNIX))
-            connection["sock"].connect(display.server._socket)
+            connection["sock"].connect(display.server._hub._socket)
         elif request.param != "the hub's port":
             routes = [
                 WebSocketRoute("/one", rfb_endpoint(display)),
@@ -54,7 +54,13 @@ def test_whoever_has_the_token_sees_the_picture(way: Way) -> None:
 def test_a_token_that_is_not_the_hubs_opens_nothing(way: Way, which: str) -> None:
     _, display, url, connection = way
     server = display.server
-    tokens = {"none": None, "wrong": "wrong", "old": server.token, "the key": server.hub_key, "the id": server.hub_id}
+    tokens = {
+        "none": None,
+        "wrong": "wrong",
+        "old": server.token,
+        "the key": server._hub.hub_key,
+        "the id": server.hub_id,
+    }
     if which == "old":
         server.rotate_token()
     with RawViewer(display, url=url, **connection) as viewer:

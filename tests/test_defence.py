@@ -250,7 +250,7 @@ def test_a_hundred_viewers_that_come_at_once_are_all_served(display: rfb.Display
 
 
 def connected_to(display: rfb.Display) -> int:
-    return display.server.on_hub(lambda now: len(LimitedConnection._connected(display.server.loop)))
+    return display.server._hub.on_hub(lambda now: len(LimitedConnection._connected(display.server._hub.loop)))
 
 
 def test_beyond_what_a_stream_takes_the_limit_is_said_once_the_hub_has_proved_itself(display: rfb.Display) -> None:

@@ -94,7 +94,7 @@ def test_an_encoder_that_hangs_holds_up_no_other_stream_and_is_given_up(
     monkeypatch.setattr("pdum_rfb_widget.broadcast.ENCODE_TIMEOUT", 3.0)
     release = threading.Event()
     sabotage(monkeypatch, lambda: release.wait(60))
-    threads = display.server._threads
+    threads = display.server._hub._threads
     try:
         for _ in range(3):
             with RawViewer(display, "image/jpeg", "image/png") as one, RawViewer(display, "image/webp") as two:
@@ -225,7 +225,7 @@ def test_a_fork_leaves_the_parents_streams_sockets_and_files_alone() -> None:
             display.publish(np.ones((5, 5), np.uint8))
             while '"width":5' not in str(ws.recv(timeout=60))[:300]:
                 pass
-        print(status, os.path.exists(display.server._socket))
+        print(status, os.path.exists(display.server._hub._socket))
     """)
     assert out == "0 True"
 
@@ -276,7 +276,7 @@ def test_a_unix_socket_that_was_removed_is_said_by_the_route_and_hurts_nobody_el
     display: rfb.Display, other_goes_on: Goes, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert display.status()["unix_socket"]
-    os.unlink(display.server._socket)
+    os.unlink(display.server._hub._socket)
     assert not display.status()["unix_socket"]
 
     async def ask() -> None:
@@ -336,7 +336,7 @@ async def come_and_go(display: rfb.Display, times: int) -> None:
     visit = Visit("/default", {}, ("127.0.0.1", 1))
     for _ in range(times // 8):
         inside = [Inside(display.server.token) for _ in range(8)]
-        await asyncio.gather(*(display.server._door.receive(transport, visit) for transport in inside))
+        await asyncio.gather(*(display.server._hub._door.receive(transport, visit) for transport in inside))
 
 
 def test_ten_thousand_viewers_that_come_and_go_leave_nothing(display: rfb.Display) -> None:
@@ -344,7 +344,7 @@ def test_ten_thousand_viewers_that_come_and_go_leave_nothing(display: rfb.Displa
     display.publish(np.zeros((8, 8, 3), np.uint8))
 
     def cycles(times: int) -> None:
-        asyncio.run_coroutine_threadsafe(come_and_go(display, times), server._loop).result(120)
+        asyncio.run_coroutine_threadsafe(come_and_go(display, times), server._hub._loop).result(120)
 
     cycles(400)
     tracemalloc.start()
@@ -357,11 +357,11 @@ def test_ten_thousand_viewers_that_come_and_go_leave_nothing(display: rfb.Displa
     finally:
         tracemalloc.stop()
     assert (all_tasks(server), threading.active_count()) == (tasks, threads)
-    assert (display.client_count, len(server._door._strangers), len(display._stream._encodings)) == (0, 0, 1)
+    assert (display.client_count, len(server._hub._door._strangers), len(display._stream._encodings)) == (0, 0, 1)
 
 
 def all_tasks(server: rfb.Server) -> int:
-    return server.on_hub(lambda now: len(asyncio.all_tasks()))
+    return server._hub.on_hub(lambda now: len(asyncio.all_tasks()))
 
 
 def test_hundreds_of_hubs_and_displays_that_open_and_close_leave_no_thread_socket_or_file() -> None:

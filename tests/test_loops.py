@@ -22,7 +22,7 @@ task = rfb.publish_loop(looped, lambda: count("loop"), fps=100)
 attached.attach(RenderCallbackSource(lambda seq, t_us: count("source"), width=8, height=8, fps=100))
 looped.on("pointer_down")(lambda event: count("press"))
 """
-PRESS = "looped.put_event(InputEvent('v', None, {'type': 'pointer_down', 'x': 0, 'y': 0}, 0))"
+PRESS = "looped._publication.put_event(InputEvent('v', None, {'type': 'pointer_down', 'x': 0, 'y': 0}, 0))"
 LOOK = "import json; print(json.dumps(calls))"
 
 

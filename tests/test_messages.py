@@ -289,7 +289,7 @@ def test_messages_that_nobody_handles_in_time_take_8_mib_at_most(display: rfb.Di
         heard.append(message.data[0])
 
     for number in range(20):
-        display.put_message(rfb.ChannelMessage("v", None, "a", bytes([number]) * 1000, 0), nbytes=1024 * K)
+        display._publication.put_message(rfb.ChannelMessage("v", None, "a", bytes([number]) * 1000, 0), nbytes=1024 * K)
         assert held.wait(60)
     hold.set()
     wait_for(lambda: 19 in heard, "the newest")
@@ -504,12 +504,12 @@ def test_a_new_display_begins_with_the_default_cursor_and_so_does_a_new_connecti
     wait_for(lambda: display.client_count == 1, "the viewer")
     display.set_cursor("wait")
     wait_for(lambda: cursor(page) == "wait", "the cursor")
-    again = display.server.put_stream("again", 64, 48)
+    again = rfb.serve(64, 48, name="again")
     wait_for(lambda: cursor(page) == "auto", "the default")
     again.set_cursor("help")
     wait_for(lambda: cursor(page) == "help", "the new one")
     again.close()
-    once_more = display.server.put_stream("again", 64, 48)
+    once_more = rfb.serve(64, 48, name="again")
     wait_for(lambda: once_more.client_count == 1, "the viewer")
     wait_for(lambda: cursor(page) == "auto", "the default")
 

@@ -63,7 +63,7 @@ os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
 import numpy as np, pdum_rfb_widget as rfb
 from pdum_rfb_widget.encoders.h264_cpu import H264CpuEncoder
 display = rfb.serve(1280, 720, port=0)
-print(display.server._threads, H264CpuEncoder(width=1920, height=1080)._threads)
+print(display.server._hub._threads, H264CpuEncoder(width=1920, height=1080)._threads)
 with display.record({str(tmp_path / "film.mp4")!r}) as film:
     display.publish(np.zeros((720, 1280, 3), np.uint8))
     while not film.frames_written:

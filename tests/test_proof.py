@@ -22,7 +22,7 @@ def ask(viewer: RawViewer, **fields: Any) -> None:
 def wanted(display: rfb.Display, nonce: str, hub_nonce: str, stream: str) -> str:
     """What `wire.md` has for the mac, made of what the widget knows."""
     said = f"{nonce}\n{hub_nonce}\n{display.server.hub_id}\n{stream}".encode()
-    return hmac.new(bytes.fromhex(display.server.hub_key), said, hashlib.sha256).hexdigest()
+    return hmac.new(bytes.fromhex(display.server._hub.hub_key), said, hashlib.sha256).hexdigest()
 
 
 def test_a_hub_proves_itself_and_then_takes_the_token(display: rfb.Display) -> None:
@@ -109,6 +109,6 @@ def test_keys_and_ids_are_new_with_every_hub(display: rfb.Display) -> None:
     first = display.server
     first.close()
     second = rfb.serve(8, 8, port=0).server
-    assert len(bytes.fromhex(second.hub_key)) == 32
-    known = {first.token, first.hub_key, first.hub_id, second.token, second.hub_key, second.hub_id}
+    assert len(bytes.fromhex(second._hub.hub_key)) == 32
+    known = {first.token, first._hub.hub_key, first.hub_id, second.token, second._hub.hub_key, second.hub_id}
     assert len(known) == 6

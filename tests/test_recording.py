@@ -535,7 +535,7 @@ def test_it_gives_every_buffer_back(display: rfb.Display, path: Path) -> None:
     assert frame is not None
     assert frame.holders == 2, "the store and this test"
     assert not display._stream._taps
-    assert not display._recordings
+    assert not display._publication.recordings
     display._stream.release(frame)
 
 
@@ -585,7 +585,7 @@ def test_a_path_that_cannot_be_written_is_an_error_at_the_call(display: rfb.Disp
         assert caught.value.filename == str(tmp_path / name)
     with pytest.raises(ValueError, match=r"ends with \.mp4, not '.*film\.webm'"):
         display.record(tmp_path / "film.webm")
-    assert not display._recordings
+    assert not display._publication.recordings
     assert not display._stream._taps
 
 

@@ -285,10 +285,10 @@ def test_addresses_tell_the_token_only_in_the_fragment(display: rfb.Display) -> 
 def test_origins_that_are_being_looked_through_stay_as_they_are(display: rfb.Display) -> None:
     server = display.server
     server.allow_origins(["https://one.example"])
-    looking = iter(server._door.origins)
+    looking = iter(server._hub._door.origins)
     server.allow_origins(["https://two.example"])
     assert list(looking) == ["https://one.example"]
-    assert server._door.origins == {"https://one.example", "https://two.example"}
+    assert server._hub._door.origins == {"https://one.example", "https://two.example"}
 
 
 def test_a_hub_that_is_being_closed_can_be_closed_again(display: rfb.Display, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,7 +187,7 @@ def test_of_events_that_a_source_is_slow_to_take_only_the_newest_wait(monkeypatc
             viewer.say(type="event", event={"type": "key_down", "key": str(number)})
         heard: list[Any] = []
         wait_for(lambda: heard.extend(display.poll_events()) or len(heard) == 31, "the events")
-        wait_for(lambda: not display.callbacks._in_thread.calls, "that they were heard")
+        wait_for(lambda: not display._publication.callbacks._in_thread.calls, "that they were heard")
         goes_on.set()
         wait_for(lambda: taken[-1:] == ["30"], "the newest")
     assert taken[0] == "0"
@@ -257,7 +257,9 @@ def test_a_source_that_raises_what_ends_programs_ends_its_feed_alone() -> None:
     hearing = attach(display, Source(lambda seq, t_us: grey(seq % 250)))
 
     def failures() -> int:
-        display.put_event(InputEvent("viewer-1", None, {"type": "focus_in"}, 0))  # heard once the feed has begun
+        display._publication.put_event(
+            InputEvent("viewer-1", None, {"type": "focus_in"}, 0)
+        )  # heard once the feed has begun
         return sum("take an event" in trouble for trouble in display.status()["troubles"])
 
     wait_for(lambda: failures() >= 2, "two events that it fails to take")

@@ -577,7 +577,7 @@ def test_a_cell_that_runs_again_without_video_closes_only_who_takes_nothing_else
         poor.greet()
         play(display, 10)
         wait_for(lambda: watcher.chunks, "video")
-        again = display.server.put_stream("again", 320, 192, **options)
+        again = rfb.serve(320, 192, name="again", **options)
         wait_for(exact(watcher, play(again, 5, start=50)), "the last frame, exactly")
         assert closed(poor)[0] == 4406
 

@@ -235,9 +235,9 @@ def test_the_kernel_keeps_the_secrets_that_the_page_has_blanked(display: rfb.Dis
     widget = display.widget()
     widget.set_state({"token": "", "hub_key": ""})
     server = display.server
-    assert (widget.token, widget.hub_key) == (server.token, server.hub_key)
+    assert (widget.token, widget.hub_key) == (server.token, server._hub.hub_key)
     assert widget.get_state()["token"] == widget.get_state()["hub_key"] == ""
-    assert answer_of(widget) == {"type": "where", "token": server.token, "hub_key": server.hub_key}
+    assert answer_of(widget) == {"type": "where", "token": server.token, "hub_key": server._hub.hub_key}
 
 
 # What is said when none leads there -----------------------------------------------------------------------------------

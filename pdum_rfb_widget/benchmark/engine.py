@@ -204,7 +204,7 @@ class _Meter:
 @contextmanager
 def _meter(display: Display, formats: list[str]) -> Iterator[_Meter]:
     """A viewer of *display* within the process."""
-    stream, loop = display._stream, display.server._loop
+    stream, loop = display._stream, display.server._hub._loop
     meter = _Meter(display, formats)
     session = Session(stream.scene, lambda hello: None, time.monotonic(), local=True)
 
