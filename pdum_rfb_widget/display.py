@@ -487,7 +487,7 @@ class Display:
         self._address = listener
 
     def _reached_at(self) -> tuple[str, int]:
-        return self.server._hub.address(self._address)
+        return self.server._hub.listeners.address(self._address)
 
     def _netloc(self) -> str:
         host, port = self._reached_at()
@@ -498,8 +498,10 @@ class Display:
         why it asks for no video (``no_video``), the video encoders, and what went wrong last (``troubles``). Holds no
         token."""
         hub = self.server._hub
-        address = self.ws_url if hub.usable and hub.port else None
-        return hub.on_hub(lambda now: status_of(self._publication, now, address=address, unix_socket=hub.private))
+        address = self.ws_url if hub.usable and self.server.port else None
+        return hub.on_hub(
+            lambda now: status_of(self._publication, now, address=address, unix_socket=hub.listeners.private)
+        )
 
     @shows_options(defaults=False)
     def configure(self, **options: Unpack[StreamOptionsDict]) -> None:

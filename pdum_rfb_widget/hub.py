@@ -8,24 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import errno
 import logging
-import os
-import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-
-from websockets.asyncio.server import Server as Listener
-from websockets.asyncio.server import ServerConnection
-from websockets.asyncio.server import serve as listen
-from websockets.asyncio.server import unix_serve as listen_on_socket
-from websockets.http11 import Request, Response
-from websockets.server import ServerProtocol
 
 from . import runtime
 from .answers import Answers
@@ -34,23 +23,18 @@ from .broadcast import Broadcast
 from .door import DEFAULT_STREAM, Door, Visit
 from .encoders.base import require_codec
 from .interrupts import result_of, uninterrupted
-from .limits import HELLO_TIMEOUT, Limits
+from .limits import Limits
+from .listeners import Listeners
 from .options import StreamOptionsDict
 from .pool import Pool
 from .process import Own
 from .processors import usable_processors
 from .publication import Publication
-from .transport import LimitedConnection, Transport, WebSocketTransport
+from .transport import LimitedConnection, Transport
 from .types import MAX_SIDE, StreamOptions, check_int
 
 log = logging.getLogger(__name__)
-# What websockets logs below WARNING holds headers and messages, and so tokens.
-_websocket_log = logging.getLogger(f"{__package__}.websocket")
-_websocket_log.setLevel(logging.WARNING)
-
-OTHER_FOLDER = "Set PDUM_RFB_RUNTIME_DIR to a folder of yours on a local disk, of at most 80 characters"
 _LAST_WORDS = 0.5
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _T = TypeVar("_T")
 
 
@@ -78,22 +62,16 @@ class Hub:
         self.closed = False
         self.process = Own()
         """The process that made it, which alone can use it."""
-        self._started = runtime.started(self.process.pid)
         self._streams: dict[str, Broadcast] = {}
         self._publications: dict[str, Publication] = {}
-        self._listeners: dict[tuple[str, int], Listener] = {}
-        self._folder: Path | None = None
-        self._socket = ""
-        self._pages: set[Path] = set()
         self._closing = threading.Lock()
         """Taken once, by the thread that closes the hub."""
-        self._private: Listener | None = None
-        self._listening = asyncio.Lock()
         self._door = Door(self.hub_id, self._streams)
         self._threads = max(2, usable_processors())
         self._pool = Pool(self._threads)
         self._loop = asyncio.new_event_loop()
-        self._answers = Answers(self._door, self._streams, self._loop.time)
+        answers = Answers(self._door, self._streams, self._loop.time)
+        self.listeners = Listeners(self.hub_id, self._door, answers)
         self._thread = threading.Thread(target=self._loop.run_forever, name="rfb-hub", daemon=True)
         try:
             self._thread.start()
@@ -101,7 +79,7 @@ class Hub:
             self._loop.close()
             raise RuntimeError(f"the hub needs a thread of its own, and gets none: {error}") from None
         atexit.register(self.close)
-        self._on_loop(self._listen_privately())
+        self._on_loop(self.listeners.open_private())
 
     # Streams ----------------------------------------------------------------------------------------------------------
 
@@ -173,18 +151,13 @@ class Hub:
 
     # Listeners --------------------------------------------------------------------------------------------------------
 
-    @property
-    def port(self) -> int:
-        """The TCP port of the first listener, 0 while there is none."""
-        return next((port for _, port in list(self._listeners)), 0)
-
     def listen(self, host: str = "127.0.0.1", port: int | None = None) -> tuple[str, int]:
         """`Server.listen`."""
         if not isinstance(host, str) or not host:
             raise ValueError(f"host is a name or an address to listen on, not {host!r}")
         if port is not None:
             check_int("port", port, 0, 65535)
-        return self._on_loop(self._listen(host, port))
+        return self._on_loop(self.listeners.open(host, port))
 
     def configure(self, authenticate: Authenticator | None = None, limits: Limits | None = None) -> None:
         """`Server.configure`."""
@@ -200,10 +173,6 @@ class Hub:
             self._door.keep_to(limits)
             LimitedConnection.keep_all_to(limits, self._loop)
 
-    def answer(self, connection: ServerConnection, request: Request, *, by_route: bool = False) -> Response | None:
-        """The answer to a plain HTTP *request* at the hub's port; None for a handshake that may go on."""
-        return self._answers(request, by_route=by_route)
-
     def allow_origins(self, origins: Iterable[str]) -> None:
         """`Server.allow_origins`."""
         if isinstance(origins, str) or not isinstance(origins, Iterable):
@@ -211,102 +180,10 @@ class Hub:
         more = [check_origin(origin) for origin in origins]
         self.on_hub(lambda now: self._door.allow(more))
 
-    def address(self, wanted: tuple[str, int] | None = None) -> tuple[str, int]:
-        """Host and port at which a browser on this machine reaches the listener *wanted*, or else the first."""
-        listeners = list(self._listeners)  # the hub's loop may add one meanwhile
-        if not listeners:
-            raise RuntimeError("the hub listens on no TCP port: it was closed, or serve() was told tcp=False")
-        host, port = wanted or listeners[0]
-        return _WILDCARDS.get(host, host), port
-
-    async def _listen(self, host: str, port: int | None) -> tuple[str, int]:
-        if host == "localhost":
-            host = "127.0.0.1"  # the name can mean two addresses, and any free port then two ports
-        async with self._listening:
-            for there in self._listeners:
-                if there[0] == host and port in (None, 0, there[1]):
-                    return there
-                if there[0] in _WILDCARDS and port == there[1]:
-                    return there
-            return await self._bind(host, port)
-
-    async def _bind(self, host: str, port: int | None) -> tuple[str, int]:
-        try:
-            _check_loopback(host)
-            listener = await listen(self._welcome, host, port or 0, **self._settings())
-        except OSError as error:
-            raise OSError(error.errno, f"can't listen on {host}:{port or 0}: {_reason(error)}") from None
-        bound = (host, int(next(iter(listener.sockets)).getsockname()[1]))
-        self._listeners[bound] = listener
-        self._tell_where()
-        return bound
-
-    async def _listen_privately(self) -> None:
-        """Listen where only processes of this user come, and leave word of it for the servers that lead pages here."""
-        runtime.sweep()
-        try:
-            self._folder = runtime.own_folder()
-            if os.name == "posix":
-                await self._bind_privately(self._folder)
-        except OSError as error:
-            log.warning(
-                "notebook servers can't lead pages to this hub, only its TCP port can: %s. %s", error, OTHER_FOLDER
-            )
-        self._tell_where()
-
-    async def _bind_privately(self, folder: Path) -> None:
-        """Raises `OSError` that says why, where no place takes a unix socket."""
-        reasons = []
-        for path in runtime.socket_paths(folder, self.hub_id):
-            try:
-                welcome = partial(self._welcome, by_route=True)
-                self._private = await listen_on_socket(welcome, str(path), **self._settings(by_route=True))
-                self._socket = str(path)
-                return
-            except OSError as error:
-                path.unlink(missing_ok=True)
-                reasons.append(f"{path.parent} takes no socket: {error.strerror or error}")
-        raise OSError("; ".join(reasons) or f"the path of {folder} is too long for a socket")
-
-    def _tell_where(self) -> None:
-        if self._folder:
-            try:
-                runtime.write(self._folder, self._file())
-            except OSError as error:
-                log.warning("notebook servers can't find this hub, only its TCP port leads to it: %s", error)
-
-    def _file(self) -> runtime.HubFile:
-        host, port = self.address() if self._listeners else ("", 0)
-        where = runtime.machine(), self._socket, host, port
-        return runtime.HubFile(self.hub_id, self.process.pid, self._started, *where, runtime.package_version())
-
     def redirect(self, url: str, name: str) -> Path:
         """A file that leads a browser to *url*: only this user can read it, and it goes with the hub. Raises `OSError`
         where there is no folder for it."""
-        page = runtime.redirect(self._folder or runtime.own_folder(), f"{name}-{self.hub_id}", url)
-        self.on_hub(lambda now: self._pages.add(page))
-        return page
-
-    @property
-    def private(self) -> bool:
-        """It listens on a unix socket that only this user's processes reach."""
-        return os.path.exists(self._socket)  # what sweeps folders of temporary files may have taken it
-
-    def _settings(self, *, by_route: bool = False) -> dict[str, Any]:
-        def connect(protocol: ServerProtocol, listener: Listener, **settings: Any) -> LimitedConnection:
-            return LimitedConnection(protocol, listener, limits=self.limits, turns=self._door.asking, **settings)
-
-        return dict(
-            process_request=partial(self.answer, by_route=by_route),
-            create_connection=connect,
-            compression=None,  # pixels are compressed already: 5 ms for 200 KB, and nothing gained
-            open_timeout=HELLO_TIMEOUT,
-            ping_interval=20,
-            ping_timeout=60,  # a kernel that holds the GIL for long must not lose its viewers
-            close_timeout=2,
-            server_header=None,
-            logger=_websocket_log,
-        )
+        return self.on_hub(lambda now: self.listeners.redirect(url, name))
 
     # Viewers ----------------------------------------------------------------------------------------------------------
 
@@ -356,14 +233,6 @@ class Hub:
         """The hub's, in the thread of its own."""
         return self._loop
 
-    async def _welcome(self, socket: ServerConnection, by_route: bool = False) -> None:
-        """*by_route*: by the unix socket, where the server that leads pages here has checked where they come from."""
-        request = socket.request
-        assert request is not None
-        headers = {name.lower(): ", ".join(request.headers.get_all(name)) for name in request.headers}
-        remote = None if by_route else socket.remote_address[:2]
-        await self._door.receive(WebSocketTransport(socket), Visit(request.path, headers, remote, by_route))
-
     # Life -------------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -391,23 +260,18 @@ class Hub:
         return shut_down
 
     async def _shut_down(self) -> None:
-        if self._folder:
-            runtime.forget(self._file())
-        for page in self._pages:
-            page.unlink(missing_ok=True)
+        self.listeners.forget()
         for publication in self._publications.values():
             publication.retire()
         await asyncio.gather(*(stream.close("the hub was closed") for stream in self._streams.values()))
         await asyncio.gather(*(publication.recorded() for publication in self._publications.values()))
         self._streams.clear()
         self._publications.clear()
-        for listener in (*self._listeners.values(), *filter(None, [self._private])):
-            listener.close()
+        self.listeners.close()
         if others := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(others, timeout=_LAST_WORDS)
         # Connections that never said a word would otherwise be waited for, up to HELLO_TIMEOUT.
         LimitedConnection.abort_all(self._loop)
-        self._listeners.clear()
         await asyncio.sleep(0)
         stuck = asyncio.all_tasks() - {asyncio.current_task()}
         for task in stuck:
@@ -453,20 +317,3 @@ class Hub:
         self.process.check()
         if self.closed:
             raise RuntimeError("this hub was closed; serve() makes a new one")
-
-
-def _check_loopback(host: str) -> None:
-    """Raise `OSError` where a wildcard *host* has no address for this machine's browsers: ``::`` binds without IPv6."""
-    if loopback := _WILDCARDS.get(host):
-        with socket.socket(socket.AF_INET6 if ":" in loopback else socket.AF_INET) as probe:
-            probe.bind((loopback, 0))
-
-
-def _reason(error: OSError) -> str:
-    """Why a port can't be opened, and the way out."""
-    if error.errno == errno.EADDRINUSE:
-        return "another process has the port. End it, or take any free port: port=0"
-    if error.errno == errno.EACCES:
-        return "this user may not open the port. Take one above 1023, or any free port: port=0"
-    hosts = "127.0.0.1, 0.0.0.0 for all of them, or where there is IPv6 ::1 and ::"
-    return f"{error.strerror or error}. The host is an address of this machine: {hosts}"

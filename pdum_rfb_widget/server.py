@@ -13,9 +13,10 @@ from .auth import Authenticator
 from .cells import calling_cell, current_session, in_notebook
 from .display import Display
 from .door import DEFAULT_STREAM
-from .hub import OTHER_FOLDER, Hub, StreamRequest
+from .hub import Hub, StreamRequest
 from .interrupts import uninterrupted
 from .limits import Limits
+from .listeners import OTHER_FOLDER
 from .loops import lasting_loop
 from .options import StreamOptionsDict, StreamSpec, shows_options
 from .process import in_forks, refuse_to_copy
@@ -85,7 +86,7 @@ class Server:
     @property
     def port(self) -> int:
         """The TCP port of the first listener, 0 while there is none."""
-        return self._hub.port
+        return self._hub.listeners.port
 
     def listen(self, host: str = "127.0.0.1", port: int | None = None) -> tuple[str, int]:
         """Listen on *host*:*port* too, and say where that is. None is the port there is, or any free one.
@@ -131,7 +132,7 @@ class Server:
 
     def process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """The answer to a plain HTTP *request* at the hub's port; None for a handshake that may go on."""
-        return self._hub.answer(connection, request)
+        return self._hub.listeners.answer(connection, request)
 
     # Life -------------------------------------------------------------------------------------------------------------
 
@@ -257,7 +258,7 @@ def _listening_hub(
     if origins is not None:
         server._hub.allow_origins(origins)
     if not tcp:
-        if not server._hub.private:
+        if not server._hub.listeners.private:
             raise RuntimeError(f"without TCP nobody reaches this hub: it has no unix socket. {OTHER_FOLDER}")
         return server, None
     if port is None and not server.port and not in_notebook():

@@ -137,7 +137,7 @@ Sees = Callable[[int], None]
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time limits that tests can wait for; to be asked for before the display."""
-    monkeypatch.setattr("pdum_rfb_widget.hub.HELLO_TIMEOUT", 0.6)
+    monkeypatch.setattr("pdum_rfb_widget.listeners.HELLO_TIMEOUT", 0.6)
     monkeypatch.setattr(session, "HELLO_TIMEOUT", 0.6)
     monkeypatch.setattr(session, "ACK_TIMEOUT", 1.0)
     monkeypatch.setattr("pdum_rfb_widget.viewer.ACK_TIMEOUT", 0.2)

@@ -32,7 +32,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[Way]:
         url = display.ws_url
         if request.param == "the unix socket":
             connection["sock"] = stack.enter_context(socket.socket(socket.AF_UNIX))
-            connection["sock"].connect(display.server._hub._socket)
+            connection["sock"].connect(display.server._hub.listeners.socket_path)
         elif request.param != "the hub's port":
             routes = [
                 WebSocketRoute("/one", rfb_endpoint(display)),

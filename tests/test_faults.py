@@ -225,7 +225,7 @@ def test_a_fork_leaves_the_parents_streams_sockets_and_files_alone() -> None:
             display.publish(np.ones((5, 5), np.uint8))
             while '"width":5' not in str(ws.recv(timeout=60))[:300]:
                 pass
-        print(status, os.path.exists(display.server._hub._socket))
+        print(status, os.path.exists(display.server._hub.listeners.socket_path))
     """)
     assert out == "0 True"
 
@@ -276,7 +276,7 @@ def test_a_unix_socket_that_was_removed_is_said_by_the_route_and_hurts_nobody_el
     display: rfb.Display, other_goes_on: Goes, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert display.status()["unix_socket"]
-    os.unlink(display.server._hub._socket)
+    os.unlink(display.server._hub.listeners.socket_path)
     assert not display.status()["unix_socket"]
 
     async def ask() -> None:

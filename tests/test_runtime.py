@@ -16,8 +16,7 @@ import pytest
 from hosts import wait_for
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget import hub as hub_module
-from pdum_rfb_widget import route, runtime
+from pdum_rfb_widget import listeners, route, runtime
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes and sockets of POSIX")
 
@@ -164,18 +163,18 @@ def test_a_folder_without_unix_sockets_leaves_the_socket_to_the_next(
     temporary = folder.parent / "t".ljust(length, "t")
     temporary.mkdir()
     monkeypatch.setattr(runtime.tempfile, "gettempdir", lambda: str(temporary))
-    listen = hub_module.listen_on_socket
+    listen = listeners.listen_on_socket
 
     async def refuse(welcome: object, path: str, **settings: object) -> object:
         if Path(path).parent == folder:
             raise OSError(errno.EOPNOTSUPP, "Operation not supported")
         return await listen(welcome, path, **settings)
 
-    monkeypatch.setattr(hub_module, "listen_on_socket", refuse)
+    monkeypatch.setattr(listeners, "listen_on_socket", refuse)
     hub = rfb.serve(8, 8, tcp=False).server
     found = runtime.find(hub.hub_id)
     assert found
-    assert hub._hub.private
+    assert hub._hub.listeners.private
     assert found.alive
     path = Path(found.socket)
     assert path.parent.stat().st_mode & 0o777 == 0o700
@@ -194,7 +193,7 @@ def test_where_no_place_takes_a_socket_the_warning_says_what_to_do_and_no_folder
         made.append(Path(path).parent)
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
-    monkeypatch.setattr(hub_module, "listen_on_socket", refuse)
+    monkeypatch.setattr(listeners, "listen_on_socket", refuse)
     hub = rfb.serve(8, 8, port=0).server
     assert [record.message for record in caplog.records] == [caplog.records[0].message]
     assert "Set PDUM_RFB_RUNTIME_DIR to a folder" in caplog.text
@@ -224,7 +223,7 @@ SIGHT = """
 import sys, threading
 import pdum_rfb_widget as rfb
 hub = rfb.serve(8, 8, tcp=False).server
-print(hub.hub_id, hub._hub.private, flush=True)
+print(hub.hub_id, hub._hub.listeners.private, flush=True)
 sys.stdin.read()
 """
 
