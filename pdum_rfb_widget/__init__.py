@@ -131,7 +131,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _needs_a_process(*_: Any, **__: Any) -> NoReturn:
-    from .runtime import NO_PROCESS
+    from ._hosts.discovery import NO_PROCESS
 
     raise RuntimeError(NO_PROCESS)
 

@@ -14,9 +14,9 @@ from typing import Any, Unpack
 
 from starlette.websockets import WebSocket
 
+from ._hub.admission import DEFAULT_STREAM, ConnectionRequest
 from .auth import AuthContext, Authenticator, Principal, ask
 from .display import Display
-from .door import DEFAULT_STREAM, Visit
 from .limits import CLOSE_TIMEOUT
 from .options import EndpointOptions, shows_options
 from .protocol import CloseCode, ProtocolError
@@ -72,11 +72,11 @@ def rfb_hub_endpoint(server: Server, *, param: str = "stream", authenticate: Aut
 async def _serve(websocket: WebSocket, server: Server, stream: str, authenticate: Authenticator | None) -> None:
     home = asyncio.get_running_loop()
     authenticate = authenticate or server._hub.authenticator(stream)
-    visit = _visit(websocket, stream, authenticate and _Elsewhere(authenticate, home))
+    request = _request(websocket, stream, authenticate and _Elsewhere(authenticate, home))
     if authenticate:
-        visit = visit.known_as(await ask(authenticate, visit.context(None)))
+        request = request.with_principal(await ask(authenticate, request.context(None)))
     try:
-        await asyncio.wrap_future(server._hub.look_at(visit))
+        await asyncio.wrap_future(server._hub.check_handshake(request))
     except (ProtocolError, RuntimeError):
         await websocket.close()  # before it was accepted: the server answers 403
         return
@@ -84,17 +84,17 @@ async def _serve(websocket: WebSocket, server: Server, stream: str, authenticate
     transport = ASGITransport(websocket, home, server._hub.loop, lambda: server._hub.limits.message_bytes)
     reading = asyncio.ensure_future(transport.read())
     try:
-        await asyncio.wrap_future(server._hub.begin(transport, visit))
+        await asyncio.wrap_future(server._hub.begin(transport, request))
     finally:
         reading.cancel()
 
 
-def _visit(websocket: WebSocket, stream: str, authenticate: Authenticator | None) -> Visit:
+def _request(websocket: WebSocket, stream: str, authenticate: Authenticator | None) -> ConnectionRequest:
     headers: dict[str, str] = {}
     for name, value in websocket.headers.items():
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     query = websocket.url.query
-    return Visit(
+    return ConnectionRequest(
         path=websocket.url.path + (f"?{query}" if query else ""),
         headers=headers,
         remote=(websocket.client.host, websocket.client.port) if websocket.client else None,

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
-from .failures import thrown_in
-from .threads import run_apart
+from ._system.failures import thrown_in
+from ._system.threads import run_apart
 
 log = logging.getLogger(__name__)
 

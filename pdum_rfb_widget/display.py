@@ -13,21 +13,21 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, Unpack
 from urllib.parse import quote
 
-from .audience import LIVE, PATIENCE, UNATTENDED, unattended
-from .broadcast import Broadcast
-from .callbacks import Function
-from .cells import current_cell, in_notebook
-from .damage import as_damage
+from ._frames.damage import as_damage
+from ._frames.pixels import as_pixels
+from ._hosts.audience import LIVE, PATIENCE, UNATTENDED, unattended
+from ._hosts.discovery import machine
+from ._hosts.notebook_context import current_cell, in_notebook
+from ._hub.callbacks import Function
+from ._hub.publication import CHANNEL, Publication
+from ._hub.status import as_html, status_of
+from ._hub.stream import Stream
+from ._system.fork_guard import refuse_to_copy
+from ._system.interrupts import result_of, uninterrupted
 from .encoders.base import require_codec
 from .events import EVENT_FIELDS, Event, EventType, nearest_kind
-from .interrupts import result_of, uninterrupted
 from .options import StreamOptionsDict, WidgetTraits, shows_options
-from .pixels import as_pixels
-from .process import refuse_to_copy
 from .protocol import CHANNELS, CLIPBOARD, channel_message, check_channel, clipboard_message
-from .publication import CHANNEL, Publication
-from .runtime import machine
-from .status import as_html, status_of
 from .types import (
     CURSORS,
     MAX_RATIO,
@@ -78,7 +78,7 @@ class Display:
         self._address: tuple[str, int] | None = None
 
     @property
-    def _stream(self) -> Broadcast:
+    def _stream(self) -> Stream:
         return self._publication.stream
 
     @property
@@ -198,7 +198,7 @@ class Display:
         """
         from .sources import feed
 
-        feeding = feed(self, source, self._stream.note_trouble)
+        feeding = feed(self, source, self._stream.note_error)
         self._publication.begin_feed(feeding)
         return feeding
 
@@ -462,7 +462,7 @@ class Display:
                 f"widget() needs {error.name}: run 'pip install {error.name}' in this Python, and restart the kernel"
             )
             raise ModuleNotFoundError(missing, name=error.name) from error
-        from .poster import poster_of
+        from ._hosts.poster import poster_of
 
         if self.closed and self.name not in self.server.streams:
             self._publication.check_open()

@@ -20,8 +20,8 @@ from jupyter_server.utils import url_path_join
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import HTTPError
 
-from . import route
-from .route import Refusal
+from ._hosts import hub_proxy
+from ._hosts.hub_proxy import Refusal
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
@@ -30,7 +30,7 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 def _load_jupyter_server_extension(serverapp: Any) -> None:
     base = re.escape(serverapp.web_app.settings["base_url"])
-    pattern = url_path_join(base, route.PREFIX, "([^/]+)", "([^/]+)")
+    pattern = url_path_join(base, hub_proxy.PREFIX, "([^/]+)", "([^/]+)")
     serverapp.web_app.add_handlers(".*$", [(pattern, RouteHandler)])
     serverapp.log.info("pdum_rfb_widget leads pages to the hubs of their kernels")
 
@@ -57,18 +57,18 @@ class RouteHandler(WebSocketMixin, JupyterHandler):
             raise HTTPError(refusal.status, refusal.sentence) from None
 
     async def _connect(self, hub: str, stream: str) -> None:
-        found = route.look_up(hub, stream)
-        reader, writer = await route.connect(found)
+        found = hub_proxy.look_up(hub, stream)
+        reader, writer = await hub_proxy.connect(found)
         with contextlib.closing(writer):
             asked = self.request.headers
-            if not route.is_upgrade(asked):
-                await route.ask(reader, writer, "/health", {"Host": "localhost", "Connection": "close"})
+            if not hub_proxy.is_upgrade(asked):
+                await hub_proxy.ask(reader, writer, "/health", {"Host": "localhost", "Connection": "close"})
                 if stream != "health":
-                    raise route.NO_UPGRADE
+                    raise hub_proxy.NO_UPGRADE
                 self._say(200, "ok")
                 return
-            head = route.upgrade_head(asked, found, self.request.remote_ip or "")
-            status, answer = await route.ask(reader, writer, route.target_of(stream), head)
+            head = hub_proxy.upgrade_head(asked, found, self.request.remote_ip or "")
+            status, answer = await hub_proxy.ask(reader, writer, hub_proxy.target_of(stream), head)
             if status != 101:
                 raise Refusal(502, f"the hub answered the handshake with {status}")
             stream_of_page = self.detach()
@@ -96,11 +96,11 @@ async def _splice(page: IOStream, answer: bytes, reader: asyncio.StreamReader, w
         data = answer
         while data:
             await page.write(data)
-            data = await reader.read(route.CHUNK)
+            data = await reader.read(hub_proxy.CHUNK)
 
     async def to_hub() -> None:
         while True:
-            writer.write(await page.read_bytes(route.CHUNK, partial=True))
+            writer.write(await page.read_bytes(hub_proxy.CHUNK, partial=True))
             await writer.drain()
 
     ways = {asyncio.ensure_future(to_page()), asyncio.ensure_future(to_hub())}

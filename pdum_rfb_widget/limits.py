@@ -63,7 +63,7 @@ class Limits:
             object.__setattr__(self, limit.name, check_int(limit.name, getattr(self, limit.name), 1, 1 << 30))
 
 
-class Allowance:
+class TokenBucket:
     """So many bytes a second, and four times as many at once. Given every time in seconds."""
 
     def __init__(self, rate: float, now: float) -> None:

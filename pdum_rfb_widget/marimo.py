@@ -15,9 +15,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import unquote
 
-from . import route
-from .cells import current_session
-from .route import Refusal
+from ._hosts import hub_proxy
+from ._hosts.hub_proxy import Refusal
+from ._hosts.notebook_context import current_session
 
 log = logging.getLogger(__name__)
 # What websockets logs below WARNING holds messages, and so tokens.
@@ -29,7 +29,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_PATH = re.compile(rf"/{route.PREFIX}/([^/]+)/([^/]+)$")
+_PATH = re.compile(rf"/{hub_proxy.PREFIX}/([^/]+)/([^/]+)$")
 _QUEUE = 2
 """Messages that may wait here for a page to read; what lies ahead of them waits in the hub's window."""
 
@@ -78,37 +78,37 @@ def _admit(scope: Scope, headers: dict[str, str]) -> None:
         raise Refusal(403, "this marimo doesn't say who is logged in: update pdum_rfb_widget")
     if "read" not in scope["auth"].scopes:
         raise Refusal(403, "log in to marimo first")
-    if not route.same_origin(headers.get("Origin"), headers.get("Host")):
+    if not hub_proxy.same_origin(headers.get("Origin"), headers.get("Host")):
         raise Refusal(403, "pages from another origin may not come through this server")
 
 
 async def _check(hub: str, stream: str) -> None:
     """Raise `Refusal` unless a plain GET may hear that the hub is well."""
-    reader, writer = await route.connect(route.look_up(hub, stream))
+    reader, writer = await hub_proxy.connect(hub_proxy.look_up(hub, stream))
     with contextlib.closing(writer):
-        await route.ask(reader, writer, "/health", {"Host": "localhost", "Connection": "close"})
+        await hub_proxy.ask(reader, writer, "/health", {"Host": "localhost", "Connection": "close"})
     if stream != "health":
-        raise route.NO_UPGRADE
+        raise hub_proxy.NO_UPGRADE
 
 
 async def _lead(hub: str, stream: str, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
     from websockets.asyncio.client import connect, unix_connect
     from websockets.exceptions import WebSocketException
 
-    found = route.look_up(hub, stream)
-    told = route.sender(headers, found, (scope.get("client") or [""])[0])
+    found = hub_proxy.look_up(hub, stream)
+    told = hub_proxy.sender(headers, found, (scope.get("client") or [""])[0])
     settings: dict[str, Any] = dict(
         additional_headers=told,
         compression=None,
         max_size=None,
         max_queue=_QUEUE,
         ping_interval=None,  # the hub asks, and the page answers
-        open_timeout=route.TIMEOUT,
+        open_timeout=hub_proxy.TIMEOUT,
         close_timeout=2,
         user_agent_header=None,
         logger=_websocket_log,
     )
-    target = route.target_of(stream)
+    target = hub_proxy.target_of(stream)
     try:
         if found.socket:
             socket = await unix_connect(found.socket, f"ws://localhost{target}", **settings)

@@ -24,16 +24,16 @@ import ipywidgets
 import traitlets
 from PIL import ImageColor
 
-from . import page
-from .cells import jupyter_shell
+from ._hosts.loops import lasting_loop
+from ._hosts.notebook_context import jupyter_shell
+from ._hub import web_page
+from ._system.failures import raise_as_exception, thrown_in
 from .display import Display
 from .events import EVENT_FIELDS
-from .failures import raise_as_exception, thrown_in
-from .loops import lasting_loop
 from .types import did_you_mean
 
 if TYPE_CHECKING:
-    from .poster import Poster
+    from ._hosts.poster import Poster
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class RfbCanvas(anywidget.AnyWidget):
     Raises `TypeError` for a trait that there isn't, `TraitError` for a value that a trait can't have.
     """
 
-    _esm = page.bundle()
+    _esm = web_page.bundle()
 
     url = traitlets.Unicode("", help="the stream's address as the browser reaches it; no other is tried").tag(sync=True)
     host = traitlets.Unicode("auto", help="the hub's host; auto is this machine").tag(sync=True)
@@ -277,7 +277,7 @@ async def _publish_until_closed(display: Display, render: Callable[[], Any], int
         if thrown_in(error):
             raise
         log.exception("publish_loop of %r failed, and publishes no more", display.name)
-        display._stream.note_trouble(f"publish_loop failed: {type(error).__name__}: {error}")
+        display._stream.note_error(f"publish_loop failed: {type(error).__name__}: {error}")
         raise_as_exception(error, "render")
 
 

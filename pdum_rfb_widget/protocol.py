@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, NoReturn, TypeAlias
 
-from .damage import TileMap
+from ._frames.chunk import Chunk
+from ._frames.damage import TileMap
 from .events import is_number, validate
-from .lanes import Chunk
 from .types import BackendSelection as BackendSelection
 from .types import (
     ColorSpace,

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from .broadcast import now_us
+from ._frames.store import Frame
+from ._hub.stream import now_us
+from ._system.fork_guard import in_forks, refuse_to_copy
+from ._system.interrupts import result_of, uninterrupted, wait_for
+from ._system.processors import usable_processors
 from .encoders.video import color_tags, has_codec, import_av, picture_of
-from .frames import Frame
-from .interrupts import result_of, uninterrupted, wait_for
-from .process import in_forks, refuse_to_copy
-from .processors import usable_processors
 from .types import ColorSpace, Pixels, check_int
 
 if TYPE_CHECKING:
@@ -120,8 +120,8 @@ class Recording:
             undo.callback(self._publication.end_recording, self)
             self._stream = self._publication.stream
             self._film = _Film(self.path, settings, self._stream.options.resize_policy == "match_client")
-            self._stream.add_tap(self._news.set)
-            undo.callback(self._stream.remove_tap, self._news.set)
+            self._stream.add_listener(self._news.set)
+            undo.callback(self._stream.remove_listener, self._news.set)
             self._undo = undo.pop_all()
         self._news.set()  # the newest frame there is already is the first
         # A daemon, because the process waits for all others before it calls what ends this one.

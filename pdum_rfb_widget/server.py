@@ -9,17 +9,17 @@ from typing import Any, NoReturn, Unpack
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
+from ._hosts.loops import lasting_loop
+from ._hosts.notebook_context import calling_cell, current_session, in_notebook
+from ._hub.admission import DEFAULT_STREAM
+from ._hub.hub import Hub, StreamRequest
+from ._hub.listeners import OTHER_FOLDER
+from ._system.fork_guard import in_forks, refuse_to_copy
+from ._system.interrupts import uninterrupted
 from .auth import Authenticator
-from .cells import calling_cell, current_session, in_notebook
 from .display import Display
-from .door import DEFAULT_STREAM
-from .hub import Hub, StreamRequest
-from .interrupts import uninterrupted
 from .limits import Limits
-from .listeners import OTHER_FOLDER
-from .loops import lasting_loop
 from .options import StreamOptionsDict, StreamSpec, shows_options
-from .process import in_forks, refuse_to_copy
 
 SCRIPT_PORT = 8765
 """The port in scripts, so that an address can be remembered; notebooks take any free one."""

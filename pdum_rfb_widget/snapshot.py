@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ._frames.store import Frame
 from .encoders.image import encode_png
-from .frames import Frame
 from .types import Pixels
 
 SHOWN_BYTES = 4_000_000

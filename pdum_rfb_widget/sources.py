@@ -15,10 +15,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, get_args
 
+from ._frames.pixels import FORMATS, as_pixels
+from ._hosts.loops import lasting_loop
+from ._system.failures import raise_as_exception, thrown_in
 from .events import Event
-from .failures import raise_as_exception, thrown_in
-from .loops import lasting_loop
-from .pixels import FORMATS, as_pixels
 from .types import MAX_SIDE, FrameSource, InputEvent, PixelFormat, Pixels, RawFrame, check_int
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from websockets.frames import CloseCode as WebSocketCode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from .limits import CLOSE_TIMEOUT, Allowance, Limits
+from ._core.admission_queue import AdmissionQueue
+from .limits import CLOSE_TIMEOUT, Limits, TokenBucket
 from .protocol import CloseCode, Hello, ProtocolError, parse
-from .turns import Turns
 from .types import Message
 
 TOO_MUCH = "the viewer sends more than it may for long"
@@ -70,13 +70,13 @@ class LimitedConnection(ServerConnection):
     _alive: ClassVar[WeakSet[LimitedConnection]] = WeakSet()
 
     def __init__(
-        self, protocol: ServerProtocol, server: Server, *, limits: Limits, turns: Turns, **settings: Any
+        self, protocol: ServerProtocol, server: Server, *, limits: Limits, turns: AdmissionQueue, **settings: Any
     ) -> None:
         super().__init__(protocol, server, **settings | {"max_queue": limits.queued_messages})
         self._alive.add(self)
         self._turns = turns
         self._begun = self._refused = False
-        self._allowance = Allowance(limits.bytes_per_second, self.loop.time())
+        self._bucket = TokenBucket(limits.bytes_per_second, self.loop.time())
         self.keep_to(limits)
         fail = protocol.fail
 
@@ -91,7 +91,7 @@ class LimitedConnection(ServerConnection):
     def keep_to(self, limits: Limits) -> None:
         """Keep to *limits* from now on, but for `Limits.queued_messages`."""
         self._limits = limits
-        self._allowance.rate = limits.bytes_per_second
+        self._bucket.rate = limits.bytes_per_second
         # It has had two names.
         name = "max_message_size" if hasattr(self.protocol, "max_message_size") else "max_size"
         setattr(self.protocol, name, limits.message_bytes)
@@ -131,7 +131,7 @@ class LimitedConnection(ServerConnection):
 
     def data_received(self, data: bytes) -> None:
         # Pings and pieces of messages, too, which a viewer's session never hears of.
-        if not self._allowance.spend(len(data), self.loop.time()) and self.protocol.state is State.OPEN:
+        if not self._bucket.spend(len(data), self.loop.time()) and self.protocol.state is State.OPEN:
             self.protocol.fail(CloseCode.OVER_LIMIT, TOO_MUCH)
             data = b""
         super().data_received(data)

@@ -196,7 +196,7 @@ class VideoFormat:
 
 
 @dataclass(frozen=True, slots=True)
-class LaneKey:
+class EncoderKey:
     """What the viewers of one lane have in common."""
 
     formats: tuple[VideoFormat, ...]

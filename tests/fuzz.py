@@ -19,14 +19,14 @@ if __name__ == "__main__":
     import atheris
 
     with atheris.instrument_imports(include=["pdum_rfb_widget"]):
-        import pdum_rfb_widget.session  # noqa: F401
+        import pdum_rfb_widget._core.session  # noqa: F401
 
-from pdum_rfb_widget.damage import TileMap
-from pdum_rfb_widget.lanes import Chunk
+from pdum_rfb_widget._core.session import ViewerSession
+from pdum_rfb_widget._core.sizing import Sizing
+from pdum_rfb_widget._core.stream_state import StreamState
+from pdum_rfb_widget._frames.chunk import Chunk
+from pdum_rfb_widget._frames.damage import TileMap
 from pdum_rfb_widget.protocol import CloseCode, ProtocolError, parse
-from pdum_rfb_widget.scene import Scene
-from pdum_rfb_widget.session import Session
-from pdum_rfb_widget.sizing import Sizing
 from pdum_rfb_widget.types import Encoded, Part, StreamOptions
 
 SIZE = 130, 70
@@ -79,16 +79,16 @@ class Talk:
 
     def __init__(self, hello: str | bytes = SEEDS[0]) -> None:
         self.now = 1.0
-        self.scene = Scene(StreamOptions(adaptive=True, resize_policy="match_client"), SIZE)
-        self.session = Session(self.scene, lambda hello: None, self.now, local=len(hello) % 2 == 0)
-        self.sizing = Sizing(self.scene.options)
+        self.state = StreamState(StreamOptions(adaptive=True, resize_policy="match_client"), SIZE)
+        self.session = ViewerSession(self.state, lambda hello: None, self.now, local=len(hello) % 2 == 0)
+        self.sizing = Sizing(self.state.options)
         self.say(hello)
         self.publish()
 
     def say(self, message: str | bytes) -> None:
         event = self.session.receive(message, self.now)
         json.dumps(event, allow_nan=False)
-        self.sizing.heed({"viewer": self.session}, self.now)
+        self.sizing.update({"viewer": self.session}, self.now)
         self.sizing.settle(self.now + 1)
         if target := self.sizing.target:
             assert 2 <= target.width <= 4096
@@ -96,9 +96,9 @@ class Talk:
             assert 0.1 <= target.ratio <= 16
 
     def publish(self) -> None:
-        newest = self.scene.newest
+        newest = self.state.newest
         version = newest.version + 1 if newest else 1
-        self.scene.published(TileMap.whole(*SIZE, version, round(self.now * 1e6)))
+        self.state.published(TileMap.whole(*SIZE, version, round(self.now * 1e6)))
         self.feed()
 
     def wait(self, seconds: float) -> None:
@@ -122,18 +122,18 @@ class Talk:
         mime, exact = plan.fidelity.mime, plan.fidelity.mime == "image/png"
         parts = tuple(Part(rect, mime, b"12345678", exact) for rect in plan.region.rects)
         encoded = Encoded(parts, b"".join(part.data for part in parts), 1.0)
-        self.scene.learn(plan, encoded)
+        self.state.learn(plan, encoded)
         return bool(self.session.send(plan, encoded, self.now))
 
     def _encode_video(self) -> bool:
         took = False
-        for lane in self.scene.lanes:
-            assert self.scene.newest
-            if take := self.scene.lanes.take(lane, self.scene.newest, self.now)[0]:
+        for lane in self.state.encoders:
+            assert self.state.newest
+            if take := self.state.encoders.take(lane, self.state.newest, self.now)[0]:
                 took = True
                 chunk = Chunk(take.tiles, b"1234", "avc1.42c01f", "annexb", take.keyframe, lane.key.rung, 1.0)
-                for member in self.scene.lanes.encoded(lane, chunk, self.now):
-                    member.give(chunk)
+                for member in self.state.encoders.encoded(lane, chunk, self.now):
+                    member.enqueue(chunk)
         return took
 
 

@@ -29,7 +29,7 @@ import numpy.typing as npt
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
-from pdum_rfb_widget.page import BUNDLE
+from pdum_rfb_widget._hub.web_page import BUNDLE
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 ARTIFACTS = Path(__file__).parent.parent / "artifacts"

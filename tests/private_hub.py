@@ -12,23 +12,23 @@ from typing import Any
 from hosts import HostProcess
 from websockets.utils import accept_key
 
-from pdum_rfb_widget import runtime
+from pdum_rfb_widget._hosts import discovery
 
 
 class PrivateHub:
     """A hub that isn't ours, on a unix socket with a runtime file; takes one connection. A context manager."""
 
     def __init__(self, **known: Any) -> None:
-        self.id = runtime.new_hub_id()
-        folder = runtime.own_folder()
-        self._path = next(runtime.socket_paths(folder, self.id))
+        self.id = discovery.new_hub_id()
+        folder = discovery.own_folder()
+        self._path = next(discovery.socket_paths(folder, self.id))
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self._path))
         self._listener.listen()
-        pid, machine = os.getpid(), runtime.machine()
-        file = dict(hub=self.id, pid=pid, started=runtime.started(pid), machine=machine, socket=str(self._path))
-        self.file = runtime.HubFile(**file | dict(host="", port=0, version="1") | known)
-        self.path = runtime.write(folder, self.file)
+        pid, machine = os.getpid(), discovery.machine()
+        file = dict(hub=self.id, pid=pid, started=discovery.started(pid), machine=machine, socket=str(self._path))
+        self.file = discovery.HubFile(**file | dict(host="", port=0, version="1") | known)
+        self.path = discovery.write(folder, self.file)
 
     def __enter__(self) -> PrivateHub:
         self._accepting = threading.Thread(target=self._accept)
@@ -36,7 +36,7 @@ class PrivateHub:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        runtime.forget(self.file)
+        discovery.forget(self.file)
         self.deafen()
 
     def deafen(self) -> None:

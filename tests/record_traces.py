@@ -17,7 +17,7 @@ from pages import show
 from relay import SlowLink
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget.adaptive import Costs, Ladder, Link
+from pdum_rfb_widget._core.policy.bandwidth import BandwidthEstimator, CostModel, Ladder
 from pdum_rfb_widget.benchmark.content import Film
 
 TRACES = Path(__file__).parent / "traces"
@@ -26,7 +26,13 @@ FPS, SECONDS = 30, 6
 
 def main() -> None:
     calls: list[list[Any]] = []
-    for owner, name in ((Costs, "learn"), (Link, "acknowledged"), (Link, "sent"), (Link, "need"), (Ladder, "judge")):
+    for owner, name in (
+        (CostModel, "learn"),
+        (BandwidthEstimator, "acknowledged"),
+        (BandwidthEstimator, "sent"),
+        (BandwidthEstimator, "need"),
+        (Ladder, "judge"),
+    ):
         setattr(owner, name, _recorded(getattr(owner, name), name, calls))
     film = Film("terrain", "full", 1280, 720)
     TRACES.mkdir(exist_ok=True)

@@ -12,7 +12,7 @@ from playwright.sync_api import Page
 from websockets.utils import accept_key
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget.page import BUNDLE
+from pdum_rfb_widget._hub.web_page import BUNDLE
 
 LEAD = "lead"
 """What a rule answers for: pass the WebSocket on to the hub."""

@@ -23,7 +23,7 @@ from viewers import RawViewer, closed, grey, value_of
 from websockets.exceptions import ConnectionClosed
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget import session
+from pdum_rfb_widget._core import session
 from pdum_rfb_widget.limits import Limits
 
 TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
@@ -137,10 +137,10 @@ Sees = Callable[[int], None]
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time limits that tests can wait for; to be asked for before the display."""
-    monkeypatch.setattr("pdum_rfb_widget.listeners.HELLO_TIMEOUT", 0.6)
+    monkeypatch.setattr("pdum_rfb_widget._hub.listeners.HELLO_TIMEOUT", 0.6)
     monkeypatch.setattr(session, "HELLO_TIMEOUT", 0.6)
     monkeypatch.setattr(session, "ACK_TIMEOUT", 1.0)
-    monkeypatch.setattr("pdum_rfb_widget.viewer.ACK_TIMEOUT", 0.2)
+    monkeypatch.setattr("pdum_rfb_widget._hub.viewer.ACK_TIMEOUT", 0.2)
 
 
 @pytest.fixture
@@ -366,7 +366,7 @@ def test_a_storm_of_connections_leaves_nothing_behind(display: rfb.Display, heal
             wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, abrupt)
         wire.socket.close()
     healthy(3)
-    wait_for(lambda: display.client_count == 1 and not server._hub._door._strangers, "all to be gone")
+    wait_for(lambda: display.client_count == 1 and not server._hub._admission._pending, "all to be gone")
     wait_for(lambda: server._hub.on_hub(lambda now: len(asyncio.all_tasks())) <= tasks, "their tasks to be gone")
     if files:
         wait_for(lambda: len(os.listdir("/proc/self/fd")) <= files, "their sockets to be closed")

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from pdum_rfb_widget.adaptive import COARSEST, EXACT, Costs, Ladder, Link, Pace
+from pdum_rfb_widget._core.policy.bandwidth import COARSEST, EXACT, BandwidthEstimator, CostModel, Ladder, PublishRate
 
 MB = 1e6
 HD = 1280 * 720
 
 
-def measured(rate: float, *, local: bool = True, bitrate: int = 12_000_000) -> Link:
+def measured(rate: float, *, local: bool = True, bitrate: int = 12_000_000) -> BandwidthEstimator:
     """A link on which a message just went at *rate* bytes a second."""
-    link = Link(local, bitrate, latency=0.001)
+    link = BandwidthEstimator(local, bitrate, latency=0.001)
     link.acknowledged(100_000, HD, "lossy", 0.001 + 100_000 / rate, 0.0, 0.0)
     return link
 
@@ -27,13 +27,13 @@ def measured(rate: float, *, local: bool = True, bitrate: int = 12_000_000) -> L
 
 
 def test_the_rate_is_that_of_the_way_without_latency_and_drawing() -> None:
-    link = Link(local=True, bitrate=12_000_000, latency=0.05)
+    link = BandwidthEstimator(local=True, bitrate=12_000_000, latency=0.05)
     link.acknowledged(1_000_000, HD, "lossy", 0.05 + 0.02 + 0.1, 0.02, 0.0)
     assert link.rate == pytest.approx(10 * MB)
 
 
 def test_small_messages_say_nothing_about_the_rate() -> None:
-    link = Link(local=True, bitrate=12_000_000)
+    link = BandwidthEstimator(local=True, bitrate=12_000_000)
     link.acknowledged(1000, HD, "lossy", 1.0, None, 0.0)
     assert link.rate == 0
 
@@ -67,14 +67,14 @@ def test_another_page_gets_the_bitrate_and_half_of_what_was_measured(rate: float
 
 
 def test_before_anything_was_measured_the_bitrate_holds_on_a_local_link_too() -> None:
-    link = Link(local=True, bitrate=8_000_000)
+    link = BandwidthEstimator(local=True, bitrate=8_000_000)
     link.need(1000)
     assert link.budget == 1 * MB
 
 
 @pytest.mark.parametrize(("local", "wait"), [(True, 0.0), (False, 1.25 - 0.03)])
 def test_what_was_sent_before_the_link_was_measured_is_judged_again_when_it_is(local: bool, wait: float) -> None:
-    link = Link(local, bitrate=8_000_000, latency=0.001)
+    link = BandwidthEstimator(local, bitrate=8_000_000, latency=0.001)
     link.need(1 * MB)
     link.sent(1_500_000, 0.0)  # the budget holds a quarter of a second's before
     assert link.next_send(0.01) == pytest.approx(1.25)
@@ -83,7 +83,7 @@ def test_what_was_sent_before_the_link_was_measured_is_judged_again_when_it_is(l
 
 
 def test_a_frame_waits_until_the_budget_is_not_overdrawn_and_a_still_until_it_fits() -> None:
-    link = Link(local=False, bitrate=8_000_000)
+    link = BandwidthEstimator(local=False, bitrate=8_000_000)
     assert link.next_send(10.0) == 10.0
     link.sent(1_250_000, 10.0)
     assert link.next_send(10.0) == pytest.approx(11.0)
@@ -95,8 +95,8 @@ def test_a_frame_waits_until_the_budget_is_not_overdrawn_and_a_still_until_it_fi
 # Rungs ----------------------------------------------------------------------------------------------------------------
 
 
-def climb(ladder: Ladder, link: Link, seconds: float, start: float = 0.0, fps: float = 60) -> int:
-    costs = Costs()
+def climb(ladder: Ladder, link: BandwidthEstimator, seconds: float, start: float = 0.0, fps: float = 60) -> int:
+    costs = CostModel()
     rung = EXACT
     for step in range(int(seconds * fps)):
         link.acknowledged(100_000, HD, "lossy", 0.001 + 100_000 / link.rate, 0.0, start + step / fps)
@@ -105,15 +105,15 @@ def climb(ladder: Ladder, link: Link, seconds: float, start: float = 0.0, fps: f
 
 
 def test_a_fast_local_link_is_exact_from_the_first_frame() -> None:
-    assert Ladder().judge(HD, Costs(), measured(400 * MB), 60, 0.0) == EXACT
+    assert Ladder().judge(HD, CostModel(), measured(400 * MB), 60, 0.0) == EXACT
 
 
 def test_a_slow_link_is_coarse_from_the_first_frame() -> None:
-    assert Ladder().judge(HD, Costs(), measured(1 * MB, local=False), 60, 0.0) == COARSEST
+    assert Ladder().judge(HD, CostModel(), measured(1 * MB, local=False), 60, 0.0) == COARSEST
 
 
 def test_what_changes_little_is_exact_on_a_slow_link() -> None:
-    assert Ladder().judge(4096, Costs(), measured(10 * MB, local=False), 30, 0.0) == EXACT
+    assert Ladder().judge(4096, CostModel(), measured(10 * MB, local=False), 30, 0.0) == EXACT
 
 
 def test_a_slow_viewer_takes_it_down_and_a_quick_one_up_again() -> None:
@@ -128,7 +128,7 @@ def test_a_slow_viewer_takes_it_down_and_a_quick_one_up_again() -> None:
 
 
 def test_a_slow_encoder_takes_it_down() -> None:
-    costs, ladder, link = Costs(), Ladder(), measured(400 * MB)
+    costs, ladder, link = CostModel(), Ladder(), measured(400 * MB)
     for _ in range(30):
         costs.learn(EXACT, HD, 300_000, 0.02)
     assert ladder.judge(HD, costs, link, 60, 0.0) == 1
@@ -150,7 +150,7 @@ def test_a_rung_that_failed_soon_is_tried_again_later_and_later() -> None:
         # Exact pictures draw slowly, which shows only while they are sent.
         link.draw_seconds = {"exact": 30e-9} if rung == EXACT else {}
         link.acknowledged(100_000, HD, "lossy", 0.001 + 100_000 / (400 * MB), None, now)
-        judged = ladder.judge(HD, Costs(), link, 60, now)
+        judged = ladder.judge(HD, CostModel(), link, 60, now)
         if judged != rung:
             changes.append(now)
         rung = judged
@@ -164,7 +164,7 @@ def test_a_rung_that_failed_soon_is_tried_again_later_and_later() -> None:
 
 
 def test_the_rate_is_learned_and_a_pause_says_nothing() -> None:
-    pace, now = Pace(), 0.0
+    pace, now = PublishRate(), 0.0
     for version in range(1, 60):
         now += 1 / 60
         pace.published(version, now)
@@ -178,12 +178,12 @@ def test_the_rate_is_learned_and_a_pause_says_nothing() -> None:
 
 
 def test_versions_come_to_rest_after_their_time() -> None:
-    pace = Pace(still_after=0.5)
+    pace = PublishRate(still_after=0.5)
     for version, at in ((1, 1.0), (3, 1.25), (4, 1.5)):
         pace.published(version, at)
     assert [pace.rests_at(version) for version in (1, 2, 3, 4)] == [1.5, 1.75, 1.75, 2.0]
     assert [pace.at_rest(now) for now in (1.5, 1.74, 1.75, 2.0, 9.0)] == [1, 1, 3, 4, 4]
-    assert Pace(None).rests_at(1) == math.inf
+    assert PublishRate(None).rests_at(1) == math.inf
 
 
 # Recorded traces ------------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ class Replay:
     """What a real browser was sent and said (tests/record_traces.py), told to a new link and a new ladder."""
 
     def __init__(self, name: str, *, local: bool = True) -> None:
-        self.link, self.ladder, self.costs = Link(local, bitrate=12_000_000), Ladder(), Costs()
+        self.bandwidth, self.ladder, self.costs = BandwidthEstimator(local, bitrate=12_000_000), Ladder(), CostModel()
         self.rungs: list[int] = []
         self.budgets: list[float] = []
         self.nbytes, self.seconds = 0, 0.0
@@ -205,19 +205,19 @@ class Replay:
         self.costs.learn(*args)
 
     def _sent(self, nbytes: int, now: float) -> None:
-        self.link.sent(nbytes, now)
+        self.bandwidth.sent(nbytes, now)
         self.nbytes += nbytes
         self.seconds = now
 
     def _acknowledged(self, *args: Any) -> None:
-        self.link.acknowledged(*args)
+        self.bandwidth.acknowledged(*args)
 
     def _need(self, rate: float) -> None:
-        self.link.need(rate)
-        self.budgets.append(self.link.budget)
+        self.bandwidth.need(rate)
+        self.budgets.append(self.bandwidth.budget)
 
     def _judge(self, _answer: int, pixels: float, fps: float, now: float) -> None:
-        self.rungs.append(self.ladder.judge(pixels, self.costs, self.link, fps, now))
+        self.rungs.append(self.ladder.judge(pixels, self.costs, self.bandwidth, fps, now))
 
 
 def test_trace_of_loopback_is_unlimited_within_a_second_and_climbs_without_flicker() -> None:
@@ -234,8 +234,8 @@ def test_trace_of_loopback_seen_by_a_page_of_elsewhere_keeps_to_the_bitrate() ->
 @pytest.mark.parametrize(("name", "rate"), [("tunnel-20-mbit", 2.5 * MB), ("tunnel-2-mbit", 0.25 * MB)])
 def test_trace_of_a_tunnel_is_measured_and_no_more_than_half_filled(name: str, rate: float) -> None:
     replay = Replay(name)
-    assert replay.link.rate == pytest.approx(rate, rel=0.35)
-    assert replay.link.budget <= 0.7 * rate
+    assert replay.bandwidth.rate == pytest.approx(rate, rel=0.35)
+    assert replay.bandwidth.budget <= 0.7 * rate
     assert replay.nbytes / replay.seconds <= 0.75 * rate, "the first frame went before anything was measured"
     assert replay.rungs[-1] == COARSEST
 
@@ -244,7 +244,7 @@ def test_trace_of_a_tunnel_is_measured_and_no_more_than_half_filled(name: str, r
 
 
 def test_what_is_easy_at_one_quality_is_so_at_the_others() -> None:
-    costs = Costs()
+    costs = CostModel()
     for _ in range(60):
         costs.learn(COARSEST, HD, HD // 100, 0.002)
     assert costs.nbytes(1, HD) == pytest.approx(0.033 * HD, rel=0.1)

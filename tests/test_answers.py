@@ -14,10 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from viewers import RawViewer, grey
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget.answers import Answers
+from pdum_rfb_widget._hub.http_api import HttpApi
 from pdum_rfb_widget.limits import Limits
 
-ROUTES = sorted(Answers(None, {}, lambda: 0.0).routes)  # type: ignore[arg-type]
+ROUTES = sorted(HttpApi(None, {}, lambda: 0.0).routes)  # type: ignore[arg-type]
 """Method and path of each, as the code has them: a new one is tested without another word."""
 
 STREAM = "größe.1"
@@ -291,7 +291,7 @@ def test_recorded_events_are_what_came_until_they_are_forgotten(watched: rfb.Dis
 
 
 def test_recorded_events_are_the_newest_of_so_many(served: rfb.Display, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pdum_rfb_widget.recorder.MOST_KEPT", 3)
+    monkeypatch.setattr("pdum_rfb_widget._hub.event_log.MOST_KEPT", 3)
     display = rfb.serve(8, 8, name="default", record_events=True)
     with RawViewer(display) as viewer:
         viewer.greet()

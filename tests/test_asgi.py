@@ -23,7 +23,7 @@ from viewers import RawViewer, closed, grey, value_of
 from websockets.exceptions import InvalidStatus
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget import page as hub_page
+from pdum_rfb_widget._hub import web_page as hub_page
 from pdum_rfb_widget.asgi import rfb_endpoint, rfb_hub_endpoint
 from pdum_rfb_widget.auth import AuthContext, ViewOnly
 

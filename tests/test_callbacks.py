@@ -12,7 +12,7 @@ from hosts import wait_for
 from viewers import RawViewer, in_thread
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget.callbacks import Callbacks
+from pdum_rfb_widget._hub.callbacks import Callbacks
 from pdum_rfb_widget.types import InputEvent
 
 

@@ -14,8 +14,8 @@ from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 from playwright.sync_api import Page
 
-from pdum_rfb_widget import runtime
-from pdum_rfb_widget.cells import Cell, _as_name
+from pdum_rfb_widget._hosts import discovery
+from pdum_rfb_widget._hosts.notebook_context import Cell, _as_name
 
 ROOT = Path(__file__).parent.parent
 VSCODE = "vscode-notebook-cell:/home/someone/projects/analysis/notebook.ipynb#"
@@ -91,7 +91,7 @@ def test_cells_whose_ids_are_long_and_begin_alike_have_streams_of_their_own(run:
     names, closed = told(run("tell(a, b)", cellId=two))
     assert len({*names}) == 2
     assert closed == [False, False]
-    assert all("notebook.ipynb-W" in name and runtime.STREAM_NAME.fullmatch(f"{name}-1000") for name in names)
+    assert all("notebook.ipynb-W" in name and discovery.STREAM_NAME.fullmatch(f"{name}-1000") for name in names)
     run("first = a; a = serve()", cellId=one)
     assert told(run("tell(first, a, b)", cellId=two)) == ([names[0], *names], [True, False, False])
 
@@ -116,7 +116,7 @@ def test_every_id_is_a_name_of_its_own_and_short_ones_are_readable() -> None:
     ]
     names = {_as_name(cell_id) for cell_id in ids}
     assert len(names) == len(ids)
-    assert all(runtime.STREAM_NAME.fullmatch(name) for name in names)
+    assert all(discovery.STREAM_NAME.fullmatch(name) for name in names)
     assert {"cell-Hbol", "cell-a", "cell-a-b"} <= names
     assert Cell(_as_name("a"), "run").next_stream_name() == "cell-a"
     assert Cell(_as_name("a"), "run").next_stream_name() not in names

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdum_rfb_widget.adaptive import LOCAL_FAST, Link
-from pdum_rfb_widget.channels import LARGEST, SHORT, Inbox, Outbox, pieces_of, size_of
+from pdum_rfb_widget._core.outbox import LARGEST, SHORT, Inbox, Outbox, pieces_of, size_of
+from pdum_rfb_widget._core.policy.bandwidth import LOCAL_FAST, BandwidthEstimator
 from pdum_rfb_widget.protocol import CloseCode, ProtocolError, pack_binary_message, parse, unpack_binary_message
 from pdum_rfb_widget.types import Message
 
@@ -197,15 +197,15 @@ def test_without_a_length_nothing_is_cut() -> None:
     assert sent(drain(outbox)) == [("whole", "A")]
 
 
-def link(*, local: bool, rate: float, latency: float = 0.02) -> Link:
+def link(*, local: bool, rate: float, latency: float = 0.02) -> BandwidthEstimator:
     """A link that has shown this *rate*, in bytes a second."""
-    link = Link(local, bitrate=12_000_000, latency=latency)
+    link = BandwidthEstimator(local, bitrate=12_000_000, latency=latency)
     link.acknowledged(1 << 20, 1, "exact", latency + (1 << 20) / rate if rate else math.inf, None, 1.0)
     return link
 
 
 def test_a_quick_link_of_this_machine_is_cut_only_for_proxies_that_drop_large_messages() -> None:
-    assert pieces_of(Link(local=True, bitrate=12_000_000)) == (LARGEST, math.inf)
+    assert pieces_of(BandwidthEstimator(local=True, bitrate=12_000_000)) == (LARGEST, math.inf)
     assert pieces_of(link(local=True, rate=2 * LOCAL_FAST)) == (LARGEST, math.inf)
     piece, most = pieces_of(link(local=True, rate=1.25e6))
     assert (piece, most) == (pytest.approx(0.02 * 1.25e6), pytest.approx(0.08 * 1.25e6))
@@ -226,7 +226,7 @@ def test_a_piece_is_what_a_link_takes_in_20_ms_and_16_kb_at_least() -> None:
 
 
 def test_until_a_link_is_measured_nothing_holds_it_up() -> None:
-    piece, most = pieces_of(Link(local=False, bitrate=12_000_000))
+    piece, most = pieces_of(BandwidthEstimator(local=False, bitrate=12_000_000))
     assert (piece, most) == (pytest.approx(30_000), math.inf)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget.damage import (
+from pdum_rfb_widget._frames.damage import (
     MAX_RECTS,
     TILE,
     Mask,
@@ -22,7 +22,7 @@ from pdum_rfb_widget.damage import (
     tiles_that_differ,
     tiles_under,
 )
-from pdum_rfb_widget.frames import FrameStore, Outcome
+from pdum_rfb_widget._frames.store import FrameStore, Outcome
 from pdum_rfb_widget.types import Pixels
 
 SIZES = [(1, 1), (64, 64), (65, 63), (200, 130), (64, 700), (700, 64)]

@@ -16,7 +16,9 @@ from viewers import RawViewer, closed, get, grey, value_of
 from websockets.exceptions import ConnectionClosed
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget import encoding, frames, session
+from pdum_rfb_widget._core import session
+from pdum_rfb_widget._encode import jobs
+from pdum_rfb_widget._frames import store
 from pdum_rfb_widget.limits import Limits
 from pdum_rfb_widget.transport import LimitedConnection
 
@@ -147,7 +149,7 @@ def test_a_viewer_that_never_acks_is_4408_and_nobody_else_notices(
     display: rfb.Display, monkeypatch: pytest.MonkeyPatch, reads: bool
 ) -> None:
     monkeypatch.setattr(session, "ACK_TIMEOUT", 3.0)
-    monkeypatch.setattr("pdum_rfb_widget.viewer.ACK_TIMEOUT", 0.2)
+    monkeypatch.setattr("pdum_rfb_widget._hub.viewer.ACK_TIMEOUT", 0.2)
     noise = np.random.default_rng(1).integers(0, 256, (1080, 1920, 3), np.uint8)
     with RawViewer(display) as good, RawViewer(display, max_queue=1, close_timeout=0.1) as bad:
         good.greet()
@@ -175,9 +177,9 @@ def test_publishing_never_waits_for_a_viewer_that_never_reads(display: rfb.Displ
 def test_publishing_copies_once_and_encodes_elsewhere(display: rfb.Display, monkeypatch: pytest.MonkeyPatch) -> None:
     copies: list[int] = []
     threads: list[int] = []
-    copy, encode = np.copyto, encoding.encode_image
-    monkeypatch.setattr(frames.np, "copyto", lambda *args: (copies.append(args[1].nbytes), copy(*args))[1])
-    monkeypatch.setattr(encoding, "encode_image", lambda p, f: (threads.append(threading.get_ident()), encode(p, f))[1])
+    copy, encode = np.copyto, jobs.encode_image
+    monkeypatch.setattr(store.np, "copyto", lambda *args: (copies.append(args[1].nbytes), copy(*args))[1])
+    monkeypatch.setattr(jobs, "encode_image", lambda p, f: (threads.append(threading.get_ident()), encode(p, f))[1])
     with RawViewer(display) as viewer:
         viewer.greet()
         frame = grey(3)
@@ -194,7 +196,7 @@ def test_an_encoder_that_fails_is_1011_and_the_cause_is_in_the_log(
     def broken(*_: object) -> None:
         raise MemoryError("no room")
 
-    monkeypatch.setattr("pdum_rfb_widget.encoding.encode_image", broken)
+    monkeypatch.setattr("pdum_rfb_widget._encode.jobs.encode_image", broken)
     with RawViewer(display) as viewer:
         viewer.greet()
         display.publish(grey(1))
@@ -205,14 +207,14 @@ def test_an_encoder_that_fails_is_1011_and_the_cause_is_in_the_log(
 def test_a_frame_that_failed_to_encode_is_tried_again_for_the_next_viewer(
     display: rfb.Display, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode, failures = encoding.encode_image, iter([True])
+    encode, failures = jobs.encode_image, iter([True])
 
     def sometimes(pixels: Any, fidelity: Any) -> Any:
         if next(failures, False):
             raise MemoryError("just now")
         return encode(pixels, fidelity)
 
-    monkeypatch.setattr(encoding, "encode_image", sometimes)
+    monkeypatch.setattr(jobs, "encode_image", sometimes)
     display.publish(grey(9))
     with RawViewer(display) as first, RawViewer(display) as second:
         first.greet()

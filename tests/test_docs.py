@@ -111,12 +111,21 @@ class Reader:
 
     def run(self, code: str) -> None:
         with self._interrupting() if re.search(r"^while ", code, re.MULTILINE) else _nothing():
-            self._loop.run_until_complete(self._run(code))
+            self._complete(self._run(code))
         hub = server.hub()
         for page in self.pages:
             if page.stream in hub.streams and hub.stream(page.stream).status()["frames_published"]:
                 page.touch()
-        self._loop.run_until_complete(asyncio.sleep(0))  # the callbacks of what was touched
+        self._complete(asyncio.sleep(0))  # the callbacks of what was touched
+
+    def _complete(self, work: Any) -> None:
+        # Playwright's loop, of tests before these in the same process, counts as running in this thread.
+        running = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)
+        try:
+            self._loop.run_until_complete(work)
+        finally:
+            asyncio._set_running_loop(running)
 
     async def _run(self, code: str) -> None:
         tree = ast.parse(code)
@@ -148,7 +157,7 @@ class Reader:
             page.close()
         for task in asyncio.all_tasks(self._loop):
             task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
+        self._complete(asyncio.sleep(0))
         self._loop.close()
 
 

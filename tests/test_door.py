@@ -18,9 +18,9 @@ from viewers import RawViewer, closed, grey, value_of
 from websockets.exceptions import ConnectionClosed
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget import session
+from pdum_rfb_widget._core import session
 from pdum_rfb_widget.auth import AuthContext, ViewOnly
-from pdum_rfb_widget.limits import Allowance, Limits
+from pdum_rfb_widget.limits import Limits, TokenBucket
 
 
 def press(viewer: RawViewer, key: str) -> None:
@@ -407,7 +407,7 @@ def test_who_is_refused_by_the_token_takes_no_place() -> None:
     display = limited(viewers_per_stream=1, handshakes=1)
     for _ in range(5):
         assert refused(display, "wrong")[0] == 4401
-        wait_for(lambda: not display.server._hub._door._strangers, "the stranger to go")
+        wait_for(lambda: not display.server._hub._admission._pending, "the stranger to go")
     with RawViewer(display) as viewer:
         viewer.greet()
 
@@ -454,7 +454,7 @@ def test_who_says_very_little_very_often_is_4429() -> None:
 
 
 def test_an_allowance_comes_back_with_time_and_never_grows_beyond_its_burst() -> None:
-    allowance = Allowance(100, 0)
+    allowance = TokenBucket(100, 0)
     assert allowance.spend(400, 0), "four seconds' worth at once"
     assert not allowance.spend(1, 0)
     assert allowance.spend(99, 1)

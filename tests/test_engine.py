@@ -19,16 +19,17 @@ from playwright.sync_api import Page
 from viewers import RawViewer
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget.course import Course
-from pdum_rfb_widget.damage import as_damage
-from pdum_rfb_widget.encoding import Encoding
-from pdum_rfb_widget.frames import FrameStore
-from pdum_rfb_widget.lanes import Chunk, Lane
+from pdum_rfb_widget._core.policy.delivery import DeliveryPolicy
+from pdum_rfb_widget._core.session import Message, ViewerSession
+from pdum_rfb_widget._core.shared_encoders import SharedEncoder
+from pdum_rfb_widget._core.stream_state import StreamState
+from pdum_rfb_widget._encode.jobs import EncodeJob
+from pdum_rfb_widget._encode.video import SharedEncoderWorker
+from pdum_rfb_widget._frames.chunk import Chunk
+from pdum_rfb_widget._frames.damage import as_damage
+from pdum_rfb_widget._frames.store import FrameStore
 from pdum_rfb_widget.protocol import ProtocolError, unpack_binary_message
-from pdum_rfb_widget.scene import Scene
-from pdum_rfb_widget.session import Message, Session
-from pdum_rfb_widget.types import Encoded, LaneKey, Selection, StreamOptions
-from pdum_rfb_widget.videocast import LaneEncoder
+from pdum_rfb_widget.types import Encoded, EncoderKey, Selection, StreamOptions
 
 CAPABILITIES = (
     ("image/jpeg", "image/png", "rfb/tiles"),
@@ -56,30 +57,30 @@ class Inline(Executor):
         return Future()
 
 
-class Whim(Course):
+class Whim(DeliveryPolicy):
     """What a viewer is fed, as a test wants it, so that nothing waits for a link to change."""
 
     wanted: int | None = None
 
-    def lane(self, area: int, selection: Selection, turnaround: float, now: float) -> LaneKey | None:
+    def lane(self, area: int, selection: Selection, turnaround: float, now: float) -> EncoderKey | None:
         usual = super().lane(area, selection, turnaround, now)
-        if not selection.video or not self.scene.video_works or (usual and usual.rung == 0):
+        if not selection.video or not self.state.video_works or (usual and usual.rung == 0):
             return usual
         if usual and not selection.pictures:
-            return LaneKey(selection.video, self.wanted or usual.rung)
-        return LaneKey(selection.video, self.wanted) if self.wanted else None
+            return EncoderKey(selection.video, self.wanted or usual.rung)
+        return EncoderKey(selection.video, self.wanted) if self.wanted else None
 
 
 class ModelViewer:
     """A session, the canvas that its messages make, and what is not acknowledged yet."""
 
-    def __init__(self, scene: Scene, supported: tuple[str, ...], now: float, local: bool) -> None:
-        self.session = Session(scene, lambda hello: None, now, local)
+    def __init__(self, scene: StreamState, supported: tuple[str, ...], now: float, local: bool) -> None:
+        self.session = ViewerSession(scene, lambda hello: None, now, local)
         self.canvas = ModelCanvas()
         self.supported = supported
         self.exact = "image/png" in supported
         self.unacknowledged: deque[int] = deque()
-        self.session._course = self.whim = Whim(scene, self.session.link)
+        self.session._policy = self.whim = Whim(scene, self.session.bandwidth)
         self.session.receive(json.dumps({"type": "hello", "supported": supported}), now)
 
     def take(self, messages: list[Message]) -> None:
@@ -117,14 +118,14 @@ class Engine(RuleBasedStateMachine):
     )
     def serve(self, seed: int, **options: Any) -> None:
         self.options = StreamOptions(stats_interval=None, **options)
-        self.scene = Scene(self.options)
+        self.state = StreamState(self.options)
         self.store = FrameStore()
-        self.encoders: dict[Lane, LaneEncoder] = {}
-        self.at_work: list[tuple[Lane, Chunk | None]] = []
-        self.dawdles = self.fails = False
+        self.encoders: dict[SharedEncoder, SharedEncoderWorker] = {}
+        self.at_work: list[tuple[SharedEncoder, Chunk | None]] = []
+        self.too_slow = self.fails = False
         self.painter = Painter(seed)
         self.now = 1.0
-        self.viewers = [ModelViewer(self.scene, supported, self.now, local=True) for supported in CAPABILITIES[:8:3]]
+        self.viewers = [ModelViewer(self.state, supported, self.now, local=True) for supported in CAPABILITIES[:8:3]]
         self.last: Any = None
         self.publish()
 
@@ -135,7 +136,7 @@ class Engine(RuleBasedStateMachine):
         when = round(self.now * 1e6)
         self.store.put(frame, when, copy=self.options.own_frames, damage=mask, still_wanted=lambda: True)
         if newest := self.store.newest:
-            self.scene.published(newest)
+            self.state.published(newest)
 
     @rule(between=BETWEEN)
     def feed(self, between: str) -> None:
@@ -161,7 +162,7 @@ class Engine(RuleBasedStateMachine):
                         continue
                     break
                 done: list[Encoded | BaseException] = []
-                Encoding(frame, plan.region.rects, plan.fidelity, done.append).start(Inline(), 2)
+                EncodeJob(frame, plan.region.rects, plan.fidelity, done.append).start(Inline(), 2)
                 self.store.release(frame)
                 if between == "publish":
                     self.publish()
@@ -170,24 +171,24 @@ class Engine(RuleBasedStateMachine):
                 between = ""
                 (encoded,) = done
                 assert isinstance(encoded, Encoded), encoded
-                self.scene.learn(plan, encoded)
+                self.state.learn(plan, encoded)
                 if not plan.still or viewer.session.still_wanted(plan):
                     viewer.take(viewer.session.send(plan, encoded, self.now))
 
     def step_lanes(self, resets: ModelViewer | None) -> bool:
         """Lanes that have room take the newest frame; meanwhile the decoder of one viewer may be lost."""
         took = False
-        for lane in self.scene.lanes:
+        for lane in self.state.encoders:
             frame = self.store.hold()
             assert frame
-            if take := self.scene.lanes.take(lane, frame.tiles, self.now)[0]:
+            if take := self.state.encoders.take(lane, frame.tiles, self.now)[0]:
                 took = True
-                chunk = self.encoders.setdefault(lane, LaneEncoder(lane.key, 30)).chunk(frame, take)
+                chunk = self.encoders.setdefault(lane, SharedEncoderWorker(lane.key, 30)).chunk(frame, take)
                 self.at_work.append((lane, None if self.fails else chunk))
                 if resets:
                     resets.reset(self.now)
             self.store.release(frame)
-        if self.dawdles:
+        if self.too_slow:
             return False
         self.finish()
         return took
@@ -197,18 +198,18 @@ class Engine(RuleBasedStateMachine):
         while self.at_work:
             lane, chunk = self.at_work.pop()
             if chunk is None:
-                assert self.scene.newest
-                self.scene.fail_video(self.scene.newest.size)
+                assert self.state.newest
+                self.state.fail_video(self.state.newest.size)
                 self.at_work.clear()
                 return
             if not chunk.keyframe:
-                self.scene.learn_video(chunk)
-            for member in self.scene.lanes.encoded(lane, chunk, self.now):
-                member.give(chunk)
+                self.state.learn_video(chunk)
+            for member in self.state.encoders.encoded(lane, chunk, self.now):
+                member.enqueue(chunk)
 
     @rule(dawdles=st.booleans(), fails=st.booleans())
     def encoders_are(self, dawdles: bool, fails: bool) -> None:
-        self.dawdles, self.fails = dawdles, fails and self.options.codec == "auto"
+        self.too_slow, self.fails = dawdles, fails and self.options.codec == "auto"
 
     @precondition(lambda self: self.viewers)
     @rule(data=st.data(), rung=st.sampled_from([None, 1, 1, 2, 4]))
@@ -233,7 +234,7 @@ class Engine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.viewers) < 5)
     @rule(supported=st.sampled_from(CAPABILITIES), local=st.booleans())
     def join(self, supported: tuple[str, ...], local: bool) -> None:
-        self.viewers.append(ModelViewer(self.scene, supported, self.now, local))
+        self.viewers.append(ModelViewer(self.state, supported, self.now, local))
 
     @precondition(lambda self: self.viewers)
     @rule(data=st.data())
@@ -259,9 +260,9 @@ class Engine(RuleBasedStateMachine):
         for viewer in getattr(self, "viewers", ()):
             assert len(viewer.unacknowledged) <= (self.options.max_inflight or 2) + 1
 
-    def _lane_look(self, lane: Lane) -> float:
-        assert self.scene.newest
-        take, look = lane.take(self.scene.newest, self.now)
+    def _lane_look(self, lane: SharedEncoder) -> float:
+        assert self.state.newest
+        take, look = lane.take(self.state.newest, self.now)
         assert take is None, "all that could be taken was"
         return look
 
@@ -271,14 +272,14 @@ class Engine(RuleBasedStateMachine):
             encoder.close()
 
     def _settle(self) -> None:
-        self.dawdles = self.fails = False
+        self.too_slow = self.fails = False
         for viewer in getattr(self, "viewers", ()):
             viewer.say(self.now, type="event", event={"type": "show"})
         for _ in range(400):
             self.feed(between="")
             waiting = [viewer for viewer in self.viewers if viewer.unacknowledged]
             looks = [viewer.session.next_look for viewer in self.viewers]
-            looks += [self._lane_look(lane) for lane in self.scene.lanes]
+            looks += [self._lane_look(lane) for lane in self.state.encoders]
             if not waiting and all(look == float("inf") for look in looks):
                 break
             for viewer in waiting:

@@ -21,8 +21,9 @@ from test_serve import run_script
 from viewers import RawViewer, closed, grey, in_thread, value_of
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget import encoding, route, runtime
-from pdum_rfb_widget.door import Visit
+from pdum_rfb_widget._encode import jobs
+from pdum_rfb_widget._hosts import discovery, hub_proxy
+from pdum_rfb_widget._hub.admission import ConnectionRequest
 from pdum_rfb_widget.encoders.video import VideoEncoder
 from pdum_rfb_widget.transport import TransportClosed
 
@@ -48,14 +49,14 @@ def other_goes_on(display: rfb.Display) -> Iterator[Goes]:
 
 def sabotage(monkeypatch: pytest.MonkeyPatch, instead: Callable[[], object]) -> None:
     """Run *instead* where a picture of 77 pixels is to be encoded; what it raises, the encoder raises."""
-    encode = encoding.encode_image
+    encode = jobs.encode_image
 
     def broken(pixels: Any, fidelity: Any) -> Any:
         if pixels.shape[1] == 77:
             instead()
         return encode(pixels, fidelity)
 
-    monkeypatch.setattr(encoding, "encode_image", broken)
+    monkeypatch.setattr(jobs, "encode_image", broken)
 
 
 # Encoders -----------------------------------------------------------------------------------------------------------
@@ -89,9 +90,9 @@ def test_an_encoder_that_raises_fails_its_stream_alone_and_the_cause_is_said(
 def test_an_encoder_that_hangs_holds_up_no_other_stream_and_is_given_up(
     display: rfb.Display, other_goes_on: Goes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("pdum_rfb_widget.pool.HELD_UP", 0.2)
-    monkeypatch.setattr("pdum_rfb_widget.broadcast.HELD_UP", 0.2)
-    monkeypatch.setattr("pdum_rfb_widget.broadcast.ENCODE_TIMEOUT", 3.0)
+    monkeypatch.setattr("pdum_rfb_widget._encode.pool.HELD_UP", 0.2)
+    monkeypatch.setattr("pdum_rfb_widget._hub.stream.HELD_UP", 0.2)
+    monkeypatch.setattr("pdum_rfb_widget._hub.stream.ENCODE_TIMEOUT", 3.0)
     release = threading.Event()
     sabotage(monkeypatch, lambda: release.wait(60))
     threads = display.server._hub._threads
@@ -119,7 +120,7 @@ def test_an_encoder_that_hangs_holds_up_no_other_stream_and_is_given_up(
 def test_a_video_encoder_that_hangs_or_fails_leaves_it_to_pictures(
     display: rfb.Display, other_goes_on: Goes, monkeypatch: pytest.MonkeyPatch, hangs: bool
 ) -> None:
-    monkeypatch.setattr("pdum_rfb_widget.videocast.ENCODE_TIMEOUT", 1.0)
+    monkeypatch.setattr("pdum_rfb_widget._encode.video.ENCODE_TIMEOUT", 1.0)
     release = threading.Event()
 
     def broken(self: Any, frame: Any, *, force_keyframe: bool = False) -> Any:
@@ -157,7 +158,7 @@ def test_a_publishing_thread_that_dies_leaves_its_picture_and_the_next_goes_on(
     def publish() -> None:
         display.publish(grey(70))
         with monkeypatch.context() as patch:
-            patch.setattr("pdum_rfb_widget.frames.np.copyto", no_room)
+            patch.setattr("pdum_rfb_widget._frames.store.np.copyto", no_room)
             try:
                 display.publish(grey(71))
             except MemoryError as error:
@@ -280,10 +281,10 @@ def test_a_unix_socket_that_was_removed_is_said_by_the_route_and_hurts_nobody_el
     assert not display.status()["unix_socket"]
 
     async def ask() -> None:
-        found = runtime.find(display.server.hub_id)
+        found = discovery.find(display.server.hub_id)
         assert found
-        with pytest.raises(route.Refusal, match="502 the hub takes no connection: No such file"):
-            await route.connect(found)
+        with pytest.raises(hub_proxy.Refusal, match="502 the hub takes no connection: No such file"):
+            await hub_proxy.connect(found)
 
     in_thread(ask)
     other_goes_on()
@@ -333,10 +334,10 @@ class Inside:
 
 async def come_and_go(display: rfb.Display, times: int) -> None:
     """On the hub's loop: *times* viewers, eight at once, each of whom sees a picture."""
-    visit = Visit("/default", {}, ("127.0.0.1", 1))
+    visit = ConnectionRequest("/default", {}, ("127.0.0.1", 1))
     for _ in range(times // 8):
         inside = [Inside(display.server.token) for _ in range(8)]
-        await asyncio.gather(*(display.server._hub._door.receive(transport, visit) for transport in inside))
+        await asyncio.gather(*(display.server._hub._admission.receive(transport, visit) for transport in inside))
 
 
 def test_ten_thousand_viewers_that_come_and_go_leave_nothing(display: rfb.Display) -> None:
@@ -357,7 +358,7 @@ def test_ten_thousand_viewers_that_come_and_go_leave_nothing(display: rfb.Displa
     finally:
         tracemalloc.stop()
     assert (all_tasks(server), threading.active_count()) == (tasks, threads)
-    assert (display.client_count, len(server._hub._door._strangers), len(display._stream._encodings)) == (0, 0, 1)
+    assert (display.client_count, len(server._hub._admission._pending), len(display._stream._encodings)) == (0, 0, 1)
 
 
 def all_tasks(server: rfb.Server) -> int:
@@ -375,7 +376,7 @@ def test_hundreds_of_hubs_and_displays_that_open_and_close_leave_no_thread_socke
     cycle()
     gc.collect()
     threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
-    folder = runtime.own_folder()
+    folder = discovery.own_folder()
     left = len(list(folder.iterdir()))
     for _ in range(200):
         cycle()

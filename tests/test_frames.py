@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget.frames import FrameStore, Outcome
-from pdum_rfb_widget.pixels import as_pixels
+from pdum_rfb_widget._frames.pixels import as_pixels
+from pdum_rfb_widget._frames.store import FrameStore, Outcome
 from pdum_rfb_widget.types import Pixels
 
 rng = np.random.default_rng(7)

@@ -9,7 +9,7 @@ from hosts import wait_for
 from viewers import RawViewer
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget.held import MOST_HELD, Held
+from pdum_rfb_widget._core.held_input import MOST_HELD, Held
 
 
 def holding(*events: dict[str, Any]) -> Held:

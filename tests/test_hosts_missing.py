@@ -97,7 +97,7 @@ def test_a_server_without_our_extension_or_a_proxy_is_said(tmp_path: Path, page:
 
 
 def test_a_kernel_on_another_machine_than_the_server_is_said(tmp_path: Path, page: Page) -> None:
-    elsewhere = "from pdum_rfb_widget import runtime\nruntime.machine = lambda: 'faraway'\n"
+    elsewhere = "from pdum_rfb_widget._hosts import discovery\ndiscovery.machine = lambda: 'faraway'\n"
     with PoorLab(tmp_path, host="127.0.0.2") as lab:
         lab.show(page, elsewhere + SERVE.replace("serve(64, 48)", "serve(64, 48, tcp=False)"))
         words = wait_until_notice(page, "faraway")

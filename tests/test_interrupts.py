@@ -17,7 +17,7 @@ import pytest
 from test_serve import run_script
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget.interrupts import uninterrupted
+from pdum_rfb_widget._system.interrupts import uninterrupted
 
 NOISE = np.random.default_rng(1).integers(0, 256, (2, 48, 64, 3), np.uint8)
 WATCHED = ("pdum_rfb_widget", "threading.py", "concurrent/futures", "asyncio")

@@ -6,9 +6,18 @@ import math
 
 import pytest
 
-from pdum_rfb_widget.damage import TileMap
-from pdum_rfb_widget.lanes import HELD_LIMIT, JOIN_INTERVAL, LONG_IDLE, MAX_LANES, Chunk, Lane, Lanes, Take
-from pdum_rfb_widget.types import DISPLAY_P3, ColorSpace, LaneKey, VideoFormat
+from pdum_rfb_widget._core.shared_encoders import (
+    HELD_LIMIT,
+    JOIN_INTERVAL,
+    LONG_IDLE,
+    MAX_ENCODERS,
+    Chunk,
+    EncodeRequest,
+    SharedEncoder,
+    SharedEncoders,
+)
+from pdum_rfb_widget._frames.damage import TileMap
+from pdum_rfb_widget.types import DISPLAY_P3, ColorSpace, EncoderKey, VideoFormat
 
 H264 = (VideoFormat("h264", "420"),)
 
@@ -19,7 +28,7 @@ class Member:
     def __init__(self) -> None:
         self.stale = True
         self.only_video_serves = False
-        self.dawdles = False
+        self.too_slow = False
         self.room_at = 0.0
         self.still_due = math.inf
         self.got: list[Chunk] = []
@@ -28,10 +37,10 @@ class Member:
     def video_room_at(self, now: float) -> float:
         return self.room_at
 
-    def held_up(self, lane: LaneKey, now: float) -> None:
+    def evicted(self, lane: EncoderKey, now: float) -> None:
         self.sent_away.append(lane.rung)
 
-    def give(self, chunk: Chunk) -> None:
+    def enqueue(self, chunk: Chunk) -> None:
         self.got.append(chunk)
 
 
@@ -39,37 +48,37 @@ class Stream:
     """Lanes, and an encoder that is done at once unless it is told to wait."""
 
     def __init__(self, *members: Member, rung: int = 1) -> None:
-        self.lanes = Lanes()
+        self.encoders = SharedEncoders()
         self.now = 0.0
         self.version = 0
         self.size = 8, 6
         self.color: ColorSpace | None = None
-        self.taken: list[Take] = []
+        self.taken: list[EncodeRequest] = []
         self.stills = False
         self.keyframes = 0
         for member in members:
             self.join(member, rung)
 
     def join(self, member: Member, rung: int = 1) -> None:
-        self.lanes.place(member, LaneKey(H264, rung))
+        self.encoders.place(member, EncoderKey(H264, rung))
 
-    def publish(self, *, after: float = 0.02) -> list[Take]:
+    def publish(self, *, after: float = 0.02) -> list[EncodeRequest]:
         self.now += after
         self.version += 1
         self.newest = TileMap.whole(*self.size, self.version, round(self.now * 1e6), color=self.color)
         return self.step()
 
-    def step(self) -> list[Take]:
-        taken = [(lane, take) for lane in self.lanes if (take := self.lanes.take(lane, self.newest, self.now)[0])]
+    def step(self) -> list[EncodeRequest]:
+        taken = [(lane, take) for lane in self.encoders if (take := self.encoders.take(lane, self.newest, self.now)[0])]
         for lane, take in taken:
             self.done(lane, take)
         return [take for _, take in taken]
 
-    def done(self, lane: Lane, take: Take) -> None:
+    def done(self, lane: SharedEncoder, take: EncodeRequest) -> None:
         said = b"", "avc1", "annexb", take.keyframe
         chunk = Chunk(take.tiles, *said, lane.key.rung, 1.0, take.still, self.stills)
-        for member in self.lanes.encoded(lane, chunk, self.now):
-            member.give(chunk)
+        for member in self.encoders.encoded(lane, chunk, self.now):
+            member.enqueue(chunk)
 
 
 def keyframes(member: Member) -> list[bool]:
@@ -111,7 +120,7 @@ def test_who_would_hold_up_the_others_is_sent_away_without_a_keyframe_for_them()
     follower, slow = Member(), Member()
     stream = Stream(follower)
     stream.publish()
-    slow.dawdles = True
+    slow.too_slow = True
     stream.join(slow)
     stream.publish(after=JOIN_INTERVAL)
     assert slow.sent_away == [1]
@@ -122,7 +131,7 @@ def test_who_would_hold_up_the_others_is_sent_away_without_a_keyframe_for_them()
 def test_who_is_slow_joins_where_it_holds_up_nobody_or_has_to(case: str) -> None:
     slow, other = Member(), Member()
     stream = Stream(*([] if case == "nobody else" else [other]))
-    slow.dawdles, other.dawdles = True, case == "others as slow"
+    slow.too_slow, other.too_slow = True, case == "others as slow"
     slow.only_video_serves = case == "nothing else serves"
     if case != "nobody else":
         stream.publish()
@@ -159,25 +168,25 @@ def test_who_has_no_room_does_not_join_nor_hold_up_the_first_keyframe() -> None:
 def test_pictures_feed_who_waits_and_video_who_follows() -> None:
     follower, joiner = Member(), Member()
     stream = Stream(follower)
-    assert stream.lanes.feeds(follower), "the first keyframe is as near as a picture"
+    assert stream.encoders.feeds(follower), "the first keyframe is as near as a picture"
     stream.publish()
     stream.join(joiner)
     stream.publish()
-    assert stream.lanes.feeds(follower)
-    assert not stream.lanes.feeds(joiner)
+    assert stream.encoders.feeds(follower)
+    assert not stream.encoders.feeds(joiner)
     stream.publish(after=JOIN_INTERVAL)
-    assert stream.lanes.feeds(joiner)
+    assert stream.encoders.feeds(joiner)
 
 
 def test_while_a_keyframe_is_encoded_who_joins_with_it_gets_no_pictures() -> None:
     first, second = Member(), Member()
     stream = Stream(first)
-    (lane,) = stream.lanes
+    (lane,) = stream.encoders
     stream.newest = TileMap.whole(8, 6, 1)
     assert lane.take(stream.newest, 0.0)[0]
     stream.join(second)
-    assert stream.lanes.feeds(first)
-    assert not stream.lanes.feeds(second), "it came too late for this one"
+    assert stream.encoders.feeds(first)
+    assert not stream.encoders.feeds(second), "it came too late for this one"
 
 
 def test_one_that_stops_is_sent_away_before_the_others_lose_a_fifth_of_a_second() -> None:
@@ -253,7 +262,7 @@ def test_who_changes_lanes_is_fed_by_the_old_one_until_the_new_has_a_keyframe() 
     stream = Stream(stays, moves)
     stream.publish()
     stream.join(moves, 2)
-    assert stream.lanes.feeds(moves)
+    assert stream.encoders.feeds(moves)
     stream.publish()
     assert [(chunk.rung, chunk.keyframe) for chunk in moves.got[:3]] in (
         [(1, True), (2, True)],
@@ -269,10 +278,10 @@ def test_at_most_three_lanes_and_who_finds_no_place_gets_pictures() -> None:
     members = [Member() for _ in range(4)]
     for rung, member in enumerate(members):
         stream.join(member, rung + 1)
-    assert len(list(stream.lanes)) == MAX_LANES
-    assert not stream.lanes.feeds(members[3])
+    assert len(list(stream.encoders)) == MAX_ENCODERS
+    assert not stream.encoders.feeds(members[3])
     stream.join(members[2], 4)
-    assert {lane.key.rung for lane in stream.lanes} == {1, 2, 4}, "who is alone in a lane may change it"
+    assert {lane.key.rung for lane in stream.encoders} == {1, 2, 4}, "who is alone in a lane may change it"
 
 
 def test_a_lane_ends_with_its_last_viewer() -> None:
@@ -281,17 +290,17 @@ def test_a_lane_ends_with_its_last_viewer() -> None:
         member = Member()
         stream.join(member)
         stream.publish()
-        stream.lanes.leave(member)
-    assert list(stream.lanes) == []
+        stream.encoders.leave(member)
+    assert list(stream.encoders) == []
 
 
 def test_what_was_taken_for_somebody_who_left_is_for_nobody() -> None:
     member = Member()
     stream = Stream(member)
-    (lane,) = stream.lanes
+    (lane,) = stream.encoders
     take, _ = lane.take(TileMap.whole(8, 6, 1), 0.0)
     assert take
-    stream.lanes.leave(member)
+    stream.encoders.leave(member)
     stream.done(lane, take)
     assert member.got == []
 
@@ -303,7 +312,7 @@ def test_one_that_nothing_but_video_serves_gets_a_keyframe_of_a_scene_at_rest() 
     lost.only_video_serves = True
     stream.join(lost)
     assert stream.step() == []
-    (lane,) = stream.lanes
+    (lane,) = stream.encoders
     assert lane.take(stream.newest, stream.now) == (None, stream.now + JOIN_INTERVAL), "it says when to ask again"
     stream.now += JOIN_INTERVAL
     stream.step()
@@ -334,7 +343,7 @@ def test_a_lane_asks_to_be_asked_when_one_that_holds_it_up_is_to_go() -> None:
     stream.publish()
     dead.room_at = math.inf
     stream.publish()
-    (lane,) = stream.lanes
+    (lane,) = stream.encoders
     take, look = lane.take(stream.newest, stream.now)
     assert (take, dead.sent_away) == (None, [])
     assert stream.now < look < stream.now + 2 * HELD_LIMIT
@@ -361,16 +370,16 @@ def test_of_two_lanes_a_slower_one_never_sends_who_joins_it_an_older_frame() -> 
     stream = Stream(member, other)
     stream.publish()
     stream.join(member, 2)
-    old, new = stream.lanes
+    old, new = stream.encoders
     stream.version += 1
     stream.newest = TileMap.whole(8, 6, stream.version)
-    slow, _ = stream.lanes.take(new, stream.newest, stream.now)
+    slow, _ = stream.encoders.take(new, stream.newest, stream.now)
     assert slow
     stream.publish()
     stream.done(new, slow)
     versions = [chunk.tiles.version for chunk in member.got]
     assert versions == sorted(versions)
-    assert old.followers == {other}
+    assert old.subscribers == {other}
 
 
 def test_one_that_must_have_video_joins_another_lane_where_there_are_too_many() -> None:
@@ -378,25 +387,25 @@ def test_one_that_must_have_video_joins_another_lane_where_there_are_too_many() 
     for rung in (1, 2, 3):
         stream.join(Member(), rung)
     poor = Member()
-    assert stream.lanes.place(poor, LaneKey(H264, 4), must=True)
+    assert stream.encoders.place(poor, EncoderKey(H264, 4), must=True)
     stream.publish()
-    assert len(list(stream.lanes)) == MAX_LANES
+    assert len(list(stream.encoders)) == MAX_ENCODERS
     assert poor.got
 
 
 def test_who_leaves_and_comes_back_while_its_encoder_works_opens_no_other() -> None:
     member = Member()
     stream = Stream(member)
-    (lane,) = stream.lanes
+    (lane,) = stream.encoders
     stream.newest = TileMap.whole(8, 6, 1)
-    take, _ = stream.lanes.take(lane, stream.newest, 0.0)
+    take, _ = stream.encoders.take(lane, stream.newest, 0.0)
     assert take
-    stream.lanes.leave(member)
+    stream.encoders.leave(member)
     stream.join(member)
-    assert list(stream.lanes) == [lane]
+    assert list(stream.encoders) == [lane]
     stream.done(lane, take)
-    stream.lanes.leave(member)
-    assert list(stream.lanes) == []
+    stream.encoders.leave(member)
+    assert list(stream.encoders) == []
 
 
 def test_a_still_comes_once_its_followers_picture_rests_is_for_them_alone_and_begins_the_chain_anew() -> None:
@@ -407,8 +416,8 @@ def test_a_still_comes_once_its_followers_picture_rests_is_for_them_alone_and_be
     poor.stale = rich.stale = False
     assert stream.step() == []
     poor.still_due = stream.now + 0.15
-    (lane,) = stream.lanes
-    assert stream.lanes.take(lane, stream.newest, stream.now) == (None, poor.still_due)
+    (lane,) = stream.encoders
+    assert stream.encoders.take(lane, stream.newest, stream.now) == (None, poor.still_due)
     stream.now += 0.15
     (take,) = stream.step()
     assert (take.still, take.keyframe) == (True, True)
@@ -428,5 +437,5 @@ def test_no_still_is_taken_without_room_or_of_an_encoder_that_offers_none() -> N
     stream.stills = member.stale = True
     stream.publish()
     member.stale, member.room_at = False, stream.now + 0.3
-    (lane,) = stream.lanes
-    assert stream.lanes.take(lane, stream.newest, stream.now) == (None, member.room_at)
+    (lane,) = stream.encoders
+    assert stream.encoders.take(lane, stream.newest, stream.now) == (None, member.room_at)

@@ -16,8 +16,8 @@ from relay import SlowLink
 from viewers import RawViewer, closed, grey, value_of
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget import encoding
-from pdum_rfb_widget.adaptive import LOCAL_FAST
+from pdum_rfb_widget._core.policy.bandwidth import LOCAL_FAST
+from pdum_rfb_widget._encode import jobs
 from pdum_rfb_widget.protocol import pack_binary_message, unpack_binary_message
 from pdum_rfb_widget.types import CURSORS
 
@@ -338,14 +338,14 @@ def test_a_message_does_not_wait_for_a_picture_that_is_being_encoded(
     display: rfb.Display, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, held = threading.Event(), threading.Event()
-    encode = encoding.encode_image
+    encode = jobs.encode_image
 
     def slowly(*arguments: Any) -> Any:
         begun.set()
         assert held.wait(60)
         return encode(*arguments)
 
-    monkeypatch.setattr(encoding, "encode_image", slowly)
+    monkeypatch.setattr(jobs, "encode_image", slowly)
     with RawViewer(display, *OURS) as viewer:
         viewer.greet()
         display.publish(grey(5))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from pdum_rfb_widget.page import BUNDLE
+from pdum_rfb_widget._hub.web_page import BUNDLE
 
 ROOT = Path(__file__).parent.parent
 

@@ -13,7 +13,7 @@ from playwright.sync_api import Page
 from sites import Site, traits_of
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget.page import BUNDLE
+from pdum_rfb_widget._hub.web_page import BUNDLE
 from pdum_rfb_widget.snapshot import shrunk
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pdum_rfb_widget import processors
-from pdum_rfb_widget.processors import usable_processors
+from pdum_rfb_widget._system import processors
+from pdum_rfb_widget._system.processors import usable_processors
 
 PROCESSORS = 4
 

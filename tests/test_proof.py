@@ -10,7 +10,7 @@ import pytest
 from viewers import RawViewer, closed, grey
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget import session
+from pdum_rfb_widget._core import session
 
 NONCE = "0123456789abcdef" * 2
 

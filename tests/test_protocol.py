@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pdum_rfb_widget.damage import TileMap
+from pdum_rfb_widget._frames.damage import TileMap
 from pdum_rfb_widget.encoders.base import codecs_for
 from pdum_rfb_widget.protocol import (
     Ack,

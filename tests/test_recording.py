@@ -94,7 +94,7 @@ def path(tmp_path: Path) -> Path:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What the hub and recordings take for now, in microseconds: write to its only item."""
     now = [1_000_000]
-    for module in ("broadcast", "recording"):
+    for module in ("_hub.stream", "recording"):
         monkeypatch.setattr(f"pdum_rfb_widget.{module}.now_us", lambda: now[0])
     return now
 
@@ -456,11 +456,12 @@ def test_it_is_complete_when_its_process_ends_without_a_word(path: Path) -> None
 
 def test_what_is_older_than_seconds_plays_after_a_crash(path: Path) -> None:
     code = f"""{PROCESS}
-from pdum_rfb_widget import broadcast, recording as module
-now = broadcast.now_us()
+from pdum_rfb_widget import recording as module
+from pdum_rfb_widget._hub import stream
+now = stream.now_us()
 for n in range(100):
     now += 100_000
-    broadcast.now_us = lambda: now
+    stream.now_us = lambda: now
     taken = recording.frames_written
     display.publish(numpy.full((48, 64, 3), 50 + n, 'uint8'))
     while recording.frames_written == taken:
@@ -534,7 +535,7 @@ def test_it_gives_every_buffer_back(display: rfb.Display, path: Path) -> None:
     frame = display._stream._frames.hold()
     assert frame is not None
     assert frame.holders == 2, "the store and this test"
-    assert not display._stream._taps
+    assert not display._stream._listeners
     assert not display._publication.recordings
     display._stream.release(frame)
 
@@ -586,7 +587,7 @@ def test_a_path_that_cannot_be_written_is_an_error_at_the_call(display: rfb.Disp
     with pytest.raises(ValueError, match=r"ends with \.mp4, not '.*film\.webm'"):
         display.record(tmp_path / "film.webm")
     assert not display._publication.recordings
-    assert not display._stream._taps
+    assert not display._stream._listeners
 
 
 def test_a_folder_that_is_read_only_is_an_error_at_the_call(display: rfb.Display, path: Path) -> None:

@@ -24,7 +24,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget import runtime
+from pdum_rfb_widget._hosts import discovery
 
 ROOT = Path(__file__).parent.parent
 BASE = "/some/base/"
@@ -147,9 +147,9 @@ def test_a_viewer_that_leaves_is_noticed_by_the_hub(server: JupyterServer, priva
 
 
 def test_where_there_is_no_unix_socket_it_goes_by_tcp(server: JupyterServer, display: rfb.Display) -> None:
-    known = runtime.find(display.server.hub_id)
+    known = discovery.find(display.server.hub_id)
     assert known
-    runtime.write(runtime.own_folder(), replace(known, socket=""))
+    discovery.write(discovery.own_folder(), replace(known, socket=""))
     display.publish(grey(55))
     with routed(server, display, origin="https://hub.example") as viewer:
         viewer.greet()
@@ -225,7 +225,7 @@ def test_a_killed_hub_is_502_and_then_forgotten(server: JupyterServer) -> None:
         assert process.stdout
         hub = process.stdout.readline().strip()
         assert server.get(hub, "health") == (200, "ok\n")
-        left = runtime.find(hub)
+        left = discovery.find(hub)
         assert left
         process.send_signal(signal.SIGKILL)
     assert refused(server, hub) == (502, "the process of this hub has ended; run the notebook again\n")

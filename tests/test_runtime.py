@@ -16,7 +16,8 @@ import pytest
 from hosts import wait_for
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget import listeners, route, runtime
+from pdum_rfb_widget._hosts import discovery, hub_proxy
+from pdum_rfb_widget._hub import listeners
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes and sockets of POSIX")
 
@@ -25,15 +26,15 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes and sockets of
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The only folder that there is for runtime files."""
     monkeypatch.setenv("PDUM_RFB_RUNTIME_DIR", str(tmp_path / "rfb"))
-    monkeypatch.setattr(runtime, "_bases", lambda: iter([]))
-    monkeypatch.setattr(runtime.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(discovery, "_bases", lambda: iter([]))
+    monkeypatch.setattr(discovery.tempfile, "gettempdir", lambda: str(tmp_path))
     return tmp_path / "rfb"
 
 
-def some_file(**known: object) -> runtime.HubFile:
+def some_file(**known: object) -> discovery.HubFile:
     pid = os.getpid()
-    fields = dict(hub="0123456789abcdef", pid=pid, started=runtime.started(pid), machine=runtime.machine())
-    return runtime.HubFile(**fields | dict(socket="", host="127.0.0.1", port=1, version="1") | known)  # type: ignore[arg-type]
+    fields = dict(hub="0123456789abcdef", pid=pid, started=discovery.started(pid), machine=discovery.machine())
+    return discovery.HubFile(**fields | dict(socket="", host="127.0.0.1", port=1, version="1") | known)  # type: ignore[arg-type]
 
 
 def test_a_hub_leaves_a_file_for_this_user_alone_and_takes_it_away(folder: Path) -> None:
@@ -70,8 +71,8 @@ if (child := os.fork()) == 0:
     own.close()
     os._exit(0)
 os.waitpid(child, 0)
-from pdum_rfb_widget import runtime
-print(runtime.find(parents.hub_id) is not None, len(list(runtime.own_folder().glob("*.json"))))
+from pdum_rfb_widget._hosts import discovery
+print(discovery.find(parents.hub_id) is not None, len(list(discovery.own_folder().glob("*.json"))))
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -90,8 +91,8 @@ def test_what_a_dead_hub_left_goes_when_the_next_starts(folder: Path) -> None:
     sock.touch()
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         pass
-    runtime.write(folder, some_file(pid=process.pid, started="then", socket=str(sock)))
-    runtime.write(folder, some_file(hub="f" * 16, machine="another", pid=process.pid))
+    discovery.write(folder, some_file(pid=process.pid, started="then", socket=str(sock)))
+    discovery.write(folder, some_file(hub="f" * 16, machine="another", pid=process.pid))
     server = rfb.serve(8, 8, tcp=False).server
     names = {path.name for path in folder.iterdir()}
     assert names == {f"{server.hub_id}.json", f"{server.hub_id}.sock", "ffffffffffffffff.json"}
@@ -115,7 +116,7 @@ def test_a_folder_that_others_could_reach_is_refused_in_words_and_not_used(
         folder.chmod(0o755)
     else:
         folder.touch()
-    found = runtime.own_folder()
+    found = discovery.own_folder()
     assert found == tmp_path / f"pdum-rfb-{os.getuid()}"
     assert "PDUM_RFB_RUNTIME_DIR can't be used" in caplog.text
 
@@ -135,10 +136,10 @@ def test_a_hub_starts_without_any_folder_and_says_that_only_tcp_leads_to_it(
 def test_a_long_path_moves_the_socket_to_a_short_private_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PDUM_RFB_RUNTIME_DIR", str(folder / ("long" * 25)))
     server = rfb.serve(8, 8, tcp=False).server
-    found = runtime.find(server.hub_id)
+    found = discovery.find(server.hub_id)
     assert found
     path = Path(found.socket)
-    assert len(os.fsencode(path)) <= runtime.MAX_SOCKET_PATH
+    assert len(os.fsencode(path)) <= discovery.MAX_SOCKET_PATH
     assert path.parent.stat().st_mode & 0o777 == 0o700
     server.close()
     assert not path.parent.exists()
@@ -149,9 +150,9 @@ def test_a_runtime_folder_of_any_length_gives_a_hub_that_the_route_finds(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     monkeypatch.delenv("PDUM_RFB_RUNTIME_DIR")
-    monkeypatch.setattr(runtime, "_bases", lambda: iter([str(folder.parent / name)]))
+    monkeypatch.setattr(discovery, "_bases", lambda: iter([str(folder.parent / name)]))
     hub = rfb.serve(8, 8, tcp=False).server
-    assert route.look_up(hub.hub_id, "default").hub == hub.hub_id
+    assert hub_proxy.look_up(hub.hub_id, "default").hub == hub.hub_id
     assert not caplog.records
 
 
@@ -162,7 +163,7 @@ def test_a_folder_without_unix_sockets_leaves_the_socket_to_the_next(
     """*length*: of the folder for temporary files, in which then is no short enough path either."""
     temporary = folder.parent / "t".ljust(length, "t")
     temporary.mkdir()
-    monkeypatch.setattr(runtime.tempfile, "gettempdir", lambda: str(temporary))
+    monkeypatch.setattr(discovery.tempfile, "gettempdir", lambda: str(temporary))
     listen = listeners.listen_on_socket
 
     async def refuse(welcome: object, path: str, **settings: object) -> object:
@@ -172,7 +173,7 @@ def test_a_folder_without_unix_sockets_leaves_the_socket_to_the_next(
 
     monkeypatch.setattr(listeners, "listen_on_socket", refuse)
     hub = rfb.serve(8, 8, tcp=False).server
-    found = runtime.find(hub.hub_id)
+    found = discovery.find(hub.hub_id)
     assert found
     assert hub._hub.listeners.private
     assert found.alive
@@ -207,15 +208,15 @@ def test_where_no_place_takes_a_socket_the_warning_says_what_to_do_and_no_folder
 def test_a_folder_on_a_file_system_without_modes_is_passed_over_and_not_left_behind(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    check = runtime.check_private
+    check = discovery.check_private
 
     def modeless(tried: Path) -> None:
         if tried == folder:
             tried.chmod(0o777)
         check(tried)
 
-    monkeypatch.setattr(runtime, "check_private", modeless)
-    assert runtime.own_folder() == tmp_path / f"pdum-rfb-{os.getuid()}"
+    monkeypatch.setattr(discovery, "check_private", modeless)
+    assert discovery.own_folder() == tmp_path / f"pdum-rfb-{os.getuid()}"
     assert not folder.exists()
 
 
@@ -248,11 +249,11 @@ def test_a_hub_in_another_container_keeps_its_files_while_it_lives(folder: Path)
         hubs = [process.stdout.readline().split()[0] for process in (first, second)]
         own = rfb.serve(8, 8, tcp=False).server
         assert {path.stem for path in folder.glob("*.json")} == {*hubs, own.hub_id}
-        assert [route.look_up(hub, "default").hub for hub in hubs] == hubs
+        assert [hub_proxy.look_up(hub, "default").hub for hub in hubs] == hubs
         first.kill()
 
         def swept() -> bool:
-            runtime.sweep()
+            discovery.sweep()
             return {path.stem for path in folder.glob("*.json")} == {hubs[1], own.hub_id}
 
         wait_for(swept, "the file of the hub that was killed to go")
@@ -262,11 +263,11 @@ def test_a_hub_in_another_container_keeps_its_files_while_it_lives(folder: Path)
 def test_a_hub_in_a_container_whose_socket_is_not_reached_is_said_and_kept(folder: Path, tmp_path: Path) -> None:
     folder.mkdir(mode=0o700)
     there = some_file(started="then@1", socket=str(tmp_path / "only-there" / "hub.sock"))
-    runtime.write(folder, there)
+    discovery.write(folder, there)
     if os.path.exists("/proc/self/ns/pid"):
-        with pytest.raises(route.Refusal, match=r"another container.*PDUM_RFB_RUNTIME_DIR"):
-            route.look_up(there.hub, "default")
-        assert runtime.find(there.hub) == there
+        with pytest.raises(hub_proxy.Refusal, match=r"another container.*PDUM_RFB_RUNTIME_DIR"):
+            hub_proxy.look_up(there.hub, "default")
+        assert discovery.find(there.hub) == there
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"hub": 1}', "{", "x" * 5000])
@@ -275,13 +276,13 @@ def test_a_file_that_holds_something_else_is_no_hub(folder: Path, text: str) -> 
     path = folder / "0123456789abcdef.json"
     path.write_text(text)
     path.chmod(0o600)
-    assert runtime.find("0123456789abcdef") is None
-    runtime.sweep()
+    assert discovery.find("0123456789abcdef") is None
+    discovery.sweep()
 
 
 @pytest.mark.parametrize("hub", ["", "../../etc/passwd", "0123456789ABCDEF", "0123456789abcdef0", "0123456789abcdef\n"])
 def test_only_ids_name_files(folder: Path, hub: str) -> None:
-    assert runtime.find(hub) is None
+    assert discovery.find(hub) is None
 
 
 def test_no_port_is_opened_where_none_is_wanted(folder: Path) -> None:

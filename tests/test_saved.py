@@ -22,8 +22,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget.cells import Cell
-from pdum_rfb_widget.poster import EVERY, MOST_BYTES, REST, Poster, Rule
+from pdum_rfb_widget._hosts.notebook_context import Cell
+from pdum_rfb_widget._hosts.poster import EVERY, MOST_BYTES, REST, Poster, Rule
 from pdum_rfb_widget.snapshot import SHOWN_BYTES, shrunk
 
 LOSSY = 12
@@ -116,7 +116,7 @@ def test_a_picture_that_a_later_cell_shows_is_written_to_the_others_too(
     written: list[str] = []
     for name in ("first", "second"):
         cell = Cell(name, "a run")
-        monkeypatch.setattr("pdum_rfb_widget.poster.current_cell", lambda cell=cell: cell)
+        monkeypatch.setattr("pdum_rfb_widget._hosts.poster.current_cell", lambda cell=cell: cell)
         display.publish(texture(48, 64, 3))
         poster._show_in(cell, name, lambda: None, lambda name=name: written.append(name))
     poster.cell_ended()

@@ -22,7 +22,8 @@ from traitlets import TraitError
 from viewers import RawViewer, in_thread
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget import cells, listeners
+from pdum_rfb_widget._hosts import notebook_context
+from pdum_rfb_widget._hub import listeners
 from pdum_rfb_widget.display import _warn_of_no_notebook
 
 FRAME = np.zeros((8, 8, 3), np.uint8)
@@ -532,11 +533,11 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_streams_of_a_cell_are_named_after_it_and_counted_within_one_run() -> None:
-    first_run = cells.Cell("cell-a", "run 1")
+    first_run = notebook_context.Cell("cell-a", "run 1")
     assert [first_run.next_stream_name() for _ in range(3)] == ["cell-a", "cell-a-2", "cell-a-3"]
-    assert cells.Cell("cell-a", "run 2").next_stream_name() == "cell-a"
-    assert cells.Cell("cell-b", "run 3").next_stream_name() == "cell-b"
-    assert cells.current_cell() is None
+    assert notebook_context.Cell("cell-a", "run 2").next_stream_name() == "cell-a"
+    assert notebook_context.Cell("cell-b", "run 3").next_stream_name() == "cell-b"
+    assert notebook_context.current_cell() is None
 
 
 def test_traits_that_there_are_not_and_values_that_they_cannot_have_are_refused() -> None:
@@ -699,6 +700,6 @@ def test_encodings_are_kept_for_few_regions_however_many_are_asked_for() -> None
             viewer.greet()
             viewer.say(type="event", event={"type": "pointer_move", "x": 60.0 * step, "y": 50.0 * step})
             (watched,) = display._stream.viewers
-            while watched.session.metrics.frames_sent == 0 or watched.session._picture.lossy_tiles:
+            while watched.session.metrics.frames_sent == 0 or watched.session._framebuffer.lossy_tiles:
                 viewer.see()
     assert len(display._stream._encodings) <= 32

@@ -18,7 +18,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget import encoding
+from pdum_rfb_widget._encode import jobs
 
 # The main job -------------------------------------------------------------------------------------------------------
 
@@ -86,8 +86,8 @@ def test_size_changes_are_announced_before_the_frame(display: rfb.Display) -> No
 
 def test_equal_selections_share_one_encoding(display: rfb.Display, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    encode = encoding.encode_image
-    monkeypatch.setattr(encoding, "encode_image", lambda p, f: (calls.append(f.mime), encode(p, f))[1])
+    encode = jobs.encode_image
+    monkeypatch.setattr(jobs, "encode_image", lambda p, f: (calls.append(f.mime), encode(p, f))[1])
     viewers = [RawViewer(display) for _ in range(4)] + [RawViewer(display, "image/png")]
     for viewer in viewers:
         viewer.greet()
@@ -285,10 +285,10 @@ def test_addresses_tell_the_token_only_in_the_fragment(display: rfb.Display) -> 
 def test_origins_that_are_being_looked_through_stay_as_they_are(display: rfb.Display) -> None:
     server = display.server
     server.allow_origins(["https://one.example"])
-    looking = iter(server._hub._door.origins)
+    looking = iter(server._hub._admission.origins)
     server.allow_origins(["https://two.example"])
     assert list(looking) == ["https://one.example"]
-    assert server._hub._door.origins == {"https://one.example", "https://two.example"}
+    assert server._hub._admission.origins == {"https://one.example", "https://two.example"}
 
 
 def test_a_hub_that_is_being_closed_can_be_closed_again(display: rfb.Display, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +299,7 @@ def test_a_hub_that_is_being_closed_can_be_closed_again(display: rfb.Display, mo
         if len(files) == 1:
             display.server.close()
 
-    monkeypatch.setattr("pdum_rfb_widget.runtime.forget", forget)
+    monkeypatch.setattr("pdum_rfb_widget._hosts.discovery.forget", forget)
     display.server.close()
     assert len(files) == 1
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pdum_rfb_widget.damage import TileMap
+from pdum_rfb_widget._core.session import Message, ViewerSession
+from pdum_rfb_widget._core.stream_state import EncodePlan, StreamState
+from pdum_rfb_widget._frames.damage import TileMap
 from pdum_rfb_widget.protocol import CloseCode, Hello, ProtocolError, unpack_binary_message
-from pdum_rfb_widget.scene import Plan, Scene
-from pdum_rfb_widget.session import Message, Session
 from pdum_rfb_widget.types import Encoded, Part, StreamOptions
 
 HELLO = {"type": "hello", "device_pixel_ratio": 1, "token": "right"}
@@ -28,15 +28,15 @@ class Flow:
     """A session, and what was sent to it: `pump` does what a transport would, with payloads of a given size."""
 
     def __init__(self, *supported: str, local: bool = True, **options: Any) -> None:
-        self.scene = Scene(StreamOptions(**options))
-        self.session = Session(self.scene, accept, started=0.0, local=local)
+        self.state = StreamState(StreamOptions(**options))
+        self.session = ViewerSession(self.state, accept, started=0.0, local=local)
         self.supported = supported or ("image/jpeg",)
         self.nbytes = 100
         self.now = 0.0
         self.size = 4, 3
         self.version = 0
         self.sent: list[tuple[int, int]] = []
-        self.plans: list[Plan] = []
+        self.plans: list[EncodePlan] = []
         self.texts: list[dict[str, Any]] = []
 
     def open(self) -> Flow:
@@ -49,10 +49,10 @@ class Flow:
             self.version += 1
             changed = TileMap.whole(*self.size, self.version).changed
             if tiles is not None:
-                assert self.scene.newest
-                changed = self.scene.newest.changed.copy()
+                assert self.state.newest
+                changed = self.state.newest.changed.copy()
                 changed[tiles] = self.version
-            self.scene.published(TileMap(*self.size, self.version, round(self.now * 1e6), changed))
+            self.state.published(TileMap(*self.size, self.version, round(self.now * 1e6), changed))
         return self.pump()
 
     def pump(self) -> Flow:
@@ -142,7 +142,7 @@ def test_a_long_way_holds_more_of_small_payloads_unless_a_window_was_asked_for(
     nbytes: int, options: dict[str, int], most: int
 ) -> None:
     flow = Flow(**options).open()
-    flow.session.link.latency = 0.2
+    flow.session.bandwidth.latency = 0.2
     flow.nbytes = nbytes
     for _ in range(20):
         flow.publish()
@@ -255,7 +255,7 @@ def test_ready_is_open_visible_up_to_date_and_with_room() -> None:
     flow.publish()
     assert not flow.session.ready, "its window is full"
     assert flow.ack(1).session.ready
-    flow.scene.published(TileMap.whole(4, 3, 2))
+    flow.state.published(TileMap.whole(4, 3, 2))
     assert not flow.session.ready, "it is owed a frame"
 
 
@@ -272,7 +272,7 @@ def test_config_comes_first_and_again_only_with_a_new_size() -> None:
 
 def test_restart_renegotiates_and_sends_nothing_before_the_next_frame() -> None:
     flow = Flow("image/jpeg", "image/webp").open().publish().ack(1)
-    flow.scene.restart((4, 3), StreamOptions(image_mode="webp"))
+    flow.state.restart((4, 3), StreamOptions(image_mode="webp"))
     flow.session.restarted()
     assert flow.session.selection is not None
     assert flow.session.selection.lossy == "image/webp"
@@ -336,9 +336,9 @@ def test_base_viewers_get_whole_pictures() -> None:
 def test_after_a_loss_everything_is_sent_again_also_what_was_planned_before(lost: str) -> None:
     flow = tiled()
     flow.version += 1
-    changed = flow.scene.newest.changed.copy()  # type: ignore[union-attr]
+    changed = flow.state.newest.changed.copy()  # type: ignore[union-attr]
     changed[0, 0] = flow.version
-    flow.scene.published(TileMap(*flow.size, flow.version, 0, changed))
+    flow.state.published(TileMap(*flow.size, flow.version, 0, changed))
     plan = flow.session.plan(flow.now)
     assert plan
     assert not plan.region.whole
@@ -365,11 +365,11 @@ def moving(**options: Any) -> Flow:
     return flow.open().at(1).publish()
 
 
-def stills(flow: Flow) -> list[Plan]:
+def stills(flow: Flow) -> list[EncodePlan]:
     return [plan for plan in flow.plans if plan.still]
 
 
-def covered(plans: list[Plan]) -> Any:
+def covered(plans: list[EncodePlan]) -> Any:
     return sum((plan.region.mask.astype(int) for plan in plans[1:]), plans[0].region.mask.astype(int))
 
 
@@ -411,17 +411,17 @@ def test_a_still_that_was_overtaken_while_it_was_encoded_is_not_sent() -> None:
     assert plan
     assert plan.still
     assert flow.session.still_wanted(plan)
-    changed = flow.scene.newest.changed.copy()  # type: ignore[union-attr]
+    changed = flow.state.newest.changed.copy()  # type: ignore[union-attr]
     changed[~plan.region.mask] = 9
-    flow.scene.published(TileMap(*flow.size, 9, 1_300_000, changed))
+    flow.state.published(TileMap(*flow.size, 9, 1_300_000, changed))
     assert flow.session.still_wanted(plan), "what changed lies elsewhere"
-    flow.scene.published(TileMap.whole(*flow.size, 10, 1_310_000))
+    flow.state.published(TileMap.whole(*flow.size, 10, 1_310_000))
     assert not flow.session.still_wanted(plan)
 
 
 def test_stills_come_in_pieces_nearest_to_the_pointer_first() -> None:
     flow = moving().event("pointer_move", x=500.0, y=10.0).ack_all()
-    flow.session.link.draw_seconds["exact"] = 1e-6  # a viewer that needs 4 ms for a tile
+    flow.session.bandwidth.draw_seconds["exact"] = 1e-6  # a viewer that needs 4 ms for a tile
     flow.at(1.25).ack_all()
     first = stills(flow)[0].region
     assert first.mask[0, 7]
@@ -431,7 +431,7 @@ def test_stills_come_in_pieces_nearest_to_the_pointer_first() -> None:
 
 def test_a_still_never_takes_the_last_place_in_the_window() -> None:
     flow = moving(max_inflight=2).ack_all()
-    flow.session.link.draw_seconds["exact"] = 1e-6
+    flow.session.bandwidth.draw_seconds["exact"] = 1e-6
     flow.at(1.25)
     assert flow.session.snapshot(flow.now)["inflight"] == 1
     assert len(flow.publish().plans) == 3, "the new frame is sent at once"
@@ -472,7 +472,7 @@ def test_a_remote_viewer_is_sent_no_more_than_the_bitrate_stills_included() -> N
     # 0.1 MB a second for 10 s, what may be saved up, and the last message.
     assert flow.session.metrics.bytes_sent <= 1_000_000 + 25_000 + 20_100
     assert flow.session.metrics.frames_sent >= 25
-    assert flow.session._picture.version == 300
+    assert flow.session._framebuffer.version == 300
 
 
 def test_frames_that_the_budget_held_back_end_with_the_newest() -> None:
@@ -505,13 +505,13 @@ def test_what_rests_is_painted_over_though_frames_leave_the_budget_nothing() -> 
     flow.open().at(1).publish().ack_all()
     for step in range(1, 600):
         flow.at(1 + step / 60).publish(tiles=np.s_[:, :12]).ack_all()
-    assert flow.session._picture._lossy[:, :12].all(), "it moves"
-    assert not flow.session._picture._lossy[:, 12:].any()
+    assert flow.session._framebuffer._lossy[:, :12].all(), "it moves"
+    assert not flow.session._framebuffer._lossy[:, 12:].any()
 
 
 def test_a_restart_leaves_nothing_to_look_at_before_the_next_frame() -> None:
     flow = moving().ack_all()
     assert flow.session.next_look < math.inf
-    flow.scene.restart((4, 3), StreamOptions(stats_interval=None))
+    flow.state.restart((4, 3), StreamOptions(stats_interval=None))
     flow.session.restarted()
     assert flow.session.next_look == math.inf

@@ -20,10 +20,10 @@ from traitlets import TraitError
 from viewers import RawViewer, grey
 
 import pdum_rfb_widget as rfb
+from pdum_rfb_widget._core.session import ViewerSession
+from pdum_rfb_widget._core.sizing import Sizing, Target, fit
+from pdum_rfb_widget._core.stream_state import StreamState
 from pdum_rfb_widget.protocol import SetViewport
-from pdum_rfb_widget.scene import Scene
-from pdum_rfb_widget.session import Session
-from pdum_rfb_widget.sizing import Sizing, Target, fit
 from pdum_rfb_widget.types import StreamOptions
 
 # What is asked for ----------------------------------------------------------------------------------------------------
@@ -38,14 +38,14 @@ class Viewers:
 
     def __init__(self, **options: Any) -> None:
         self.sizing = Sizing(StreamOptions(**{"resize_policy": "match_client"} | options))
-        self.sessions: dict[str, Session] = {}
+        self.sessions: dict[str, ViewerSession] = {}
 
     def say(self, name: str, now: float, **message: Any) -> Viewers:
         if name not in self.sessions:
-            self.sessions[name] = Session(Scene(StreamOptions()), lambda hello: None, started=now)
+            self.sessions[name] = ViewerSession(StreamState(StreamOptions()), lambda hello: None, started=now)
             self.sessions[name].receive('{"type": "hello", "supported": ["image/png"]}', now)
         self.sessions[name].receive(json.dumps(message), now)
-        return self.heed(now)
+        return self.update(now)
 
     def resize(self, name: str, now: float, width: float, height: float, ratio: float = 1.0) -> Viewers:
         size = {"width": width, "height": height, "pwidth": width * ratio, "pheight": height * ratio, "ratio": ratio}
@@ -56,10 +56,10 @@ class Viewers:
 
     def leave(self, name: str, now: float) -> Viewers:
         del self.sessions[name]
-        return self.heed(now)
+        return self.update(now)
 
     def heed(self, now: float) -> Viewers:
-        self.sizing.heed(self.sessions, now)
+        self.sizing.update(self.sessions, now)
         self.sizing.settle(now)
         return self
 
@@ -228,7 +228,7 @@ def test_configs_and_headers_say_what_is_not_the_default(display: rfb.Display, s
 def test_who_comes_later_is_greeted_with_the_newest_frames_ratio_and_color(display: rfb.Display) -> None:
     display.publish(grey(1), pixel_ratio=2, color=rfb.DISPLAY_P3)
     with RawViewer(display, *TILES) as viewer:
-        wait_for(lambda: display._stream.scene.newest, "the hub to know of it")
+        wait_for(lambda: display._stream.state.newest, "the hub to know of it")
         config = viewer.greet()
         assert (config["pixel_ratio"], config["color"]) == (2, P3)
 

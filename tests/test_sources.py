@@ -370,7 +370,7 @@ def test_viewers_are_told_the_times_of_raw_frames(display: rfb.Display) -> None:
 
 def test_times_grow_whatever_raw_frames_say(display: rfb.Display, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(1_000, 100)
-    monkeypatch.setattr("pdum_rfb_widget.broadcast.now_us", lambda: next(clock))
+    monkeypatch.setattr("pdum_rfb_widget._hub.stream.now_us", lambda: next(clock))
     frames = [grey(1), raw(2, 5), raw(3, 50_005), raw(4, 50_005), raw(5, 0), raw(6, 7), grey(7), raw(8, 1 << 50)]
     with RawViewer(display) as viewer:
         viewer.greet()

@@ -52,7 +52,7 @@ def test_a_closed_display_has_a_status_too(display: rfb.Display) -> None:
 
 def test_what_others_named_is_escaped_in_the_table() -> None:
     display = rfb.serve(8, 8, port=0)
-    display._stream.note_trouble("<script>alert(1)</script>")
+    display._stream.note_error("<script>alert(1)</script>")
     assert "<script>" not in display._repr_html_()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pdum_rfb_widget.steering import Medium, Relief, Setback, Step
+from pdum_rfb_widget._core.policy.degradation import Backoff, CodecSelector, Degradation, Step
 
 
 def run(judge: Callable[[float], object], start: float, seconds: float) -> object:
@@ -12,31 +12,31 @@ def run(judge: Callable[[float], object], start: float, seconds: float) -> objec
     return [judge(start + step / 60) for step in range(int(seconds * 60))][-1]
 
 
-def much_moves(medium: Medium) -> Callable[[float], bool]:
+def much_moves(medium: CodecSelector) -> Callable[[float], bool]:
     return lambda now: medium.judge(0.9, 4, 1, False, now)
 
 
-def little_moves(medium: Medium) -> Callable[[float], bool]:
+def little_moves(medium: CodecSelector) -> Callable[[float], bool]:
     return lambda now: medium.judge(0.01, 0, 1, True, now)
 
 
 def test_video_is_for_what_moves_much_and_does_not_fit_as_good_pictures() -> None:
-    assert run(much_moves(medium := Medium()), 0, 1)
+    assert run(much_moves(medium := CodecSelector()), 0, 1)
     assert not run(little_moves(medium), 1, 3)
-    assert not run(lambda now: Medium().judge(0.9, 1, 1, True, now), 0, 9), "good pictures fit"
-    assert not run(lambda now: Medium().judge(0.05, 4, 1, False, now), 0, 9), "little moves"
-    assert not run(lambda now: Medium().judge(0.9, 2, 3, False, now), 0, 9), "video would be worse"
+    assert not run(lambda now: CodecSelector().judge(0.9, 1, 1, True, now), 0, 9), "good pictures fit"
+    assert not run(lambda now: CodecSelector().judge(0.05, 4, 1, False, now), 0, 9), "little moves"
+    assert not run(lambda now: CodecSelector().judge(0.9, 2, 3, False, now), 0, 9), "video would be worse"
 
 
 def test_a_moment_of_motion_changes_nothing() -> None:
-    medium = Medium()
-    assert not run(much_moves(medium), 0, Medium.TO_VIDEO - 0.05)
+    medium = CodecSelector()
+    assert not run(much_moves(medium), 0, CodecSelector.TO_VIDEO - 0.05)
     assert not run(little_moves(medium), 1, 0.05)
-    assert not run(much_moves(medium), 1.05, Medium.TO_VIDEO - 0.05)
+    assert not run(much_moves(medium), 1.05, CodecSelector.TO_VIDEO - 0.05)
 
 
 def test_going_to_and_fro_gets_rarer() -> None:
-    medium, changes, now, before = Medium(), 0, 0.0, False
+    medium, changes, now, before = CodecSelector(), 0, 0.0, False
     for _ in range(60 * 60):
         now += 1 / 60
         after = medium.judge(0.9, 1 if medium.video else 4, 1, medium.video, now)
@@ -45,7 +45,7 @@ def test_going_to_and_fro_gets_rarer() -> None:
 
 
 def test_who_held_up_a_lane_comes_back_only_once_it_is_fast_enough() -> None:
-    setback = Setback()
+    setback = Backoff()
     assert setback.judge(0.001, 60, 0) == 0
     setback.fell(1, 0)
     assert run(lambda now: setback.judge(1 / 30, 60, now), 0, 120) == 2, "at half rate it never does"
@@ -53,45 +53,45 @@ def test_who_held_up_a_lane_comes_back_only_once_it_is_fast_enough() -> None:
 
 
 def test_who_fell_soon_again_stays_away_for_longer() -> None:
-    setback, stays = Setback(), []
+    setback, stays = Backoff(), []
     for _ in range(6):
         setback.fell(1, 0)
         stays.append(next(step / 10 for step in range(1000) if setback.judge(0.001, 60, step / 10) == 0))
     assert stays == sorted(stays)
-    assert stays[0] < 5 < stays[-1] <= Setback.PATIENCE
+    assert stays[0] < 5 < stays[-1] <= Backoff.PATIENCE
 
 
-def suffers(relief: Relief, *, enough_at: int) -> Callable[[float], Step]:
+def suffers(relief: Degradation, *, enough_at: int) -> Callable[[float], Step]:
     def enough(step: Step, margin: float) -> bool:
-        return Relief.STEPS.index(step) >= enough_at
+        return Degradation.STEPS.index(step) >= enough_at
 
     return lambda now: relief.judge(enough, now)
 
 
 def test_frames_go_first_then_the_window_then_size() -> None:
-    relief = Relief()
+    relief = Degradation()
     given_up = [run(suffers(relief, enough_at=99), second, 1) for second in range(10)]
-    assert [step for n, step in enumerate(given_up) if step not in given_up[:n]] == list(Relief.STEPS)
-    fps, narrow, scale = zip(*((step.fps, step.narrow, -step.scale) for step in Relief.STEPS), strict=True)
+    assert [step for n, step in enumerate(given_up) if step not in given_up[:n]] == list(Degradation.STEPS)
+    fps, narrow, scale = zip(*((step.fps, step.narrow, -step.scale) for step in Degradation.STEPS), strict=True)
     assert list(fps) == sorted(fps, reverse=True)
     assert narrow == tuple(sorted(narrow))
     assert scale == tuple(sorted(scale))
 
 
 def test_no_more_is_given_up_than_helps_and_it_comes_back() -> None:
-    relief = Relief()
-    assert run(suffers(relief, enough_at=2), 0, 20) == Relief.STEPS[2]
-    assert run(suffers(relief, enough_at=0), 20, 60) == Relief.STEPS[0]
+    relief = Degradation()
+    assert run(suffers(relief, enough_at=2), 0, 20) == Degradation.STEPS[2]
+    assert run(suffers(relief, enough_at=0), 20, 60) == Degradation.STEPS[0]
 
 
 def test_a_bad_moment_costs_nothing() -> None:
-    relief = Relief()
-    run(suffers(relief, enough_at=99), 0, Relief.SUFFERING - 0.05)
-    assert run(suffers(relief, enough_at=0), 1, 0.1) == Relief.STEPS[0]
+    relief = Degradation()
+    run(suffers(relief, enough_at=99), 0, Degradation.SUFFERING - 0.05)
+    assert run(suffers(relief, enough_at=0), 1, 0.1) == Degradation.STEPS[0]
 
 
 def test_size_is_given_up_only_where_the_publisher_is_to_be_told() -> None:
-    relief = Relief()
+    relief = Degradation()
     for step in range(60 * 20):
         relief.judge(lambda step, margin: False, step / 60, with_size=False)
     assert relief.step.narrow

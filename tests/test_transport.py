@@ -19,8 +19,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from pdum_rfb_widget._core.admission_queue import AdmissionQueue
+from pdum_rfb_widget._core.outbox import SHORT, Inbox, Outbox
 from pdum_rfb_widget.asgi import ASGITransport
-from pdum_rfb_widget.channels import SHORT, Inbox, Outbox
 from pdum_rfb_widget.limits import Limits
 from pdum_rfb_widget.protocol import CloseCode, ProtocolError, unpack_binary_message
 from pdum_rfb_widget.transport import (
@@ -30,7 +31,6 @@ from pdum_rfb_widget.transport import (
     TransportClosed,
     WebSocketTransport,
 )
-from pdum_rfb_widget.turns import Turns
 
 MOST = 64 * 1024
 LARGE = b"header", b"\x00\x01" * (1 << 20)
@@ -75,7 +75,7 @@ async def websocket() -> AsyncIterator[Ends]:
         opened.set_result(WebSocketTransport(socket))
         await socket.wait_closed()
 
-    limited = partial(LimitedConnection, limits=Limits(message_bytes=MOST), turns=Turns(Limits))
+    limited = partial(LimitedConnection, limits=Limits(message_bytes=MOST), turns=AdmissionQueue(Limits))
     async with serve(welcome, "127.0.0.1", 0, create_connection=limited, max_size=MOST, compression=None) as listener:
         port = next(iter(listener.sockets)).getsockname()[1]
         async with viewer(port) as peer:

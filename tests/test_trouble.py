@@ -26,7 +26,7 @@ def test_a_refused_token_is_said_and_tried_again_by_the_button(
     show(page, display, token="old")
     assert "refused the token" in notice(page)
     assert page.evaluate("view.state") == "failed"
-    monkeypatch.setattr(display.server._hub._door, "token", "old")
+    monkeypatch.setattr(display.server._hub._admission, "token", "old")
     page.get_by_role("button", name="Try again").click()
     page.wait_for_function("view.state === 'live'")
     assert not page.locator(".rfb-notice").is_visible()
@@ -35,7 +35,7 @@ def test_a_refused_token_is_said_and_tried_again_by_the_button(
 def test_a_foreign_page_is_told_about_origins(
     page: Page, display: rfb.Display, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pdum_rfb_widget.door.origin_allowed", lambda *_, **__: False)
+    monkeypatch.setattr("pdum_rfb_widget._hub.admission.origin_allowed", lambda *_, **__: False)
     show(page, display)
     words = notice(page)
     assert "http://127.0.0.1:" in words
@@ -61,7 +61,7 @@ def test_video_that_the_page_cannot_decode_is_said(
     page: Page, display: rfb.Display, monkeypatch: pytest.MonkeyPatch, script: str, transport: str, words: str
 ) -> None:
     config = f'{{"type":"config","transport":"{transport}","width":8,"height":8,"codec":"avc1.42E01F"}}'
-    monkeypatch.setattr("pdum_rfb_widget.session.config_message", lambda *_: config)
+    monkeypatch.setattr("pdum_rfb_widget._core.session.config_message", lambda *_: config)
     page.add_init_script(script)
     show(page, display, mainThreadPresent=True)
     assert words in notice(page)
@@ -80,7 +80,7 @@ def test_a_hub_that_is_gone_is_said_and_found_again(page: Page, display: rfb.Dis
     assert not {"cell", "kernel", "notebook"} & set(words.replace(".", "").split()), "there is none on this page"
     assert error_of(canvas, pixels) < 6, "the last picture stays"
     again = rfb.serve(64, 48, port=port)
-    again.server._hub._door.token = token
+    again.server._hub._admission.token = token
     again.publish(numbered(3, 160, 32))
     wait_for(lambda: error_of(canvas, numbered(3, 160, 32)) < 6, "the picture of the new hub")
     assert not page.locator(".rfb-notice").is_visible()
@@ -180,7 +180,7 @@ def test_a_hub_without_a_frame_yet_is_waited_for_and_not_shown_as_live(page: Pag
     display.server.close()
     page.wait_for_function("document.querySelector('.rfb-root').dataset.state === 'reconnecting'")
     again = rfb.serve(64, 48, port=port)
-    again.server._hub._door.token = token
+    again.server._hub._admission.token = token
     page.wait_for_function("document.querySelector('.rfb-root').dataset.state === 'waiting'")
     assert page.locator(".rfb-status").inner_text() == "Waiting for the first frame…"
     again.publish(numbered(4, 160, 32))

@@ -322,7 +322,7 @@ def test_a_url_behind_a_proxy_that_strips_upgrade_is_said(page: Page, display: r
 
 
 def test_an_old_bundle_is_shown_and_told_of(page: Page, display: rfb.Display, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pdum_rfb_widget.runtime.package_version", lambda: "99.0")
+    monkeypatch.setattr("pdum_rfb_widget._hosts.discovery.package_version", lambda: "99.0")
     with site_of(display, routes) as site:
         site.show(page)
         wait_for_picture(page)

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 from isal import isal_zlib
 
-from ..adaptive import QUANTIZERS
-from ..damage import stripes_that_differ
+from .._core.policy.bandwidth import QUANTIZERS
+from .._core.session import ViewerSession
+from .._frames.damage import stripes_that_differ
+from .._hub.viewer import ViewerConnection
+from .._system.processors import usable_processors
 from ..display import Display
 from ..encoders.base import video_encoder_for
 from ..limits import Limits
-from ..processors import usable_processors
 from ..protocol import unpack_binary_message
-from ..session import Session
 from ..types import EncodedPayload, Message, Pixels, RawFrame, VideoFormat
-from ..viewer import Viewer
 from .content import VIDEO_CONTENT, Film
 from .endtoend import FULL_HD, serve
 from .rows import Figures, Progress, Row, at_least, at_most, extra, median, ratio
@@ -206,10 +206,10 @@ def _meter(display: Display, formats: list[str]) -> Iterator[_Meter]:
     """A viewer of *display* within the process."""
     stream, loop = display._stream, display.server._hub._loop
     meter = _Meter(display, formats)
-    session = Session(stream.scene, lambda hello: None, time.monotonic(), local=True)
+    session = ViewerSession(stream.state, lambda hello: None, time.monotonic(), local=True)
 
     async def view() -> None:
-        await Viewer(session, meter, stream, Limits()).run()
+        await ViewerConnection(session, meter, stream, Limits()).run()
 
     viewing = asyncio.run_coroutine_threadsafe(view(), loop)
     try:

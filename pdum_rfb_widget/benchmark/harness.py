@@ -15,7 +15,7 @@ import numpy as np
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import Server, ServerConnection, serve
 
-from ..page import BUNDLE
+from .._hub.web_page import BUNDLE
 from ..types import Pixels
 from .publishing import now
 

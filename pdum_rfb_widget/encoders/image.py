@@ -11,7 +11,7 @@ import numpy as np
 from isal import isal_zlib
 from PIL import Image
 
-from ..pixels import raw_pixels
+from .._frames.pixels import raw_pixels
 from ..types import EncodedPayload, Fidelity, ImageMode, Pixels, RawFrame, check_int
 
 try:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..interrupts import uninterrupted
-from ..pixels import raw_pixels
-from ..processors import usable_processors
+from .._frames.pixels import raw_pixels
+from .._system.interrupts import uninterrupted
+from .._system.processors import usable_processors
 from ..types import SRGB, Chroma, ColorSpace, EncodedPayload, PixelFormat, Pixels, RawFrame, check_int
 from .rate import RateControl
 

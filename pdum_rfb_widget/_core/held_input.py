@@ -1,0 +1,66 @@
+"""The buttons and keys that a viewer's user holds down, which come up when the viewer can't say so any more. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..types import EventDict
+
+MOST_HELD = 64
+"""Pointers, and keys, of one viewer: beyond that, those that went down are not kept. A user has ten fingers."""
+
+
+@dataclass(slots=True)
+class _Pointer:
+    last: EventDict
+    """The newest event of it, which says where it is."""
+    buttons: list[int] = field(default_factory=list)
+
+
+class Held:
+    """The buttons, touches and keys of one viewer that went down and did not come up. Owned by the hub's loop."""
+
+    def __init__(self) -> None:
+        self._pointers: dict[float, _Pointer] = {}
+        self._keys: dict[str, EventDict] = {}
+
+    def note(self, event: EventDict) -> None:
+        """The application is told *event*, which `events.validate` has let pass."""
+        match event["type"]:
+            case "key_down" if len(self._keys) < MOST_HELD:
+                self._keys[event.get("code") or event["key"]] = event
+            case "key_up":
+                self._keys.pop(event.get("code") or event["key"], None)
+            case "pointer_down" | "pointer_move" | "pointer_up" as kind:
+                self._note_pointer(kind, event)
+
+    def _note_pointer(self, kind: str, event: EventDict) -> None:
+        name, button = event.get("pointer_id", 0), event.get("button", 0)
+        pointer = self._pointers.get(name)
+        if pointer is None:
+            if kind == "pointer_down" and len(self._pointers) < MOST_HELD:
+                self._pointers[name] = _Pointer(event, [button])
+            return
+        pointer.last = event
+        if kind == "pointer_down" and button not in pointer.buttons:
+            pointer.buttons.append(button)
+        elif kind == "pointer_up" and button in pointer.buttons:
+            pointer.buttons.remove(button)
+            if not pointer.buttons:
+                del self._pointers[name]
+
+    def release(self, timestamp: float) -> list[EventDict]:
+        """The events that let go of everything, each pointer where it was last; nothing is held afterwards. The
+        *timestamp* is in seconds since 1970."""
+        now = {"modifiers": [], "timestamp": timestamp}
+        ups: list[EventDict] = []
+        for pointer in self._pointers.values():
+            touches = {"ntouches": 0, "touches": {}} if "touches" in pointer.last else {}
+            while pointer.buttons:
+                button = pointer.buttons.pop(0)
+                up = {"type": "pointer_up", "button": button, "buttons": list(pointer.buttons)}
+                ups.append(pointer.last | up | touches | now)
+        ups += [event | {"type": "key_up"} | now for event in self._keys.values()]
+        self._pointers.clear()
+        self._keys.clear()
+        return ups

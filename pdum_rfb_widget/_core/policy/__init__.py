@@ -1,0 +1,1 @@
+"""How much to send, how fine and when: bandwidth, publish rate, costs, degradation and backoff."""

@@ -1,0 +1,298 @@
+"""How exact a viewer's pictures are, and how much it may cost. Pure: told of every sending and acknowledgement.
+
+- `CostModel` learns, for a stream, what a pixel costs at each rung: bytes, and time to encode.
+- `BandwidthEstimator` measures one viewer's way there and back, and holds its byte budget.
+- `Ladder` picks the rung: exact while link and viewer allow the rate that is published, else one of four qualities.
+
+What follows where no rung fits is in `steering`. All belong to the hub's thread. Times are seconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+QUALITIES = (90, 78, 62, 45)
+"""JPEG and WebP quality of rungs 1 to 4. Rung 0 is exact. Each takes some two thirds of the bytes of the one above."""
+
+QUANTIZERS = (0, 21, 25, 31, 36)
+"""H.264's quantization parameter at each rung, near the PSNR of the JPEG there."""
+
+EXACT, COARSEST = 0, len(QUALITIES)
+
+Kind: TypeAlias = Literal["exact", "lossy", "video"]
+"""What a viewer has to decode: an exact picture, a lossy one, or video."""
+
+LOCAL_MARGIN = 3.0
+"""A local link is unlimited while it is so many times as fast as needed."""
+LOCAL_FAST = 12.5e6
+"""Bytes a second from which nothing is gained by cutting what goes over a local link: 1 MB takes 80 ms there."""
+FRAME_LATENCY = 0.1
+"""No frame shall take longer than this on a limited link, while a lower rung would take less."""
+
+_SLOWEST_FPS = 10.0
+"""A stream that publishes more rarely is judged as if it did so often: its frames shall not take longer either."""
+_BURST = 0.25
+"""Seconds of budget that may be saved up."""
+_MIN_SAMPLE = 16 * 1024
+"""Bytes below which a message says more about latency than about rate."""
+_VISIBLE = 0.01
+"""Seconds of transfer from which a small message too tells the rate of a link to elsewhere."""
+_RATE_WINDOW = 5.0
+"""Seconds for which the best rate that was seen stands: whatever slows an acknowledgement, the link is that fast."""
+_FORGETS = 0.998
+"""What was slow a while ago may not be so now: by so much each frame, or a moment's load would stand for ever."""
+_LARGE = 1 << 18
+"""Pixels from which a region tells what a picture costs; with a smaller one its fixed cost counts for too much."""
+_GUESSED_DRAWING: dict[Kind, float] = {"exact": 10e-9, "lossy": 5e-9, "video": 5e-9}
+_BUSY = 0.75
+"""The share of the time between frames that an encoder or a viewer may spend on one."""
+
+
+class CostModel:
+    """What a pixel of the stream costs at each rung, from what was encoded. Guesses until then."""
+
+    def __init__(self, *, video: bool = False) -> None:
+        self._video = video
+        self._bytes = [0.5, 0.04, 0.025, 0.013, 0.008] if video else [1.2, 0.30, 0.20, 0.13, 0.09]
+        self._seconds = [4e-9] * 5 if video else [5e-9, 2e-9, 2e-9, 2e-9, 2e-9]
+
+    def kind(self, rung: int) -> Kind:
+        """What a viewer decodes at *rung*."""
+        return "video" if self._video else "exact" if rung == EXACT else "lossy"
+
+    def learn(self, rung: int, pixels: int, nbytes: int, seconds: float) -> None:
+        """A region of so many *pixels* was encoded at *rung*."""
+        # A tile says little about a whole picture: its weight is its share of a quarter megapixel.
+        weight = 0.3 * min(1.0, pixels / _LARGE)
+        before = self._bytes[rung]
+        self._bytes[rung] += weight * (nbytes / pixels - before)
+        if rung != EXACT:
+            # What is easy or hard for one quality is so for the others, which may not be in use to learn it.
+            for other in set(range(1, COARSEST + 1)) - {rung}:
+                self._bytes[other] *= self._bytes[rung] / before
+        self._seconds[rung] += weight * (seconds / pixels - self._seconds[rung])
+        for other in range(rung):
+            self._seconds[other] *= _FORGETS
+
+    def nbytes(self, rung: int, pixels: float) -> float:
+        return self._bytes[rung] * pixels
+
+    def seconds(self, rung: int, pixels: float) -> float:
+        return self._seconds[rung] * pixels
+
+
+class PublishRate:
+    """How often the stream publishes, and which of its versions are at rest."""
+
+    def __init__(self, still_after: float | None = None) -> None:
+        self.still_after = still_after
+        self._interval = 1 / 30
+        self._times: deque[tuple[int, float]] = deque([(0, -math.inf)])
+
+    def published(self, version: int, at: float) -> None:
+        """The frame *version* was published *at*; those before it may not have been told of."""
+        last, last_at = self._times[-1]
+        if version <= last:
+            return
+        interval = (at - last_at) / (version - last)
+        # A pause between two bursts says nothing about the rate of either.
+        if 0 < interval < 1 / _SLOWEST_FPS:
+            self._interval += 0.2 * (interval - self._interval)
+        self._times.append((version, at))
+        # The last that is at rest stays, to say so.
+        while len(self._times) > 1 and self._times[1][1] + (self.still_after or 0.0) <= at:
+            self._times.popleft()
+
+    @property
+    def fps(self) -> float:
+        return max(_SLOWEST_FPS, 1 / self._interval)
+
+    def at_rest(self, now: float) -> int:
+        """What changed in this version or before has not changed since for `still_after`; -1 where nothing settles."""
+        if self.still_after is None:
+            return -1
+        return next((version for version, at in reversed(self._times) if at + self.still_after <= now), -1)
+
+    def rests_at(self, version: int) -> float:
+        """When *version* comes to rest, unless it changes before; infinity where nothing settles."""
+        if self.still_after is None:
+            return math.inf
+        return next((at for there, at in self._times if there >= version), -math.inf) + self.still_after
+
+
+@dataclass(slots=True)
+class BandwidthEstimator:
+    """One viewer's link: its rate, and the budget of what may be sent."""
+
+    local: bool
+    """The page's host is this machine."""
+    bitrate: int
+    """Bits a second to keep to where the link is not unlimited."""
+    latency: float = math.inf
+    """Seconds there and back for nothing at all: the least that was measured."""
+    draw_seconds: dict[Kind, float] = field(default_factory=dict)
+    """Seconds the viewer takes to decode and draw a pixel."""
+    last_rate: float = 0.0
+    """What `rate` was when there was one: a pause makes no link faster."""
+    _rates: deque[tuple[float, float]] = field(default_factory=deque)
+    _tokens: float = math.inf
+    _needed: float = math.inf
+    _unlimited: bool = False
+    _at: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second, the best of the last seconds; 0 while nothing was measured."""
+        return max((rate for _, rate in self._rates), default=0.0)
+
+    @property
+    def budget(self) -> float:
+        """Bytes a second that may be sent; infinite on a local link that is fast enough."""
+        return math.inf if self._unlimited else self._limited()
+
+    @property
+    def narrow(self) -> float:
+        """Bytes a second that large messages hold up others for; infinite on a local link that was not seen to be
+        slow, as a forwarded port may be."""
+        if self.local and not 0 < self.last_rate < LOCAL_FAST:
+            return math.inf
+        return self.last_rate or self._limited()
+
+    def draws(self, kind: Kind, pixels: float) -> float:
+        """How many frames of so many *pixels* a second the viewer can draw."""
+        seconds = self.draw_seconds.get(kind, 0.0) * pixels
+        return 1 / seconds if seconds else math.inf
+
+    def need(self, rate: float) -> None:
+        """The stream needs *rate* bytes a second on this link."""
+        self._needed = rate
+        self._judge()
+
+    def _judge(self) -> None:
+        """Whether the link is unlimited: again with each need and with each measurement, or what was sent before the
+        first one would have to be paid for at a rate that was only guessed."""
+        margin = LOCAL_MARGIN * (0.7 if self._unlimited else 1.0)  # it has to get clearly worse to be limited again
+        self._unlimited = self.local and self.rate >= margin * self._needed
+
+    def allows(self, rate: float) -> bool:
+        """The budget for a stream of *rate* bytes a second is enough for it."""
+        return rate <= self._limited() or (self.local and self.rate >= LOCAL_MARGIN * rate)
+
+    def _limited(self) -> float:
+        budget = self.bitrate / 8
+        return min(budget, self.rate / 2) if self._rates else budget
+
+    # Told of what is sent and acknowledged ----------------------------------------------------------------------------
+
+    def sent(self, nbytes: int, now: float) -> None:
+        self._save_up(now)
+        self._tokens -= nbytes
+
+    def acknowledged(
+        self, nbytes: int, pixels: int, kind: Kind, elapsed: float, drawing: float | None, now: float
+    ) -> None:
+        """A message came back *elapsed* seconds after it was sent; the viewer says how long it took *drawing* it."""
+        if drawing is not None and pixels >= _LARGE / 4:
+            known = self.draw_seconds.get(kind, _GUESSED_DRAWING[kind])
+            self.draw_seconds[kind] = known + 0.3 * min(1.0, pixels / _LARGE) * (drawing / pixels - known)
+            for other in self.draw_seconds.keys() - {kind, "video"}:
+                if kind != "exact":
+                    self.draw_seconds[other] *= _FORGETS
+        self._measure(nbytes, elapsed - (drawing or 0.0), now)
+
+    def _measure(self, nbytes: int, way: float, now: float) -> None:
+        # A ping that met a busy viewer took longer than the way does: some of it is transfer whatever that says.
+        seconds = max(way - self.latency, way / 8, 1e-4) if math.isfinite(self.latency) else max(way, 1e-4)
+        rate = nbytes / seconds
+        seen = not self.local and way - self.latency > _VISIBLE
+        if nbytes >= _MIN_SAMPLE or seen or 0 < self.rate < rate:
+            # Only a rate that no later one beats can be the best of a window.
+            while self._rates and self._rates[-1][1] <= rate:
+                self._rates.pop()
+            self._rates.append((now, rate))
+        # The last goes too: after a bad moment messages may be too small to show that it is over.
+        while self._rates and self._rates[0][0] < now - _RATE_WINDOW:
+            self._rates.popleft()
+        self.last_rate = self.rate or self.last_rate
+        self._judge()
+
+    # What may be sent -------------------------------------------------------------------------------------------------
+
+    def next_send(self, now: float, nbytes: float = 0.0) -> float:
+        """When the budget has room: for a frame once it isn't overdrawn, for a still once it holds its *nbytes*."""
+        self._save_up(now)
+        missing = min(nbytes, self._most) - self._tokens
+        return now + missing / self._limited() if missing > 0 else now
+
+    @property
+    def _most(self) -> float:
+        return math.inf if self._unlimited else _BURST * self._limited()
+
+    def _save_up(self, now: float) -> None:
+        if self._unlimited:
+            self._tokens = math.inf
+        else:
+            self._tokens = min(self._tokens + (now - self._at) * self._limited(), self._most)
+        self._at = now
+
+
+@dataclass(slots=True)
+class Ladder:
+    """One viewer's rung, with hysteresis: down when frames can't keep up, up after they could have for a while."""
+
+    careful: bool = False
+    """Up by one rung at a time: each costs a keyframe, and what it costs then is a guess."""
+    rung: int | None = None
+    """0 is exact, 1 to 4 index `QUALITIES`; None before the first frame."""
+    _patience: float = 0.5
+    _fitting_since: float | None = None
+    _failing_since: float | None = None
+    _climbed_at: float = -math.inf
+
+    PATIENCE = (0.5, 16.0)
+    """Seconds that a better rung must have fitted before it is tried; doubled when it failed soon after."""
+    FAILING = 0.25
+    """Seconds for which a rung may not fit before the next is taken."""
+    SOON = 4.0
+
+    def judge(self, pixels: float, costs: CostModel, bandwidth: BandwidthEstimator, fps: float, now: float) -> int:
+        """The rung for frames of which *pixels* change at *fps*."""
+        best = next((rung for rung in range(COARSEST) if fits(rung, pixels, costs, bandwidth, fps, 1.0)), COARSEST)
+        if self.rung is None:
+            self.rung = best
+        if best > self.rung:
+            self._fitting_since = None
+            self._failing_since = now if self._failing_since is None else self._failing_since
+            if now - self._failing_since >= self.FAILING:
+                self._step_down(best, now)
+        elif better := [rung for rung in range(self.rung) if fits(rung, pixels, costs, bandwidth, fps, 1.4)]:
+            self._failing_since = None
+            self._fitting_since = now if self._fitting_since is None else self._fitting_since
+            if now - self._fitting_since >= self._patience:
+                self.rung = better[-1 if self.careful else 0]
+                self._climbed_at, self._fitting_since = now, None
+        else:
+            self._failing_since = self._fitting_since = None
+        return self.rung
+
+    def _step_down(self, rung: int, now: float) -> None:
+        low, high = self.PATIENCE
+        soon = now - self._climbed_at < self.SOON
+        self._patience = min(2 * self._patience, high) if soon else max(self._patience / 2, low)
+        self.rung, self._failing_since = rung, None
+
+
+def fits(rung: int, pixels: float, costs: CostModel, bandwidth: BandwidthEstimator, fps: float, margin: float) -> bool:
+    """Frames of so many *pixels* at *rung* keep up with *fps*, on the link, in the viewer and in the encoder."""
+    if not bandwidth.allows(margin * fps * costs.nbytes(rung, pixels)):
+        return False
+    if costs.kind(rung) == "video":
+        return True  # a coarser rung is hardly quicker to encode or to draw
+    drawing = bandwidth.draw_seconds.get(costs.kind(rung), 0.0) * pixels
+    encoding = costs.seconds(rung, pixels)
+    # On one machine the two share its processor.
+    busy = drawing + encoding if bandwidth.local else max(drawing, encoding)
+    return busy <= _BUSY / (fps * margin)

@@ -1,0 +1,127 @@
+"""How one viewer is fed: pictures or video, how good, how many. Follows from its link, and from what the scene costs.
+
+No I/O, no clock. Owned by the hub's thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ...types import EncoderKey, Fidelity, Selection
+from ..stream_state import StreamState, exact_fidelity, nearest_rung
+from .bandwidth import COARSEST, EXACT, FRAME_LATENCY, QUALITIES, BandwidthEstimator, Ladder, fits
+from .degradation import Backoff, CodecSelector, Degradation, Step
+
+_SLOWEST_FPS = 10.0
+"""Fewer frames a second than these are judged as if they were so many: none shall take long on its way."""
+
+
+@dataclass(slots=True)
+class DeliveryPolicy:
+    """The choices for one viewer."""
+
+    state: StreamState
+    bandwidth: BandwidthEstimator
+    _pixels: float = 0.0
+    """That change in a frame, in the mean."""
+    _pictures: Ladder = field(default_factory=Ladder)
+    _video: Ladder = field(default_factory=lambda: Ladder(careful=True))
+    _codec_selector: CodecSelector = field(default_factory=CodecSelector)
+    _backoff: Backoff = field(default_factory=Backoff)
+    _degradation: Degradation = field(default_factory=Degradation)
+
+    # Told of what happens ---------------------------------------------------------------------------------------------
+
+    def weigh(self, pixels: int) -> None:
+        """So many *pixels* changed in a frame that is sent."""
+        self._pixels = pixels if self._pixels == 0 else 0.8 * self._pixels + 0.2 * pixels
+
+    def evicted(self, encoder: EncoderKey, now: float) -> None:
+        """The viewer was too slow for the others of *encoder*."""
+        self._backoff.fell(encoder.rung, now)
+
+    # What follows -----------------------------------------------------------------------------------------------------
+
+    @property
+    def step(self) -> Step:
+        """What is given up for the viewer."""
+        return self._degradation.step
+
+    def encoder(self, area: int, selection: Selection, turnaround: float, now: float) -> EncoderKey | None:
+        """Which lane is to feed it frames of *area* pixels, None for pictures: to be asked once a frame. It takes one
+        every *turnaround* seconds."""
+        encoder = self._lane(area, selection, turnaround, now) if self.state.video_works else None
+        if encoder:
+            fps = min(self.state.publish_rate.fps, self.bandwidth.draws("video", area))
+            self.bandwidth.need(fps * self.state.video_costs.nbytes(encoder.rung, area))
+        self._degrade(area, encoder, now)
+        return encoder
+
+    def rung(self, pixels: int, selection: Selection, now: float) -> int | None:
+        """The rung for pictures of a frame of which so many *pixels* changed; None for a quality that isn't on it."""
+        quality, costs, bandwidth = self.state.options.quality, self.state.costs, self.bandwidth
+        if selection.lossy is None or isinstance(quality, int):
+            # What was set by hand asks of a local link to be clearly faster than `bitrate`, whatever the pictures take:
+            # they are to be so, and the window alone keeps them from piling up.
+            bandwidth.need(self.state.options.bitrate / 8)
+            return EXACT if selection.lossy is None else None
+        best = EXACT if quality == "auto" and selection.exact else EXACT + 1
+        fps = self.state.publish_rate.fps
+        rung = max(best, self._pictures.judge(self._pixels, costs, bandwidth, fps, now))
+        bandwidth.need(min(fps, bandwidth.draws(costs.kind(rung), self._pixels)) * costs.nbytes(rung, self._pixels))
+        most = bandwidth.budget * FRAME_LATENCY
+        while rung < COARSEST and costs.nbytes(rung, pixels) > most:
+            rung += 1
+        return rung
+
+    def fidelity(self, selection: Selection, rung: int | None) -> Fidelity:
+        """How pictures of this *rung* are encoded."""
+        quality = self.state.options.quality
+        if rung == EXACT:
+            return exact_fidelity(selection, self.state.options)
+        assert selection.lossy
+        if rung is None:
+            assert isinstance(quality, int)
+            return Fidelity(selection.lossy, quality, selection.tiles)
+        return Fidelity(selection.lossy, QUALITIES[rung - 1], selection.tiles, or_exact=selection.exact)
+
+    def _lane(self, area: int, selection: Selection, turnaround: float, now: float) -> EncoderKey | None:
+        if not selection.video:
+            return None
+        options, fps = self.state.options, self.state.publish_rate.fps
+        backoff = self._backoff.judge(turnaround, fps, now)
+        if options.quality == "lossless" and selection.pictures:
+            return None if backoff else EncoderKey(selection.video, EXACT)
+        if self._video.rung is None and self.bandwidth.local:
+            self._video.rung = EXACT + 1  # most such links are fast, and to climb there would cost keyframes
+        # More than the window lets through in a second need not fit.
+        fps = min(fps, max(_SLOWEST_FPS, 1 / turnaround)) if turnaround else fps
+        rung = max(EXACT + 1, self._video.judge(area, self.state.video_costs, self.bandwidth, fps, now))
+        if isinstance(options.quality, int):
+            rung = nearest_rung(options.quality)
+        rung = max(rung, backoff)
+        if not selection.pictures:
+            return EncoderKey(selection.video, min(rung, COARSEST))
+        if rung > COARSEST or (options.codec == "auto" and not self._video_is_better(area, rung, now)):
+            return None
+        return EncoderKey(selection.video, rung)
+
+    def _video_is_better(self, area: int, rung: int, now: float) -> bool:
+        costs, fps = self.state.costs, self.state.publish_rate.fps
+        pictures = self._pictures.judge(self._pixels, costs, self.bandwidth, fps, now)
+        fit = fits(min(pictures, 1), self._pixels, costs, self.bandwidth, fps, 1.4)
+        return self._codec_selector.judge(self._pixels / area, pictures, rung, fit, now)
+
+    def _degrade(self, area: int, encoder: EncoderKey | None, now: float) -> None:
+        adaptive, bandwidth = self.state.options.adaptive, self.bandwidth
+        costs = self.state.video_costs if encoder else self.state.costs
+        share = 1.0 if encoder else self._pixels / area
+        full = max(self.state.size[0] * self.state.size[1], area) if adaptive else area
+
+        def enough(step: Step, margin: float) -> bool:
+            pixels, fps = share * full * step.scale**2, self.state.publish_rate.fps * step.fps * margin
+            # A viewer that is slow is paced by its own acknowledgements; only its publisher can do more for it.
+            draws = not adaptive or fps <= bandwidth.draws(costs.kind(COARSEST), pixels)
+            return draws and bandwidth.allows(fps * costs.nbytes(COARSEST, pixels))
+
+        self._degradation.judge(enough, now, with_size=adaptive)

@@ -1,0 +1,272 @@
+"""Video for several viewers at once: who shares an encoder, when it takes a frame, and when that is a keyframe.
+
+A lane encodes one chain of access units for all its followers, and takes the next frame when each of them has room. A
+viewer that would join waits for a keyframe, and is fed pictures meanwhile. No I/O, no clock: every call is given the
+time in seconds. Owned by the hub's thread.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from .._frames.chunk import Chunk
+from .._frames.damage import TileMap
+from ..types import EncoderKey
+
+MAX_ENCODERS = 3
+"""Encoders that a stream may run at once."""
+JOIN_INTERVAL = 1.0
+"""Seconds between two keyframes that a lane's followers get only because others join."""
+LONG_IDLE = 10.0
+"""Seconds after which the next frame is a keyframe: browsers reclaim decoders that stood idle."""
+HELD_LIMIT = 0.12
+"""Seconds for which a follower may have held up the others before it has to leave."""
+HELD_SHARE = 0.25
+"""The share of the time that it may hold them up for ever: on a busy machine each viewer does, now and then."""
+
+
+class Subscriber(Protocol):
+    """What a lane asks of a viewer's session."""
+
+    @property
+    def stale(self) -> bool:
+        """It is owed a frame."""
+
+    @property
+    def only_video_serves(self) -> bool:
+        """Nothing but a keyframe can feed it now."""
+
+    @property
+    def too_slow(self) -> bool:
+        """It takes frames too slowly to follow them beside others."""
+
+    def video_room_at(self, now: float) -> float:
+        """When its window and its budget have room for a chunk; infinity until it says something."""
+
+    @property
+    def still_due(self) -> float:
+        """When what it shows has come to rest and may be sent finer, as video; infinity where pictures do that."""
+
+    def evicted(self, encoder: EncoderKey, now: float) -> None:
+        """It held up the lane's other followers, and is in it no more."""
+
+    def enqueue(self, chunk: Chunk) -> None:
+        """*chunk* is to be sent, in its turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeRequest:
+    """The newest frame is to be encoded by the lane now."""
+
+    tiles: TileMap
+    keyframe: bool
+    joining: frozenset[Subscriber]
+    """Who follows from this keyframe on; of a still, whom it is for."""
+    still: bool = False
+
+
+@dataclass(slots=True)
+class _Held:
+    """How long a follower held up the others: a bucket that leaks."""
+
+    at: float
+    seconds: float = 0.0
+    holding: bool = False
+
+
+class SharedEncoder:
+    """The viewers of one encoder."""
+
+    def __init__(self, key: EncoderKey) -> None:
+        self.key = key
+        self.subscribers: set[Subscriber] = set()
+        self.joining: set[Subscriber] = set()
+        """For a keyframe."""
+        self._taken: EncodeRequest | None = None
+        self._latest: TileMap | None = None
+        self._stills = False
+        """Its encoder offers them."""
+        self._keyframe_at = -math.inf
+        self._held: dict[Subscriber, _Held] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Its encoder has a frame."""
+        return self._taken is not None
+
+    def renew(self, newest: TileMap) -> None:
+        """*newest* is to be a keyframe, if it is not the latest: another encoder is wanted."""
+        if newest is not self._latest:
+            self._latest = None
+
+    def leave(self, subscriber: Subscriber) -> None:
+        self.subscribers.discard(subscriber)
+        self.joining.discard(subscriber)
+        self._held.pop(subscriber, None)
+
+    def feeds(self, subscriber: Subscriber) -> bool:
+        """The newest frame comes to *subscriber* by this lane as soon as there is room."""
+        if subscriber in self.subscribers:
+            return True
+        if self._taken:
+            return subscriber in self._taken.joining
+        return subscriber in self.joining and not self.subscribers
+
+    def take(self, newest: TileMap, now: float) -> tuple[EncodeRequest | None, float]:
+        """What to encode now; if nothing, when to ask again though nothing came."""
+        if self._taken:
+            return None, math.inf
+        if not self._is_due(newest):
+            return self._take_still(newest, now)
+        self._refuse(now)
+        rooms = {subscriber: subscriber.video_room_at(now) for subscriber in self.subscribers | self.joining}
+        able = frozenset(subscriber for subscriber in self.joining if rooms[subscriber] <= now)
+        late = {subscriber for subscriber in self.subscribers if rooms[subscriber] > now}
+        punctual = len(late) < len(self.subscribers) or bool(able)
+        held_until = self._blame(late if punctual else set(), now)
+        if late & self.subscribers:
+            return None, min(max(rooms[subscriber] for subscriber in late), held_until)
+        if not self.subscribers and not able:
+            return None, min((rooms[subscriber] for subscriber in self.joining), default=math.inf)
+        joins_now = bool(able) and now >= self._keyframe_at + JOIN_INTERVAL
+        keyframe = self._has_to_begin(newest) or joins_now
+        if newest is self._latest and not keyframe:
+            return None, self._keyframe_at + JOIN_INTERVAL
+        self._taken = EncodeRequest(newest, keyframe, able if keyframe else frozenset())
+        return self._taken, math.inf
+
+    def encoded(self, chunk: Chunk, now: float) -> set[Subscriber]:
+        """The taken frame became *chunk*; for whom it is."""
+        taken, self._taken = self._taken, None
+        assert taken
+        self._stills = chunk.stills
+        if taken.still:
+            self._latest = None  # what follows can't refer to a still, so it begins again
+            return self.subscribers & taken.joining
+        self._latest = taken.tiles
+        if chunk.keyframe:
+            self._keyframe_at = now
+            self.subscribers |= taken.joining & self.joining
+            self.joining -= taken.joining
+        return self.subscribers
+
+    def _take_still(self, newest: TileMap, now: float) -> tuple[EncodeRequest | None, float]:
+        """A still of the newest frame, for followers that have it and that nothing else makes fine."""
+        if not self._stills or newest is not self._latest:
+            return None, math.inf
+        dues = {subscriber: max(subscriber.still_due, subscriber.video_room_at(now)) for subscriber in self.subscribers}
+        able = frozenset(subscriber for subscriber, due in dues.items() if due <= now)
+        if not able:
+            return None, min(dues.values(), default=math.inf)
+        self._taken = EncodeRequest(newest, keyframe=True, joining=able, still=True)
+        return self._taken, math.inf
+
+    def _is_due(self, newest: TileMap) -> bool:
+        if newest is self._latest:
+            return any(subscriber.only_video_serves and subscriber.stale for subscriber in self.joining)
+        return any(subscriber.stale for subscriber in self.subscribers | self.joining)
+
+    def _has_to_begin(self, newest: TileMap) -> bool:
+        """The next frame can't refer to the latest, or had better not."""
+        latest = self._latest
+        if latest is None or not self.subscribers or (latest.size, latest.color) != (newest.size, newest.color):
+            return True
+        return newest.timestamp_us - latest.timestamp_us > LONG_IDLE * 1e6
+
+    def _refuse(self, now: float) -> None:
+        """Send away who waits and would hold up quicker followers: to try it would cost those a keyframe."""
+        slow = {subscriber for subscriber in self.joining if subscriber.too_slow and not subscriber.only_video_serves}
+        if slow and any(not subscriber.too_slow for subscriber in self.subscribers):
+            for subscriber in slow:
+                self.leave(subscriber)
+                subscriber.evicted(self.key, now)
+
+    def _blame(self, late: set[Subscriber], now: float) -> float:
+        """Measure how long each of *late* holds up the others, and send away who did so for too long; when the next
+        one will have."""
+        until = math.inf
+        for subscriber in tuple(self.subscribers):
+            held = self._held.setdefault(subscriber, _Held(now))
+            elapsed = now - held.at
+            held.seconds = max(0.0, held.seconds + elapsed * (held.holding - HELD_SHARE))
+            held.holding, held.at = subscriber in late, now
+            if held.seconds > HELD_LIMIT:
+                self.leave(subscriber)
+                subscriber.evicted(self.key, now)
+            elif held.holding:
+                until = min(until, now + (HELD_LIMIT - held.seconds) / (1 - HELD_SHARE) + 1e-3)
+        return until
+
+
+class SharedEncoders:
+    """The lanes of one stream."""
+
+    def __init__(self) -> None:
+        self._encoders: dict[EncoderKey, SharedEncoder] = {}
+
+    def __iter__(self) -> Iterator[SharedEncoder]:
+        return iter(tuple(self._encoders.values()))
+
+    def place(self, subscriber: Subscriber, wanted: EncoderKey | None, *, must: bool = False) -> bool:
+        """Let *subscriber* join the encoder that it wants; whether it is in one. The one that it follows goes on until
+        that has a keyframe for it: nothing else would be as cheap meanwhile. Where there are too many encoders it is in
+        none, or, if it *must*, in another that it decodes."""
+        if wanted and wanted not in self._encoders and not self._has_place(subscriber):
+            wanted = next((key for key in self._encoders if must and key.formats == wanted.formats), None)
+        if wanted is None:
+            for encoder in self:
+                encoder.leave(subscriber)
+        else:
+            encoder = self._encoders.setdefault(wanted, SharedEncoder(wanted))
+            if subscriber not in encoder.subscribers:
+                encoder.joining.add(subscriber)
+            for other in self:
+                if other is not encoder and (subscriber in encoder.subscribers or subscriber in other.joining):
+                    other.leave(subscriber)
+        self._sweep()
+        return wanted is not None
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """*subscriber* has gone, or lost what it had decoded: it joins again by `place`."""
+        for encoder in self:
+            encoder.leave(subscriber)
+        self._sweep()
+
+    def clear(self) -> None:
+        """Nobody is in any lane; who was joins again by `place`."""
+        self._encoders.clear()
+
+    def feeds(self, subscriber: Subscriber) -> bool:
+        """The newest frame comes to *subscriber* by some lane, and not as pictures."""
+        return any(encoder.feeds(subscriber) for encoder in self)
+
+    def take(self, encoder: SharedEncoder, newest: TileMap, now: float) -> tuple[EncodeRequest | None, float]:
+        """`SharedEncoder.take`; subscribers that join *encoder* leave the others, which might be ahead of it."""
+        take, look = encoder.take(newest, now)
+        for subscriber in take.joining if take else ():
+            for other in self:
+                if other is not encoder:
+                    other.leave(subscriber)
+        return take, look
+
+    def encoded(self, encoder: SharedEncoder, chunk: Chunk, now: float) -> set[Subscriber]:
+        """The frame that *encoder* took became *chunk*; for whom it is. Empty when nobody is left."""
+        if self._encoders.get(encoder.key) is not encoder:
+            return set()
+        subscribers = set(encoder.encoded(chunk, now))
+        self._sweep()
+        return subscribers
+
+    def _has_place(self, subscriber: Subscriber) -> bool:
+        # A lane that only this viewer is in goes when it changes to another.
+        taken = [encoder for encoder in self if encoder.subscribers | encoder.joining != {subscriber}]
+        return len(taken) < MAX_ENCODERS
+
+    def _sweep(self) -> None:
+        for key, encoder in tuple(self._encoders.items()):
+            # One at work stays for who comes back: a peer that resets its decoder at will opens no encoder each time.
+            if not (encoder.subscribers or encoder.joining or encoder.busy):
+                del self._encoders[key]

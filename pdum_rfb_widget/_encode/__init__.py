@@ -1,0 +1,1 @@
+"""Encoding in worker threads: jobs for pictures, shared encoders of video, the pool."""

@@ -1,0 +1,228 @@
+"""A stream's encoders at work: each has an encoder, which is opened, used and closed on a thread of its own.
+
+Threads: everything belongs to the hub's loop, but for what `SharedEncoderWorker` does on the encoder's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable
+
+from .._core.policy.bandwidth import QUANTIZERS
+from .._core.shared_encoders import EncodeRequest, SharedEncoder
+from .._core.stream_state import StreamState
+from .._frames.chunk import Chunk
+from .._frames.pixels import FORMATS
+from .._frames.store import Frame
+from .._system.threads import Workers
+from ..encoders.base import video_encoder_for
+from ..encoders.image import looks_drawn
+from ..limits import ENCODE_TIMEOUT
+from ..protocol import bitstream_of
+from ..types import ColorSpace, EncodedPayload, EncoderBackend, EncoderKey, RawFrame, VideoFormat
+
+log = logging.getLogger(__name__)
+
+
+class VideoScheduler:
+    """The encoders of one stream's encoders.
+
+    *hold* gives its newest frame, to be given back to *release*; *changed* is called when viewers have something to
+    send, *report* with what went wrong, in words.
+    """
+
+    def __init__(
+        self,
+        state: StreamState,
+        hold: Callable[[], Frame | None],
+        release: Callable[[Frame], None],
+        changed: Callable[[], None],
+        report: Callable[[str], None],
+    ) -> None:
+        self._state = state
+        self._hold = hold
+        self._release = release
+        self._changed = changed
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._workers: dict[SharedEncoder, SharedEncoderWorker] = {}
+        self._again: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def step(self) -> None:
+        """Let every encoder that has room take the newest frame, and close those that nobody is in any more."""
+        encoders = set(self._state.encoders)
+        for encoder in self._workers.keys() - encoders:
+            self._workers.pop(encoder).close()
+        look = min((self._take(encoder) for encoder in encoders), default=math.inf)
+        if self._again:
+            self._again.cancel()
+        self._again = None if math.isinf(look) else self._loop.call_at(look, self.step)
+
+    def close(self) -> None:
+        """Close every encoder; nothing is encoded any more."""
+        self._closed = True
+        if self._again:
+            self._again.cancel()
+        while self._workers:
+            self._workers.popitem()[1].close()
+
+    def _take(self, encoder: SharedEncoder) -> float:
+        """Encode the newest frame if *encoder* takes it; when to ask again otherwise."""
+        if (frame := self._hold()) is None:
+            return math.inf
+        worker, fps = self._workers.get(encoder), self._state.video_fps
+        if worker and worker.fps < fps and not encoder.busy:
+            encoder.renew(frame.tiles)
+        request, look = self._state.encoders.take(encoder, frame.tiles, self._loop.time())
+        if request is None:
+            self._release(frame)
+            return look
+        if worker is None:
+            worker = self._workers[encoder] = SharedEncoderWorker(encoder.key, fps, self._state.options.codec)
+        if request.keyframe:
+            worker.fps = fps
+
+        hangs = TimeoutError(f"an encoder has not returned for {ENCODE_TIMEOUT:.0f} s")
+        timer = self._loop.call_later(ENCODE_TIMEOUT, self._deliver, encoder, request, hangs)
+
+        def deliver(outcome: Chunk | BaseException) -> None:
+            timer.cancel()
+            self._deliver(encoder, request, outcome)
+
+        def encoded(outcome: Chunk | BaseException) -> None:  # on the encoder's thread
+            self._release(frame)
+            with contextlib.suppress(RuntimeError):  # the hub was closed meanwhile
+                self._loop.call_soon_threadsafe(deliver, outcome)
+
+        try:
+            worker.encode(frame, request, encoded)
+        except RuntimeError as error:
+            timer.cancel()
+            self._release(frame)
+            self._loop.call_soon(self._deliver, encoder, request, error)
+        return look
+
+    def _deliver(self, encoder: SharedEncoder, request: EncodeRequest, outcome: Chunk | BaseException) -> None:
+        if self._closed:
+            return
+        if isinstance(outcome, BaseException):
+            log.error("video of %dx%d: pictures serve from now on", *request.tiles.size, exc_info=outcome)
+            self._report(f"video was given up for pictures: {type(outcome).__name__}: {outcome}")
+            self._state.fail_video(request.tiles.size)
+        else:
+            if not request.keyframe:
+                self._state.learn_video(outcome)
+            for subscriber in self._state.encoders.encoded(encoder, outcome, self._loop.time()):
+                subscriber.enqueue(outcome)
+        self._changed()
+        self.step()
+
+
+class SharedEncoderWorker:
+    """The encoder of one shared encoder, and its thread."""
+
+    def __init__(self, key: EncoderKey, fps: float, wanted: str = "auto") -> None:
+        self._key = key
+        self._wanted = wanted
+        self.fps = fps
+        """That it is made for. The hub's loop changes it, while the worker's thread has no frame, before a keyframe."""
+        self._thread = Workers(1, "rfb-video")
+        # Of the worker's thread:
+        self._backend: EncoderBackend | None = None
+        self._of: tuple[VideoFormat, int, int, ColorSpace | None, float] | None = None
+
+    def encode(self, frame: Frame, request: EncodeRequest, done: Callable[[Chunk | BaseException], None]) -> None:
+        """Call *done* with the access unit for *frame*, on the worker's thread. Raises `RuntimeError` once it was
+        closed, and where that thread can't begin."""
+        self._thread.submit(self._run, frame, request, done)
+
+    def close(self) -> None:
+        """Once what was begun is done."""
+        with contextlib.suppress(RuntimeError):  # no thread could begin, and there is nothing to close
+            self._thread.submit(self._close)
+        self._thread.shutdown()
+
+    def _run(self, frame: Frame, request: EncodeRequest, done: Callable[[Chunk | BaseException], None]) -> None:
+        outcome: Chunk | BaseException
+        try:
+            outcome = self.chunk(frame, request)
+        except BaseException as error:
+            self._close()
+            outcome = error
+        done(outcome)
+
+    def chunk(self, frame: Frame, request: EncodeRequest) -> Chunk:
+        """The access unit for *frame*, encoded on this thread, which is to be the same each time."""
+        started = time.perf_counter()
+        tiles, pixels = frame.tiles, frame.pixels
+        if request.keyframe:
+            self._open(frame)
+        assert self._backend, "the first frame of a shared encoder is a keyframe"
+        channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+        raw = RawFrame(
+            seq=tiles.version,
+            width=tiles.width,
+            height=tiles.height,
+            timestamp_us=tiles.frame_us,
+            pixel_format=FORMATS[channels],
+            memory="cpu",
+            data=pixels,
+            pixel_ratio=tiles.pixel_ratio,
+            color=tiles.color,
+        )
+        encode_still = getattr(self._backend, "encode_still", None)
+        if request.still and encode_still:
+            payloads = encode_still(raw)
+        else:
+            # An encoder that holds frames back gives this one when it is flushed; its next is a keyframe then.
+            payloads = self._backend.encode(raw, force_keyframe=request.keyframe) or self._backend.flush()
+        said = _access_unit(payloads, keyframe=request.keyframe)
+        encode_ms = (time.perf_counter() - started) * 1000
+        return Chunk(tiles, *said, self._key.rung, encode_ms, request.still, bool(encode_still))
+
+    def _open(self, frame: Frame) -> None:
+        """An encoder that suits *frame*: the one there is, or another."""
+        full = next((form for form in self._key.formats if form.chroma == "444"), None)
+        form = full if full and frame.pixels.ndim == 3 and looks_drawn(frame.pixels) else self._key.formats[0]
+        width, height, color = *frame.tiles.size, frame.tiles.color
+        wanted = form, width, height, color, self.fps
+        if self._of == wanted:
+            return
+        self._close()
+        self._backend = video_encoder_for(
+            form,
+            width=width,
+            height=height,
+            fps=self.fps,
+            quality=QUANTIZERS[self._key.rung],
+            color=color,
+            wanted=self._wanted,
+        )
+        self._of = wanted
+
+    def _close(self) -> None:
+        backend, self._backend, self._of = self._backend, None, None
+        if backend:
+            backend.close()
+
+
+def _access_unit(payloads: list[EncodedPayload], *, keyframe: bool) -> tuple[bytes, str, str, bool]:
+    """The bytes of one frame, their codec, how they are framed, and whether they are a keyframe, as *keyframe* asks.
+
+    Raises `RuntimeError` for what can't be sent as one frame: the encoder may be the application's own.
+    """
+    if not payloads:
+        raise RuntimeError("the encoder gave nothing for a frame, nor when it was flushed")
+    if len({payload.timestamp_us for payload in payloads}) > 1:
+        raise RuntimeError(f"the encoder gave {len(payloads)} frames for one: streams ask for pipeline_depth=0")
+    if not (codec := payloads[0].codec):
+        raise RuntimeError("the encoder's payload names no codec")
+    given = any(payload.keyframe for payload in payloads)
+    if keyframe and not given:
+        raise RuntimeError("the encoder gave no keyframe, which was asked for")
+    return b"".join(payload.payload for payload in payloads), codec, bitstream_of(codec), given

@@ -1,0 +1,239 @@
+"""The last picture of a stream as a second output of its widgets' cells, for when there is no kernel any more.
+
+A widget is nothing in a saved notebook. So below it stands a piece of HTML with a small picture, which the view hides
+while it has one of its own. It is updated through the kernel's channel, and so stored as any output is. marimo's
+exports keep the widget's traits instead: there one of them is the picture.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from .._hub.stream import Stream, now_us
+from .._system.fork_guard import in_forks
+from ..snapshot import shrunk
+from .notebook_context import Cell, current_cell, jupyter_shell
+
+if TYPE_CHECKING:
+    from ..notebook import RfbCanvas
+
+Put = Callable[[], None]
+"""Puts the newest poster where a widget has it."""
+
+REST = 1.0
+"""Seconds that a picture must have stood."""
+EVERY = 30.0
+"""Seconds between two posters: each is sent to the notebook's page, which saves it."""
+MOST_BYTES = 100_000
+"""Of a poster, as HTML."""
+_CELLS = 16
+"""Cells whose posters of a stream are kept up to date, the latest: some front ends don't say which cell runs again."""
+_LOOK = 1.0
+_MARKUP = 1000
+"""Bytes left for what is around the picture."""
+_NO_ANYWIDGET = (
+    "The live picture didn't load. Where its error says that anywidget is not registered, run 'pip install anywidget' "
+    "where the notebook's server runs, restart the server, and reload this page."
+)
+# Only beside a widget that didn't load, as the notebooks of Jupyter mark it. By the style alone, which notebooks that
+# aren't trusted drop: any other way of hiding it would be dropped too, and it would show there.
+_WHERE = ".jp-OutputArea:has(.jupyter-widgets-error-widget) .rfb-hint::before"
+_HINT = f'<p class="rfb-hint"></p><style>{_WHERE} {{ content: {json.dumps(_NO_ANYWIDGET)} }}</style>'
+
+
+@dataclass(slots=True)
+class Rule:
+    """When a poster is due. No clock: times are given, in seconds."""
+
+    version: int = 0
+    """Of the frame that the poster shows; 0 while it is empty."""
+    written: float = -math.inf
+    viewed: bool = False
+    """Somebody has seen the stream."""
+
+    def due(self, version: int, rested: float, viewers: int, now: float) -> bool:
+        """There is a newer frame, it has *rested*, somebody looks on, and the last poster is long enough ago."""
+        self.viewed = self.viewed or viewers > 0
+        return version > self.version and rested >= REST and viewers > 0 and now >= self.written + EVERY
+
+    def due_at_end_of_cell(self, version: int, viewers: int) -> bool:
+        """Nobody has ever looked, as where notebooks are run without a browser: whoever opens the file is the first."""
+        self.viewed = self.viewed or viewers > 0
+        return version > self.version and not self.viewed
+
+    def wrote(self, version: int, now: float) -> None:
+        """The poster shows the frame *version* from now on."""
+        self.version, self.written = version, now
+
+
+@dataclass(slots=True, weakref_slot=True)
+class Poster:
+    """The posters of one stream, which look the same. `poster_of` makes it."""
+
+    stream: Stream
+    rule: Rule = field(default_factory=Rule)
+    _data: bytes = b""
+    _version: int = 0
+    _size: tuple[float, float] = (0, 0)
+    _behind: bool = False
+    """Some cell shows another picture than that."""
+    _shown: dict[str, tuple[Any, dict[str, Put]]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def show(self, widget: RfbCanvas) -> None:
+        """Put the poster of *widget* into the running cell, and keep it up to date."""
+        if (cell := current_cell()) is None:
+            return
+        if shell := jupyter_shell():
+            # Below the view: above it, it would push the view out of sight, which is then fed no picture.
+            first, later = (partial(self._put_html, widget, update=update) for update in (False, True))
+            _waiting.append(lambda: self._show_in(cell, widget.poster_name, first, later))
+            _start(shell)
+        else:
+            put = partial(self._put_trait, widget)
+            self._show_in(cell, widget.poster_name, put, put)
+            _start(None)
+
+    def _show_in(self, cell: Cell, name: str, first: Put, later: Put) -> None:
+        now = current_cell()
+        if now is None or now.run != cell.run:
+            return
+        if self._draw():
+            self._behind = True
+        first()
+        with self._lock:
+            if not self._shown:
+                self.rule.version, self._behind = self._version, False
+            run, puts = self._shown.pop(cell.name, (None, {}))
+            # When a cell runs again, its outputs are gone, and whoever wrote to them would write for ever.
+            self._shown[cell.name] = (cell.run, {**(puts if run == cell.run else {}), name: later})
+            if len(self._shown) > _CELLS:
+                del self._shown[next(iter(self._shown))]
+
+    def look(self, now: float) -> bool:
+        """Write the poster when that is due; False when it may be later."""
+        newest = self.stream.newest
+        if newest is None or newest.version <= self.rule.version or not self._shown:
+            return True
+        if not self.rule.due(newest.version, (now_us() - newest.timestamp_us) / 1e6, len(self.stream.viewers), now):
+            return False
+        self._write(now)
+        return True
+
+    def cell_ended(self) -> None:
+        """A cell of the notebook has run."""
+        newest = self.stream.newest
+        if newest and self._shown and self.rule.due_at_end_of_cell(newest.version, len(self.stream.viewers)):
+            self._write(time.monotonic())
+
+    def _write(self, now: float) -> None:
+        if self._draw():
+            self._behind = True
+        if not self._behind:
+            self.rule.version = self._version
+            return
+        self._behind = False
+        self.rule.wrote(self._version, now)
+        with self._lock:
+            puts = {name: put for _, puts in self._shown.values() for name, put in puts.items()}
+        for put in puts.values():
+            put()
+
+    def _draw(self) -> bool:
+        """Make the picture that of the newest frame; whether that looks different."""
+        with self.stream.reading() as frame:
+            if frame is None or frame.tiles.version == self._version:
+                return False
+            height, width = (side / frame.tiles.pixel_ratio for side in frame.pixels.shape[:2])
+            before = self._data, self._size
+            self._data = shrunk(frame.pixels, (MOST_BYTES - _MARKUP) * 3 // 4, "webp")
+            self._version, self._size = frame.tiles.version, (width, height)
+            return (self._data, self._size) != before
+
+    def _put_html(self, widget: RfbCanvas, *, update: bool) -> None:
+        # Class names are what an untrusted notebook's HTML keeps, and what the view finds it by.
+        html = f'<div class="rfb-poster {widget.poster}">{self._img(widget.height)}{_HINT}</div>'
+        data = {"text/html": html, "text/plain": f"<the last picture of {self.stream.name}>"}
+        if shell := jupyter_shell():
+            shell.display_pub.publish(data, transient={"display_id": widget.poster_name}, update=update)
+
+    def _put_trait(self, widget: RfbCanvas) -> None:
+        widget.last_picture = self._url
+
+    def _img(self, height: int | str) -> str:
+        if not self._data:
+            return ""
+        scale = 1 if isinstance(height, str) else min(1, height / self._size[1])
+        width = round(self._size[0] * scale)
+        alt = f"The last picture of {self.stream.name}"
+        return f'<img alt="{alt}" width="{width}" style="max-width: 100%; height: auto" src="{self._url}">'
+
+    @property
+    def _url(self) -> str:
+        return f"data:image/webp;base64,{base64.b64encode(self._data).decode()}" if self._data else ""
+
+
+# The one thread, which sleeps while no poster is behind its stream ----------------------------------------------------
+
+_posters: WeakKeyDictionary[Stream, Poster] = WeakKeyDictionary()
+_lock = threading.Lock()
+_news = threading.Event()
+_thread: threading.Thread | None = None
+_waiting: list[Callable[[], None]] = []
+"""What is to be shown once the running cell has ended."""
+
+
+@in_forks
+def _forget_who_held_the_lock() -> None:
+    global _lock, _news
+    _lock, _news = threading.Lock(), threading.Event()
+
+
+def poster_of(stream: Stream) -> Poster:
+    """The stream's poster, made when it is first asked for."""
+    with _lock:
+        if (poster := _posters.get(stream)) is None:
+            poster = _posters[stream] = Poster(stream)
+            stream.add_listener(_news.set)
+        return poster
+
+
+def _start(shell: Any | None) -> None:
+    global _thread
+    with _lock:
+        if _thread is None or not _thread.is_alive():
+            if shell:
+                shell.events.register("post_run_cell", _cell_ended)
+            _thread = threading.Thread(target=_keep_up, name="rfb-poster", daemon=True)
+            _thread.start()
+
+
+def _keep_up() -> None:
+    while True:
+        _news.wait()
+        _news.clear()
+        time.sleep(_LOOK)
+        if not all([poster.look(time.monotonic()) for poster in _all()]):
+            _news.set()
+
+
+def _cell_ended(*_: object) -> None:
+    shown, _waiting[:] = tuple(_waiting), ()
+    for show in shown:
+        show()
+    for poster in _all():
+        poster.cell_ended()
+
+
+def _all() -> list[Poster]:
+    with _lock:
+        return list(_posters.values())

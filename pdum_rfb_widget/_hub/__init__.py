@@ -1,0 +1,1 @@
+"""The asyncio side: admission, the HTTP API, one object a stream and a connection, callbacks, status."""

@@ -1,0 +1,251 @@
+"""The hub's door: every way in leads through it, from a handshake to a viewer or to a close with a reason."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qsl, unquote
+
+from .._core.admission_queue import AdmissionQueue
+from .._core.session import ViewerSession
+from .._core.stream_state import StreamState
+from .._hosts import discovery
+from ..auth import (
+    AuthContext,
+    Authenticator,
+    Principal,
+    ViewOnly,
+    ask,
+    is_forwarded,
+    is_local,
+    new_token,
+    origin_allowed,
+    prove,
+    same_token,
+)
+from ..limits import Limits
+from ..protocol import CloseCode, Hello, ProtocolError, proof_message
+from ..transport import OpeningTransport, Transport
+from ..types import StreamOptions
+from .stream import Stream
+from .viewer import ViewerConnection
+
+log = logging.getLogger(__name__)
+
+DEFAULT_STREAM = "default"
+
+_MOST_WARNINGS = 16
+_WRONG_TOKEN = "the token is not this hub's"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionRequest:
+    """A connection that wants to come in: what its handshake says."""
+
+    path: str
+    """With its query."""
+    headers: Mapping[str, str]
+    """Their names in lower case; several of one name are joined by commas."""
+    remote: tuple[str, int] | None
+    """None for the unix socket."""
+    by_route: bool = False
+    """A server that leads pages here has checked where they come from."""
+    stream: str | None = None
+    """Its name; None for the path's."""
+    own_name: bool = False
+    """The application that it came to is served under the name in its ``Host``."""
+    authenticate: Authenticator | None = None
+    """Who decides about those that come this way."""
+    principal: Principal = None
+    """Of who was let in by the handshake alone."""
+
+    def with_principal(self, principal: Principal) -> ConnectionRequest:
+        return replace(self, principal=principal)
+
+    @property
+    def name(self) -> str:
+        return self.stream or unquote(self.path.partition("?")[0].strip("/")) or DEFAULT_STREAM
+
+    @property
+    def bearer(self) -> str | None:
+        """The token that the handshake brings, which only those who are no page can send."""
+        kind, _, token = self.headers.get("authorization", "").partition(" ")
+        return token if kind.lower() == "bearer" else None
+
+    @property
+    def peer(self) -> str:
+        """The address of who connects, as far as it is known."""
+        return self.remote[0] if self.remote else self.headers.get(discovery.PEER.lower(), "")
+
+    def context(self, hello: Hello | None) -> AuthContext:
+        """What an authenticator may know of it."""
+        cookies = SimpleCookie()
+        try:
+            cookies.load(self.headers.get("cookie", ""))
+        except CookieError:
+            log.info("a handshake with cookies that can't be read")
+        return AuthContext(
+            token=hello.token if hello else None,
+            headers=self.headers,
+            cookies={name: morsel.value for name, morsel in cookies.items()},
+            path=self.path,
+            query=dict(parse_qsl(self.path.partition("?")[2])),
+            remote=self.remote,
+            hello=hello.fields if hello else None,
+            stream=self.name,
+        )
+
+
+class Admission:
+    """Lets viewers in to the streams of one hub. Owned by the hub's loop; any thread may read the tokens."""
+
+    def __init__(self, hub_id: str, streams: Mapping[str, Stream]) -> None:
+        self.token = new_token()
+        self.view_token = new_token()
+        self.hub_key = secrets.token_hex(32)
+        self.limits = Limits()
+        self.origins: frozenset[str] = frozenset()
+        self.authenticate: Authenticator | None = None
+        self._hub_id = hub_id
+        self._streams = streams
+        self.asking = AdmissionQueue(lambda: self.limits)
+        """Connections that have not ended their HTTP request."""
+        self._pending = AdmissionQueue(lambda: self.limits)
+        """Those that have not said hello."""
+        self._inside: set[ViewerConnection] = set()
+        self._warned_of: set[str] = set()
+
+    def keep_to(self, limits: Limits) -> None:
+        """These are the limits from now on, also of who is inside."""
+        self.limits = limits
+        for viewer in self._inside:
+            viewer.keep_to(limits)
+
+    def allow(self, origins: Iterable[str]) -> None:
+        """Let pages of these *origins* in too."""
+        self.origins |= frozenset(origins)
+
+    def authenticator(self, name: str) -> Authenticator | None:
+        """Who decides about viewers of the stream *name* in place of the tokens."""
+        stream = self._streams.get(name)
+        return (stream.options.authenticate if stream else None) or self.authenticate
+
+    async def receive(self, transport: Transport, request: ConnectionRequest) -> None:
+        """Serve the connection until it ends."""
+        try:
+            self.check_handshake(request)
+        except ProtocolError as refused:
+            log.info("a connection to %r was refused: %s", request.name[:64], refused)
+            await transport.close(refused.code, refused.reason)
+            return
+        turn = asyncio.Event()
+        self._pending.ask(transport, turn.set)
+        try:
+            await turn.wait()
+            await self._receive(transport, request)
+        finally:
+            self._pending.leave(transport)
+
+    async def _receive(self, transport: Transport, request: ConnectionRequest) -> None:
+        stream = self._streams.get(request.name)
+        authenticate = request.authenticate or self.authenticator(request.name)
+
+        async def meet(hello: Hello) -> None:
+            if authenticate and request.principal is None:
+                viewer.principal = await ask(authenticate, request.context(hello))
+
+        def authorize(hello: Hello) -> None:
+            self._identify(viewer, hello.token or request.bearer, trusted=authenticate is not None)
+            self._admit(viewer, stream, request.name)
+            self._pending.leave(transport)
+
+        def answer(hello: Hello) -> str:
+            nonce = secrets.token_hex(16)
+            return proof_message(nonce, prove(self.hub_key, hello.nonce or "", nonce, self._hub_id, request.name))
+
+        state = stream.state if stream else StreamState(StreamOptions())
+        local = is_local(request.headers.get("origin"), request.peer)
+        hub: dict[str, object] = {"hub": self._hub_id, "version": discovery.package_version()}
+        session = ViewerSession(state, authorize, asyncio.get_running_loop().time(), local, hub, self.limits)
+        viewer = ViewerConnection(session, OpeningTransport(transport, answer, meet), stream, self.limits)
+        viewer.principal = request.principal
+        self._inside.add(viewer)
+        try:
+            await viewer.run()
+        finally:
+            self._inside.discard(viewer)
+
+    def check_handshake(self, request: ConnectionRequest) -> None:
+        """Raise `ProtocolError` for a handshake that is refused before a word is said."""
+        origin, host = request.headers.get("origin"), request.headers.get("host")
+        forwarded = request.own_name or is_forwarded(request.headers.keys())
+        if not request.by_route and not origin_allowed(origin, host, self.origins, forwarded=forwarded):
+            self._warn_of(str(origin))
+            raise ProtocolError(CloseCode.BAD_ORIGIN, f"pages from {origin} may not open this stream")
+        if self._pending.full:
+            raise _over_limit(f"{self.limits.handshakes} connections have not said hello yet, and too many wait")
+        if request.authenticate and request.principal is None and "authorization" in request.headers:
+            raise ProtocolError(CloseCode.BAD_CREDENTIAL, "the application's authenticator refused the request")
+        if (
+            request.bearer
+            and not (request.authenticate or self.authenticator(request.name))
+            and not self._opens(request.bearer)
+        ):
+            raise ProtocolError(CloseCode.BAD_CREDENTIAL, _WRONG_TOKEN)
+
+    def _warn_of(self, origin: str) -> None:
+        # Once: who asks again and again shall not fill a notebook's output.
+        if len(self._warned_of) < _MOST_WARNINGS and origin not in self._warned_of:
+            self._warned_of.add(origin)
+            if origin == "null":
+                log.warning("a page without an origin was refused: it is in a frame with a sandbox, or a file")
+            else:
+                log.warning("a page from %s was refused; pass origins=[%r] to allow it", origin, origin)
+
+    def _identify(self, viewer: ViewerConnection, token: str | None, *, trusted: bool) -> None:
+        """Refuse, or know who it is. Who is *trusted* was decided by the application."""
+        if trusted:
+            if viewer.principal is None:
+                raise ProtocolError(CloseCode.BAD_CREDENTIAL, "the application's authenticator refused the viewer")
+            if isinstance(viewer.principal, ViewOnly):
+                viewer.principal, viewer.view_only = viewer.principal.principal, True
+            return
+        if not self._opens(token):
+            raise ProtocolError(CloseCode.BAD_CREDENTIAL, _WRONG_TOKEN)
+        viewer.view_only = same_token(token, self.view_token)
+        viewer.token = token
+
+    def _opens(self, token: str | None) -> bool:
+        return same_token(token, self.token) or same_token(token, self.view_token)
+
+    def _admit(self, viewer: ViewerConnection, stream: Stream | None, name: str) -> None:
+        if stream is None or self._streams.get(name) is not stream:  # closed since it connected
+            raise ProtocolError(CloseCode.NO_STREAM, f"there is no stream {name[:64]!r}")
+        limits = self.limits
+        if len(stream.viewers) >= limits.viewers_per_stream:
+            raise _over_limit(f"{limits.viewers_per_stream} viewers look at {name!r} already")
+        if sum(len(other.viewers) for other in self._streams.values()) >= limits.viewers_per_hub:
+            raise _over_limit(f"the hub has {limits.viewers_per_hub} viewers already")
+        if viewer.view_only:
+            viewer.session.hub["view_only"] = True
+
+    async def change_token(self, *, view: bool) -> str:
+        """A new token in place of the old, whose viewers are closed with 4401."""
+        token = new_token()
+        old = self.view_token if view else self.token
+        if view:
+            self.view_token = token
+        else:
+            self.token = token
+        known = (viewer for stream in self._streams.values() for viewer in stream.viewers if viewer.token == old)
+        closing = (viewer.close(CloseCode.BAD_CREDENTIAL, "the token was changed") for viewer in tuple(known))
+        await asyncio.gather(*closing)
+        return token
+
+
+def _over_limit(reason: str) -> ProtocolError:
+    return ProtocolError(CloseCode.OVER_LIMIT, reason)

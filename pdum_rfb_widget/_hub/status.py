@@ -1,0 +1,81 @@
+"""What runs: a display's state as plain values, and as a table for a notebook's cell."""
+
+from __future__ import annotations
+
+import time
+from html import escape
+from typing import Any
+
+from .._core.policy.bandwidth import COARSEST
+from .._core.shared_encoders import SharedEncoder
+from .publication import Publication
+
+_STYLE = "border-collapse: collapse; font-size: 0.9em"
+_CELL = "text-align: left; padding: 0.1em 0.8em 0.1em 0"
+
+
+def status_of(publication: Publication, now: float, *, address: str | None, unix_socket: bool) -> dict[str, Any]:
+    """What `Display.status` returns. On the hub's loop; *now* in seconds of its clock."""
+    stream = publication.stream
+    newest = stream.newest
+    age = None if newest is None else round(time.monotonic() - newest.timestamp_us / 1e6, 3)
+    return {
+        "name": stream.name,
+        "state": "closed" if publication.closed else "open",
+        "size": stream.size,
+        "frames_published": stream.frames_published,
+        "newest_age_s": age,
+        "address": address,
+        "unix_socket": unix_socket,
+        "clients": [
+            {"client_id": viewer.id, "principal": _text(viewer.principal), "view_only": viewer.view_only}
+            | {"refused_events": viewer.refused_events}
+            | viewer.session.snapshot(now)
+            for viewer in sorted(stream.viewers, key=lambda viewer: viewer.number)
+        ],
+        "controller": stream.controller,
+        "lanes": [_video(encoder) for encoder in stream.state.encoders],
+        "recordings": publication.recordings,
+        "callback_errors": publication.callbacks.errors,
+        "callbacks_left_out": publication.callbacks.left_out,
+        "troubles": list(stream.recent_errors),
+    }
+
+
+def _text(principal: Any) -> str | None:
+    return None if principal is None else str(principal)
+
+
+def _video(encoder: SharedEncoder) -> str:
+    form, viewers = encoder.key.formats[0], len(encoder.subscribers)
+    return f"{form.codec} {form.chroma}, quality {encoder.key.rung} of {COARSEST}, {viewers} viewers"
+
+
+def as_html(status: dict[str, Any]) -> str:
+    """*status* as tables; it holds no secret, and what viewers said is escaped."""
+    width, height = status["size"]
+    newest = status["newest_age_s"]
+    rows = [
+        ("frames", f"{status['frames_published']} of {width} × {height}"),
+        ("newest", "none yet" if newest is None else f"{newest:.1f} s ago"),
+        ("address", status["address"] or "by the notebook's server only"),
+        ("viewers", str(len(status["clients"]) or "none")),
+        *(("", _viewer(client)) for client in status["clients"]),
+        *(("video", encoder) for encoder in status["lanes"]),
+        *(("trouble", trouble) for trouble in status["troubles"][-3:]),
+    ]
+    body = "".join(f"<tr>{_cell('th', name)}{_cell('td', value)}</tr>" for name, value in rows)
+    title = f"{escape(status['name'])}, {status['state']}"
+    return f'<table style="{_STYLE}"><caption style="{_CELL}">Display {title}</caption>{body}</table>'
+
+
+def _cell(tag: str, text: str) -> str:
+    return f'<{tag} style="{_CELL}">{escape(text)}</{tag}>'
+
+
+def _viewer(client: dict[str, Any]) -> str:
+    rate = f"{client['fps_sent']:.0f} frames/s, {client['bitrate_bps'] / 1e6:.1f} Mbit/s, {client['rtt_ms']:.0f} ms"
+    notes = [note for note, holds in (("only looks", client["view_only"]), ("hidden", not client["visible"])) if holds]
+    if client["no_video"]:
+        notes.append(f"no video: {client['no_video']}")
+    return ", ".join([client["client_id"], rate, *notes])

@@ -1,0 +1,75 @@
+"""The rooms of the package, which `docs/architecture.md` explains: which may import which; the core does no I/O."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "pdum_rfb_widget"
+
+LAYERS = [
+    {"_system", "types", "events", "limits", "auth", "metrics", "options"},
+    {"_frames.damage", "_frames.chunk", "_frames.pixels", "_frames.store"},
+    {"encoders"},
+    {"snapshot", "protocol"},
+    {"_core.admission_queue", "_core.policy.bandwidth", "_core.policy.degradation"},
+    {"transport"},
+    {"_core"},
+    {"_encode"},
+    {"_hosts.notebook_context", "_hosts.discovery", "_hosts.hub_proxy", "_hosts.loops", "_hosts.audience"},
+    {"_hub"},
+    {"_hosts.poster", "sources", "recording"},
+    {"display"},
+    {"server", "notebook"},
+    {"asgi", "jupyter", "marimo", "testing", "benchmark"},
+]
+"""From the bottom up: a module imports what stands in its own layer or below it."""
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+        if name != "__init__":
+            yield name, path
+
+
+def imported(name: str, path: Path) -> Iterator[str]:
+    """What *name* imports of this package when it is itself imported, and the names of other packages' modules."""
+    parts = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module or ""
+        elif isinstance(node, ast.ImportFrom):
+            base = [*parts[: len(parts) - node.level + 1], *(node.module or "").split(".")]
+            prefix = "." + ".".join(filter(None, base))
+            for alias in node.names:
+                inner = f"{prefix.rstrip('.')}.{alias.name}"
+                yield inner if (PACKAGE / inner[1:].replace(".", "/")).with_suffix(".py").exists() else prefix
+
+
+def layer_of(name: str) -> int:
+    """The layer that names *name*, or the longest of its prefixes."""
+    while True:
+        for index, layer in enumerate(LAYERS):
+            if name in layer:
+                return index
+        name, dot, _ = name.rpartition(".")
+        assert dot, f"{name} stands in no layer"
+
+
+@pytest.mark.parametrize(("name", "path"), [pytest.param(*module, id=module[0]) for module in modules()])
+def test_a_module_imports_its_own_layer_and_those_below(name: str, path: Path) -> None:
+    above = {other for other in imported(name, path) if other[0] == "." and layer_of(other[1:]) > layer_of(name)}
+    assert not above
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "_core").rglob("*.py")), ids=lambda path: str(path.stem))
+def test_the_core_reads_no_clock_and_does_no_io(path: Path) -> None:
+    io = {"asyncio", "threading", "socket", "time", "queue", "concurrent.futures", "selectors", "ssl", "random"}
+    name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    assert not io & set(imported(name, path))
