@@ -205,8 +205,11 @@ def reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Reader]:
     monkeypatch.setattr("time.sleep", lambda seconds: sleep(min(seconds, 0.002)))
     monkeypatch.chdir(tmp_path)
     reader = Reader()
+    drivers = asyncio._get_running_loop()  # the browser's driver leaves its own running after tests that use it
+    asyncio._set_running_loop(None)
     yield reader
     reader.close()
+    asyncio._set_running_loop(drivers)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
