@@ -194,6 +194,11 @@ describe("what the application exchanges", () => {
     engine().report({ type: "features", channelBytes: 0, clipboard: true });
     engine().report({ type: "clipboard", text: "yes" });
     expect(writeText.mock.calls).toEqual([["yes"]]);
+    root().find("rfb-keys").blur();
+    engine().report({ type: "clipboard", text: "waits for the next click" });
+    engine().report({ type: "features", channelBytes: 0, clipboard: false });
+    fire(root().find("rfb-stage"), "pointerup");
+    expect(writeText.mock.calls.length).toBe(1);
   });
 });
 

@@ -70,7 +70,6 @@ export class Race {
 
   #win(winner: Attempt): void {
     clearTimeout(this.#timer);
-    this.#candidates = [];
     for (const attempt of this.#running) if (attempt !== winner) attempt.leave("another way was faster");
     this.#running = new Set([winner]);
     this.#listener.onWin(winner);

@@ -12,6 +12,17 @@ export { RemoteFramebufferView };
 
 const PLACE = ["url", "host", "port", "stream", "hub_id", "base_path", "kernel_base", "main_thread_present", "image_only"] as const;
 const SECRETS = ["token", "hub_key"] as const;
+const FOLLOWED = [
+  ["fit", "setFit"],
+  ["background", "setBackground"],
+  ["height", "setHeight"],
+  ["label", "setLabel"],
+  ["touch", "setTouch"],
+  ["pinch", "setPinch"],
+  ["on_screen_keyboard", "setOnScreenKeyboard"],
+  ["show_toolbar", "setToolbar"],
+  ["show_stats", "setStats"],
+] as const;
 
 const widget: AnyWidget<Traits> = {
   initialize({ model }) {
@@ -36,13 +47,11 @@ const widget: AnyWidget<Traits> = {
         listeners.push([`change:${name}`, listener]);
       }
     };
-    let [pending, moved] = [false, false];
+    let moved = false;
     // Traits that change together come one after the other.
     const soon = () => {
-      if (pending) return;
-      pending = true;
       queueMicrotask(() => {
-        [pending, moved] = [false, takeSecrets(model) || moved];
+        moved = takeSecrets(model) || moved;
         if (ended || !moved) return;
         moved = false;
         view.dispose();
@@ -56,15 +65,7 @@ const widget: AnyWidget<Traits> = {
     });
     // They change too when they are blanked.
     follow(SECRETS, soon);
-    follow(["fit"], () => view.setFit(model.get("fit")));
-    follow(["background"], () => view.setBackground(model.get("background")));
-    follow(["height"], () => view.setHeight(model.get("height")));
-    follow(["label"], () => view.setLabel(model.get("label")));
-    follow(["touch"], () => view.setTouch(model.get("touch")));
-    follow(["pinch"], () => view.setPinch(model.get("pinch")));
-    follow(["on_screen_keyboard"], () => view.setOnScreenKeyboard(model.get("on_screen_keyboard")));
-    follow(["show_toolbar"], () => view.setToolbar(model.get("show_toolbar")));
-    follow(["show_stats"], () => view.setStats(model.get("show_stats")));
+    for (const [name, method] of FOLLOWED) follow([name], () => view[method](model.get(name) as never));
 
     const end = () => {
       if (ended) return;
