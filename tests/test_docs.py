@@ -287,4 +287,5 @@ def test_the_docs_build_without_a_warning(tmp_path: Path) -> None:
     # Of autodoc: docstrings, options and traits came along.
     reference = (tmp_path / "api.html").read_text("utf-8")
     names = {*rfb.__all__, *(field.name for field in fields(StreamOptions)), *RfbCanvas.class_own_traits(sync=True)}
+    names |= {*dir(rfb.Display), *dir(rfb.Server)}
     assert [name for name in names if name[0] != "_" and f">{name}<" not in reference] == []
