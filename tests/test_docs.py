@@ -278,6 +278,14 @@ def test_the_wire_protocols_page_has_every_message_field_of_config_event_capabil
     assert [code for code in CloseCode if not re.search(rf"^\| {code.value} \|", page, re.MULTILINE)] == []
 
 
+def test_every_module_that_the_architecture_names_exists() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:\w+/)*\w+\.(?:py|ts))`", text))
+    roots = [ROOT, ROOT / "pdum_rfb_widget"]
+    assert len(named) > 30
+    assert [name for name in named if not any((root / name).exists() for root in roots)] == []
+
+
 def test_the_docs_build_without_a_warning(tmp_path: Path) -> None:
     for needed in ("sphinx", "myst_parser", "furo", "sphinx_copybutton"):
         pytest.importorskip(needed, reason="of the extra `docs`, which `bash tests/run` installs")
