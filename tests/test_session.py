@@ -11,6 +11,7 @@ import pytest
 
 from pdum_rfb_widget._core.session import Message, ViewerSession
 from pdum_rfb_widget._core.stream_state import EncodePlan, StreamState
+from pdum_rfb_widget._frames.chunk import Chunk
 from pdum_rfb_widget._frames.damage import TileMap
 from pdum_rfb_widget.protocol import CloseCode, Hello, ProtocolError, unpack_binary_message
 from pdum_rfb_widget.types import Encoded, Part, StreamOptions
@@ -194,6 +195,23 @@ def test_decoder_reset_frees_the_window_and_sends_the_newest_again() -> None:
     assert flow.sent == [(1, 1)]
     flow.say(type="decoder_reset")
     assert flow.sent == [(1, 1), (2, 2)]
+
+
+def test_request_keyframe_frees_the_window_of_video_which_the_viewer_may_have_dropped() -> None:
+    flow = Flow("webcodecs/h264-annexb", *TILES, max_inflight=2).open()
+    tiles = TileMap.whole(4, 3, 1)
+    for _ in range(3):  # beyond the window too, as a probe is
+        flow.session.enqueue(Chunk(tiles, b"chunk", "avc1", "annexb", False, 1, 1.0))
+        assert flow.session.send_chunk(flow.now)
+    assert flow.session.video_room_at(flow.now) == math.inf
+    flow.say(type="request_keyframe")
+    assert flow.session.video_room_at(flow.now) <= flow.now
+
+
+def test_request_keyframe_waits_for_pictures_which_the_viewer_does_draw() -> None:
+    flow = Flow(max_inflight=1).open().publish().say(type="request_keyframe")
+    assert flow.sent == [(1, 1)]
+    assert flow.ack(1).sent == [(1, 1), (2, 1)]
 
 
 def test_requests_before_the_first_frame_send_nothing() -> None:

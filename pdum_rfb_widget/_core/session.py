@@ -156,6 +156,8 @@ class ViewerSession:
             case SetViewport() if parsed != self.viewport:
                 self.viewport, self.resized_at = parsed, now
             case RequestKeyframe():
+                # Viewers drop chunks whose references they lack, and never acknowledge them.
+                self._in_flight = deque(sent for sent in self._in_flight if sent.kind != "video")
                 self._begin_again()
             case DecoderReset():
                 self._in_flight.clear()
