@@ -9,25 +9,23 @@ import webbrowser
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, Unpack
 from urllib.parse import quote
 
 from ._frames.damage import as_damage
 from ._frames.pixels import as_pixels
 from ._hosts.audience import LIVE, PATIENCE, UNATTENDED, unattended
-from ._hosts.discovery import machine
-from ._hosts.notebook_context import current_cell, in_notebook
+from ._hosts.notebook_context import current_cell
 from ._hub.callbacks import Function
-from ._hub.publication import CHANNEL, Publication
+from ._hub.publication import Publication
 from ._hub.status import as_html, status_of
 from ._hub.stream import Stream
 from ._system.fork_guard import refuse_to_copy
 from ._system.interrupts import result_of, uninterrupted
 from .encoders.base import require_codec
-from .events import EVENT_FIELDS, Event, EventType, nearest_kind
+from .events import Event, EventType
 from .options import StreamOptionsDict, WidgetTraits, shows_options
-from .protocol import CHANNELS, CLIPBOARD, channel_message, check_channel, clipboard_message
+from .protocol import CHANNELS, CLIPBOARD, channel_message, clipboard_message
 from .types import (
     CURSORS,
     MAX_RATIO,
@@ -243,19 +241,7 @@ class Display:
         `poll_events` and `events` get these events too. Raises `ValueError` for a kind that there isn't, `TypeError`
         for a coroutine function that has no loop to run in.
         """
-        _refuse_functions(kinds, 'on("pointer_down")')
-        known = (*EVENT_FIELDS, "*")
-        if unknown := [str(kind) for kind in kinds if kind not in known] or ([] if kinds else ["nothing"]):
-            meant = nearest_kind(unknown[0])
-            hint = f"; did you mean {meant!r}?" if meant else ""
-            raise ValueError(f"an event is one of {', '.join(known)}, not {', '.join(unknown)}{hint}")
-
-        def register(function: _OnEvent) -> _OnEvent:
-            for kind in kinds:
-                self._publication.callbacks.add(kind, function, thread=thread)
-            return function
-
-        return register
+        return self._publication.on(kinds, thread)
 
     def off(self, function: Function) -> None:
         """Call *function* no more; harmless when it wasn't."""
@@ -277,8 +263,7 @@ class Display:
         can't be sent, and `RuntimeError` once the display is closed.
         """
         message = channel_message(channel, data, self.server._hub.limits.channel_bytes)
-        self._publication.check_open()
-        self._stream.tell(message, channel, latest=latest, to=_as_ids(to), capability=CHANNELS)
+        self._publication.send(message, channel, to, latest=latest, capability=CHANNELS)
 
     def on_message(self, *channels: str, thread: bool = False) -> Callable[[_OnMessage], _OnMessage]:
         """Call a function with every `ChannelMessage` that viewers' pages send on these *channels*::
@@ -290,18 +275,7 @@ class Display:
         Where and when is as with `on`; at most 8 MiB wait. Viewers that may only look are not heard, nor those that
         don't control. The page sends by `RemoteFramebufferView.send`; what nobody has asked for is dropped.
         """
-        _refuse_functions(channels, 'on_message("pick")')
-        if not channels:
-            raise ValueError("on_message takes the names of channels, and there is none")
-        for channel in channels:
-            check_channel(channel)
-
-        def register(function: _OnMessage) -> _OnMessage:
-            for channel in channels:
-                self._publication.callbacks.add(CHANNEL + channel, function, thread=thread)
-            return function
-
-        return register
+        return self._publication.on_message(channels, thread)
 
     def set_cursor(self, cursor: str | None) -> None:
         """Show the pointer over the picture as CSS's *cursor*: ``crosshair``, ``grab``, ``none`` and so on; None for
@@ -325,8 +299,7 @@ class Display:
         message, most = clipboard_message(text), self.server._hub.limits.channel_bytes
         if len(message) > most:
             raise ValueError(f"a message holds at most {most} bytes (Limits.channel_bytes), not {len(message)}")
-        self._publication.check_open()
-        self._stream.tell(message, CLIPBOARD, latest=True, to=_as_ids(to), capability=CLIPBOARD)
+        self._publication.send(message, CLIPBOARD, to, latest=True, capability=CLIPBOARD)
 
     # Where and who ----------------------------------------------------------------------------------------------------
 
@@ -456,31 +429,13 @@ class Display:
         depend on the widget. Nothing else does.
         """
         try:
-            from .notebook import RfbCanvas, RfbViewer, kernel_base
+            from .notebook import widget_of
         except ModuleNotFoundError as error:
             missing = (
                 f"widget() needs {error.name}: run 'pip install {error.name}' in this Python, and restart the kernel"
             )
             raise ModuleNotFoundError(missing, name=error.name) from error
-        from ._hosts.poster import poster_of
-
-        if self.closed and self.name not in self.server.streams:
-            self._publication.check_open()
-        if not in_notebook():
-            _warn_of_no_notebook()
-        make = RfbViewer if batteries else RfbCanvas
-        # Without TCP the page goes through its own server; a hub that was closed raises here.
-        through_route = self.server._hub.usable and not self.server.port
-        host, port = ("auto", 0) if through_route else self._reached_at()
-        place = {"host": host, "port": port, "stream": self.name, "kernel_base": kernel_base(), "machine": machine()}
-        follows_box = self._stream.options.resize_policy == "match_client"
-        shape = [] if follows_box else [self.width / self.pixel_ratio, self.height / self.pixel_ratio]
-        secrets = {"hub_id": self.server.hub_id, "hub_key": self.server._hub.hub_key, "token": self.server.token}
-        place |= {"_shape": shape}
-        widget = make(**place | secrets | {name: value for name, value in traits.items() if value is not None})
-        if poster:
-            widget.keep_poster(poster_of(self._stream))
-        return widget
+        return widget_of(self, traits, batteries=batteries, poster=poster)
 
     def _reach(self, listener: tuple[str, int]) -> None:
         """Name *listener* in the addresses from now on."""
@@ -511,17 +466,8 @@ class Display:
         next frame by the new options; what an authenticator decided holds. Raises `RuntimeError` once the display is
         closed.
         """
-        changed = self._stream.options.but(options)
-        if changed.codec != "auto" and changed.codec != "none":
-            require_codec(changed.codec)
-        self.server._hub.on_hub(lambda now: self._reconfigure(options))
-
-    def _reconfigure(self, options: StreamOptionsDict) -> None:
-        """On the hub's loop: another thread may have changed other options, or made the stream another display's."""
-        self._publication.check_open()
-        changed = self._stream.options.but(options)
-        self._stream.reconfigure(changed)
-        self._publication.limit_events(changed.event_queue_size)
+        require_codec(self._stream.options.but(options).codec)
+        self.server._hub.on_hub(lambda now: self._publication.reconfigure(options))
 
     def _repr_html_(self) -> str:
         return as_html(self.status())
@@ -570,26 +516,3 @@ class Display:
             return f"<Display of process {process.pid}>"
         state = "closed" if self.closed else f"{self.client_count} viewers"
         return f"<Display {self.name!r} {self.width}x{self.height}, {state}>"
-
-
-@cache
-def _warn_of_no_notebook() -> None:
-    log.warning("a widget shows in notebooks, and none runs here: print(display.url), or call display.open()")
-
-
-def _refuse_functions(names: tuple[object, ...], call: str) -> None:
-    """Raises `TypeError` where a decorator was used without parentheses, or given the function besides the names."""
-    if any(map(callable, names)):
-        raise TypeError(
-            f"this is given names, and its result the function: @display.{call}, or display.{call}(function)"
-        )
-
-
-def _as_ids(to: str | Iterable[str] | None) -> frozenset[str] | None:
-    """The viewers that a message is for; None for all."""
-    if to is None:
-        return None
-    ids = frozenset([to] if isinstance(to, str) else to)
-    if wrong := [one for one in ids if not isinstance(one, str)]:
-        raise TypeError(f"a message goes to a client_id, or several, or None for all, not {wrong[0]!r}")
-    return ids

@@ -16,24 +16,25 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anywidget
 import ipywidgets
 import traitlets
 from PIL import ImageColor
 
+from ._hosts.discovery import machine
 from ._hosts.loops import lasting_loop
-from ._hosts.notebook_context import jupyter_shell
+from ._hosts.notebook_context import in_notebook, jupyter_shell
+from ._hosts.poster import Poster, poster_of
 from ._hub import web_page
 from ._system.failures import raise_as_exception, thrown_in
 from .display import Display
 from .events import EVENT_FIELDS
+from .options import WidgetTraits
 from .types import did_you_mean
-
-if TYPE_CHECKING:
-    from ._hosts.poster import Poster
 
 log = logging.getLogger(__name__)
 
@@ -223,6 +224,41 @@ class RfbViewer(RfbCanvas):
     """The picture with a toolbar, a status line and figures."""
 
     show_toolbar = traitlets.Bool(True).tag(sync=True)
+
+
+def widget_of(display: Display, traits: WidgetTraits, *, batteries: bool, poster: bool) -> RfbCanvas:
+    """`Display.widget`."""
+    publication, hub = display._publication, display.server._hub
+    if publication.closed and display.name not in hub.streams:
+        publication.check_open()
+    if not in_notebook():
+        _warn_of_no_notebook()
+    # Without TCP the page goes through its own server; a hub that was closed raises here.
+    through_route = hub.usable and not hub.listeners.port
+    host, port = ("auto", 0) if through_route else display._reached_at()
+    follows_box = publication.stream.options.resize_policy == "match_client"
+    ratio = display.pixel_ratio
+    place = {
+        "host": host,
+        "port": port,
+        "stream": display.name,
+        "kernel_base": kernel_base(),
+        "machine": machine(),
+        "hub_id": hub.hub_id,
+        "hub_key": hub.hub_key,
+        "token": hub.token,
+        "_shape": [] if follows_box else [display.width / ratio, display.height / ratio],
+    }
+    make = RfbViewer if batteries else RfbCanvas
+    widget = make(**place | {name: value for name, value in traits.items() if value is not None})
+    if poster:
+        widget.keep_poster(poster_of(publication.stream))
+    return widget
+
+
+@cache
+def _warn_of_no_notebook() -> None:
+    log.warning("a widget shows in notebooks, and none runs here: print(display.url), or call display.open()")
 
 
 def _heed_boxes() -> None:

@@ -24,7 +24,7 @@ from viewers import RawViewer, in_thread
 import pdum_rfb_widget as rfb
 from pdum_rfb_widget._hosts import notebook_context
 from pdum_rfb_widget._hub import listeners
-from pdum_rfb_widget.display import _warn_of_no_notebook
+from pdum_rfb_widget.notebook import _warn_of_no_notebook
 
 FRAME = np.zeros((8, 8, 3), np.uint8)
 

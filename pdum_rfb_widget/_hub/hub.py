@@ -114,8 +114,7 @@ class Hub:
         if name in self._streams and not replace:
             raise ValueError(f"there is a stream {name!r} already")
         options = StreamOptions.of(request.options)
-        if options.codec != "auto" and options.codec != "none":
-            require_codec(options.codec)
+        require_codec(options.codec)
         size = check_int("width", request.width, 1, MAX_SIDE), check_int("height", request.height, 1, MAX_SIDE)
         stream = self._streams.get(name) or Stream(name, size, options, self._loop, self._pool, self._threads)
         if name in self._publications:

@@ -8,16 +8,21 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from .._system.fork_guard import Guarded, Own
-from ..types import ChannelMessage, InputEvent, StreamEvent
-from .callbacks import Callbacks
+from ..events import EVENT_FIELDS, nearest_kind
+from ..options import StreamOptionsDict
+from ..protocol import check_channel
+from ..types import ChannelMessage, InputEvent, Message, StreamEvent
+from .callbacks import Callbacks, Function
 from .stream import Stream
 
-CHANNEL = "message on "
+_F = TypeVar("_F", bound=Function)
+
+_CHANNEL = "message on "
 """Before the name of a channel, the kind of its callbacks: no event is named so."""
 
 
@@ -79,13 +84,7 @@ class Publication:
 
     def put_message(self, message: ChannelMessage, nbytes: int) -> None:
         """Have *message*, of so many bytes, handled as if a viewer had sent it."""
-        self.callbacks.call(CHANNEL + message.channel, message, nbytes=nbytes)
-
-    def limit_events(self, most: int) -> None:
-        """Let at most *most* events wait, and calls in each place where they wait; the oldest go."""
-        with self._lock:
-            self._events = deque(self._events, most)
-        self.callbacks.limit(most)
+        self.callbacks.call(_CHANNEL + message.channel, message, nbytes=nbytes)
 
     def poll_events(self) -> list[StreamEvent]:
         """All that came since it was last taken, oldest first."""
@@ -114,11 +113,58 @@ class Publication:
                     if woken in self._sleepers:
                         self._sleepers.remove(woken)
 
+    def on(self, kinds: tuple[str, ...], thread: bool) -> Callable[[_F], _F]:
+        """`Display.on`."""
+        _refuse_functions(kinds, 'on("pointer_down")')
+        known = (*EVENT_FIELDS, "*")
+        if unknown := [str(kind) for kind in kinds if kind not in known] or ([] if kinds else ["nothing"]):
+            meant = nearest_kind(unknown[0])
+            hint = f"; did you mean {meant!r}?" if meant else ""
+            raise ValueError(f"an event is one of {', '.join(known)}, not {', '.join(unknown)}{hint}")
+        return self._adds_to_callbacks(kinds, thread)
+
+    def on_message(self, channels: tuple[str, ...], thread: bool) -> Callable[[_F], _F]:
+        """`Display.on_message`."""
+        _refuse_functions(channels, 'on_message("pick")')
+        if not channels:
+            raise ValueError("on_message takes the names of channels, and there is none")
+        for channel in channels:
+            check_channel(channel)
+        return self._adds_to_callbacks([_CHANNEL + channel for channel in channels], thread)
+
+    def _adds_to_callbacks(self, kinds: Iterable[str], thread: bool) -> Callable[[_F], _F]:
+        def add(function: _F) -> _F:
+            for kind in kinds:
+                self.callbacks.add(kind, function, thread=thread)
+            return function
+
+        return add
+
     def _wake_sleepers(self) -> None:
         sleepers, self._sleepers = self._sleepers, []
         for woken in sleepers:
             if woken.set_running_or_notify_cancel():
                 woken.set_result(None)
+
+    # Output -----------------------------------------------------------------------------------------------------------
+
+    def send(
+        self, message: Message, channel: str, to: str | Iterable[str] | None, *, latest: bool, capability: str
+    ) -> None:
+        """Send *message* to the viewers of *capability*, or those of them that *to* names by their ``client_id``."""
+        ids = _as_ids(to)
+        self.check_open()
+        self.stream.tell(message, channel, latest=latest, to=ids, capability=capability)
+
+    def reconfigure(self, options: StreamOptionsDict) -> None:
+        """`Display.configure`, on the hub's loop: another thread may have changed other options, or made the stream
+        another publication's."""
+        self.check_open()
+        changed = self.stream.options.but(options)
+        self.stream.reconfigure(changed)
+        with self._lock:
+            self._events = deque(self._events, changed.event_queue_size)
+        self.callbacks.limit(changed.event_queue_size)
 
     # Recordings and sources -------------------------------------------------------------------------------------------
 
@@ -167,3 +213,21 @@ class Publication:
         with self._lock:
             done = [asyncio.wrap_future(film.done) for film in self._films]
         await asyncio.gather(*done, return_exceptions=True)
+
+
+def _refuse_functions(names: tuple[object, ...], call: str) -> None:
+    """Raises `TypeError` where a decorator was used without parentheses, or given the function besides the names."""
+    if any(map(callable, names)):
+        raise TypeError(
+            f"this is given names, and its result the function: @display.{call}, or display.{call}(function)"
+        )
+
+
+def _as_ids(to: str | Iterable[str] | None) -> frozenset[str] | None:
+    """The viewers that a message is for; None for all."""
+    if to is None:
+        return None
+    ids = frozenset([to] if isinstance(to, str) else to)
+    if wrong := [one for one in ids if not isinstance(one, str)]:
+        raise TypeError(f"a message goes to a client_id, or several, or None for all, not {wrong[0]!r}")
+    return ids

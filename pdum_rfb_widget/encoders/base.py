@@ -95,6 +95,8 @@ def available_video_encoders() -> list[str]:
 
 def require_codec(codec: str) -> None:
     """Raises `ImportError` that names the extra where PyAV is missing, `ValueError` where it has no such encoder."""
+    if codec in ("auto", "none"):
+        return
     name = codec if codec in _registered else _OF_CODEC[codec]  # type: ignore[index]
     if name not in _registered and not _class_of(name).available():
         import_av()
