@@ -18,7 +18,7 @@ from ._hub.admission import DEFAULT_STREAM, ConnectionRequest
 from .auth import AuthContext, Authenticator, Principal, ask
 from .display import Display
 from .limits import CLOSE_TIMEOUT
-from .options import EndpointOptions, shows_options
+from .options import CHANGES, EndpointOptions, shows
 from .protocol import CloseCode, ProtocolError
 from .server import Server
 from .transport import TransportClosed
@@ -27,7 +27,7 @@ from .types import Message
 Endpoint = Callable[[WebSocket], Awaitable[None]]
 
 
-@shows_options(defaults=False)
+@shows(CHANGES)
 def rfb_endpoint(
     display: Display,
     *,

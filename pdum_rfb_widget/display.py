@@ -24,7 +24,7 @@ from ._system.fork_guard import refuse_to_copy
 from ._system.interrupts import result_of, uninterrupted
 from .encoders.base import require_codec
 from .events import Event, EventType
-from .options import StreamOptionsDict, WidgetTraits, shows_options
+from .options import CHANGES, TRAITS, StreamOptionsDict, WidgetTraits, shows
 from .protocol import CHANNELS, CLIPBOARD, channel_message, clipboard_message
 from .types import (
     CURSORS,
@@ -412,6 +412,7 @@ class Display:
         )
         return False
 
+    @shows(TRAITS)
     def widget(self, *, batteries: bool = True, poster: bool = True, **traits: Unpack[WidgetTraits]) -> RfbCanvas:
         """The stream as a notebook widget: `RfbViewer` with toolbar, status and figures, or the bare `RfbCanvas`.
 
@@ -458,7 +459,7 @@ class Display:
             lambda now: status_of(self._publication, now, address=address, unix_socket=hub.listeners.private)
         )
 
-    @shows_options(defaults=False)
+    @shows(CHANGES)
     def configure(self, **options: Unpack[StreamOptionsDict]) -> None:
         """Change options of the running stream: ``display.configure(quality="lossless", codec="none")``.
 

@@ -6,7 +6,7 @@
 # Annotations are not postponed here, so that they can be compared at run time with those of `StreamOptions`.
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from typing import Any, Literal, Required, TypedDict, TypeVar
 
@@ -89,27 +89,29 @@ class _Unchanged:
 UNCHANGED = _Unchanged()
 """Stands in signatures for an option that stays as it is when it is left out."""
 
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+STREAM_OPTIONS = [
+    inspect.Parameter(field.name, _KEYWORD, default=field.default, annotation=field.type)
+    for field in fields(StreamOptions)
+]
+CHANGES = [parameter.replace(default=UNCHANGED) for parameter in STREAM_OPTIONS]
+TRAITS = [
+    inspect.Parameter(name, _KEYWORD, default=None, annotation=hint)
+    for name, hint in WidgetTraits.__annotations__.items()
+]
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def shows_options(*, defaults: bool = True) -> Callable[[_F], _F]:
-    """List the options of a stream in the signature of a function that takes ``**options``, for ``help()`` and the
-    completion of IPython; without *defaults* as those that stay when they are left out."""
+def shows(parameters: Iterable[inspect.Parameter]) -> Callable[[_F], _F]:
+    """List *parameters* in the signature of a function in place of its ``**options``, for ``help()`` and what
+    completes as one types: IPython reads no `TypedDict`."""
 
     def show(function: _F) -> _F:
         signature = inspect.signature(function)
         *own, _ = signature.parameters.values()
-        options = [
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=field.default if defaults else UNCHANGED,
-                annotation=field.type,
-            )
-            for field in fields(StreamOptions)
-            if field.name not in signature.parameters
-        ]
-        vars(function)["__signature__"] = signature.replace(parameters=[*own, *options])
+        more = [parameter for parameter in parameters if parameter.name not in signature.parameters]
+        vars(function)["__signature__"] = signature.replace(parameters=[*own, *more])
         return function
 
     return show

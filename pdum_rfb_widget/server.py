@@ -19,7 +19,7 @@ from ._system.interrupts import uninterrupted
 from .auth import Authenticator
 from .display import Display
 from .limits import Limits
-from .options import StreamOptionsDict, StreamSpec, shows_options
+from .options import STREAM_OPTIONS, StreamOptionsDict, StreamSpec, shows
 
 SCRIPT_PORT = 8765
 """The port in scripts, so that an address can be remembered; notebooks take any free one."""
@@ -58,7 +58,7 @@ class Server:
             return display
         raise KeyError(f"no stream {name!r}; there are {', '.join(self.streams) or 'none'}")
 
-    @shows_options()
+    @shows(STREAM_OPTIONS)
     def add_stream(self, name: str, width: int, height: int, **options: Unpack[StreamOptionsDict]) -> Display:
         """A new stream of *width* x *height* pixels, 1 to 16384 each, reached as ``ws://host:port/<name>``.
 
@@ -214,7 +214,7 @@ def serve_server(
     return server
 
 
-@shows_options()
+@shows(STREAM_OPTIONS)
 def serve(
     width: int,
     height: int | None = None,

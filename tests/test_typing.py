@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
+from IPython.core.completer import IPCompleter, provisionalcompleter
 
 import pdum_rfb_widget as rfb
 from pdum_rfb_widget import events, options
@@ -114,3 +115,19 @@ def test_the_traits_that_tools_see_are_those_of_the_widget() -> None:
     """What the page says."""
     traits = {name for name in rfb.RfbCanvas.class_own_traits() if not name.startswith("_")}
     assert get_type_hints(options.WidgetTraits).keys() == traits - inner - told
+    assert signature(rfb.Display.widget).parameters.keys() == {"self", "batteries", "poster"} | traits - inner - told
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("rfb.serve(640, 360, still_", "still_after="),
+        ("rfb.Server.add_stream(server, 'a', 8, 8, max_r", "max_render_dimension="),
+        ("rfb.Display.configure(display, qua", "quality="),
+        ("rfb.Display.widget(display, on_s", "on_screen_keyboard="),
+    ],
+)
+def test_ipython_completes_options_and_traits(typed: str, completed: str) -> None:
+    completer = IPCompleter(namespace={"rfb": rfb}, use_jedi=False)
+    with provisionalcompleter():
+        assert completed in {one.text for one in completer.completions(typed, len(typed))}
