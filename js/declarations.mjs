@@ -51,7 +51,7 @@ function read(module, text) {
     for (const name of names.split(", ")) imported.set(name.replace(/^type /, ""), posix.join(posix.dirname(module), from));
   }
   // A declaration ends at the first line that isn't indented and closes it.
-  const declaration = /^(?:\/\*\*(?:(?!\*\/)[^])*\*\/\n)?export (?:declare )?(?:class|interface|type) (\w+)(?:.*;$|[^]*?^(?:\}|\S.*;)$)/gm;
+  const declaration = /^(?:\/\*\*(?:(?!\*\/)[^])*\*\/\n)?(?:export )?(?:declare )?(?:class|interface|type) (\w+)(?:.*;$|[^]*?^(?:\}|\S.*;)$)/gm;
   for (const [whole, name] of text.matchAll(declaration)) declared.set(name, `${whole}\n`);
   return { declared, imported };
 }

@@ -1,6 +1,7 @@
 // The wire protocol, the viewer's side: messages from the hub, and to it. Pure functions.
 
 import { assert } from "./assert";
+import type { InputEvent } from "./input_events";
 
 interface FrameHeader {
   seq: number;
@@ -138,9 +139,6 @@ export interface ClipboardText {
 }
 
 export type HubMessage = Config | Proof | Stats | Targets | Message | Cursor | ClipboardText | { type: string };
-
-/** An event of the renderview vocabulary, as `display.on` gets it in Python. */
-export type InputEvent = { type: string } & Record<string, unknown>;
 
 export interface Hello {
   type: "hello";

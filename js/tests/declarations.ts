@@ -16,6 +16,7 @@ export function use(parent: HTMLElement): void {
   const stop: () => void = view.onMessage("a", (data: unknown) => console.log(data));
   stop();
   const sent: boolean = view.send("a", { x: 1 }, { latest: true });
+  new Shipped(parent, { onEvent: (event) => console.log(event.type === "wheel" ? event.dx : event.timestamp) });
   void view.screenshot().then((blob) => console.log(sent, blob.size));
   // @ts-expect-error There is no such fit.
   view.setFit("crop");

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { InputEvent } from "../src/input_events";
 import type { Candidate, Target } from "../src/net/candidates";
 import type { Try } from "../src/net/diagnosis";
 import { HubSocket } from "../src/net/socket";
@@ -6,7 +7,7 @@ import { candidate, CONFIG, FakeWebSocket, fakeNetwork, targetOf } from "./netwo
 
 const DIRECT = candidate("direct");
 const SIZE = { type: "set_viewport", width: 300, height: 200, pwidth: 600, pheight: 400, ratio: 2 } as const;
-const event = (type: string) => ({ type: "event", event: { type, timestamp: 1 } }) as const;
+const event = (type: InputEvent["type"]) => ({ type: "event", event: { type, timestamp: 1 } as InputEvent }) as const;
 
 let states: string[];
 let tried: { tries: Try[]; name: string | null };

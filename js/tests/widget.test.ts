@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { InputEvent } from "../src/input_events";
 import { store } from "../src/net/store";
 import type { Traits } from "../src/notebook/traits";
 import type { ViewOptions } from "../src/ui/options";
@@ -120,7 +121,7 @@ describe("what goes to the kernel", () => {
   it("is no event but those that were asked for, and no statistics unasked", () => {
     const { model } = render({ sync_events: ["pointer_down"] });
     const { onEvent, onFigures } = view().options;
-    for (const type of ["pointer_move", "pointer_down"]) onEvent!({ type });
+    for (const type of ["hide", "pointer_down"] as const) onEvent!({ type } as InputEvent);
     onFigures!({} as Parameters<NonNullable<typeof onFigures>>[0]);
     expect([model.get("last_event"), model.get("stats"), model.saves]).toEqual([{ type: "pointer_down" }, undefined, 1]);
     model.set("sync_stats", true);

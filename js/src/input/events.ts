@@ -1,6 +1,6 @@
 // What the user does over the picture, as events of the renderview vocabulary (pygfx/renderview, src/spec.md).
 
-import type { InputEvent } from "../protocol";
+import type { InputEvent, PointerFields, PointerInput, TouchPoint, WheelInput } from "../input_events";
 import { type ButtonChange, buttonChanges, type KeyChange, Keyboard } from "./held";
 import { inBox, Markers, type Point } from "./quad";
 import type { Viewport } from "./viewport";
@@ -38,23 +38,20 @@ const LONGEST = 10_000;
 /** Moves a second: each of ten fingers' describes all ten, and the hub closes a viewer that sends too much. */
 const MOST_MOVES = 300;
 
-/** What is sent about a pointer, whatever it does. */
-type Pointer = Record<string, unknown> & { buttons: number[] };
-
 /** Listens until the signal that it is given aborts. */
 export class Input {
   #host: InputHost;
   #markers: Markers;
-  #touches = new Map<number, { x: number; y: number; pressure: number }>();
+  #touches = new Map<number, TouchPoint>();
   /** The pointers that hold a button, as they were seen last. */
-  #pressed = new Map<number, Pointer>();
+  #pressed = new Map<number, PointerFields>();
   /** Touches that are the page's unless they turn out to be taps. */
   #taps = new Map<number, PointerEvent>();
   #keyboard = new Keyboard(/^(Mac|iP)/.test(navigator.platform));
   #repeating = false;
   #isComposing = false;
-  #moves = new Map<number, InputEvent>();
-  #wheel: (InputEvent & { dx: number; dy: number }) | null = null;
+  #moves = new Map<number, PointerInput>();
+  #wheel: WheelInput | null = null;
   #scheduled = 0;
   #notBefore = 0;
   #panning: { id: number; at: Point | null } | null = null;
@@ -193,7 +190,7 @@ export class Input {
     return !!changes.length;
   }
 
-  #emitChanges(id: number, pointer: Pointer, changes: ButtonChange[]): void {
+  #emitChanges(id: number, pointer: PointerFields, changes: ButtonChange[]): void {
     for (const change of changes) {
       this.#now({ ...pointer, ...change });
       if (change.buttons.length) {
@@ -246,7 +243,7 @@ export class Input {
     this.#touches.set(e.pointerId, { x, y, pressure: round(e.pressure) });
   }
 
-  #pointer(e: PointerEvent): Pointer {
+  #pointer(e: PointerEvent): PointerFields {
     // A mouse has none of it.
     const force = e.pointerType === "mouse" ? {} : { pressure: round(e.pressure), tilt_x: e.tiltX, tilt_y: e.tiltY };
     return {

@@ -1,5 +1,7 @@
 // What is down, so that it comes up once and as what it went down, whoever ends it. Pure.
 
+import type { Modifier } from "../input_events";
+
 export interface ButtonChange {
   type: "pointer_down" | "pointer_up";
   button: number;
@@ -82,12 +84,12 @@ export class Keyboard {
   }
 
   /** Those that the person holds: where AltGr looks like Control and Alt, these only where they went down themselves. */
-  modifiers(e: Flags): string[] {
+  modifiers(e: Flags): Modifier[] {
     const altGr = e.ctrlKey && e.altKey && e.getModifierState("AltGraph");
     const names = [...this.#down.values()].map(({ key }) => key);
     const holds = (flag: boolean, name: string) => flag && (!altGr || names.includes(name));
     const held = { Shift: e.shiftKey, Control: holds(e.ctrlKey, "Control"), Alt: holds(e.altKey, "Alt"), Meta: e.metaKey };
-    return Object.entries(held).flatMap(([name, down]) => (down ? [name] : []));
+    return (Object.entries(held) as [Modifier, boolean][]).flatMap(([name, down]) => (down ? [name] : []));
   }
 
   #lift(place: string): KeyChange[] {

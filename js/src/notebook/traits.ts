@@ -2,8 +2,8 @@
 
 import type { Pinch, Touch } from "../input/events";
 import type { Fit } from "../input/viewport";
+import type { InputEvent } from "../input_events";
 import type { Try } from "../net/diagnosis";
-import type { InputEvent } from "../protocol";
 import type { Height } from "../ui/box";
 import type { ViewStats } from "../worker/messages";
 

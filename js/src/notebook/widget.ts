@@ -40,13 +40,7 @@ const widget: AnyWidget<Traits> = {
       });
     let view = open();
     let ended = false;
-    const listeners: [string, () => void][] = [];
-    const follow = (names: readonly (keyof Traits)[], listener: () => void) => {
-      for (const name of names) {
-        model.on(`change:${name}`, listener);
-        listeners.push([`change:${name}`, listener]);
-      }
-    };
+    const { follow, stop } = follower(model);
     let moved = false;
     // Traits that change together come one after the other.
     const soon = () => {
@@ -70,7 +64,7 @@ const widget: AnyWidget<Traits> = {
     const end = () => {
       if (ended) return;
       ended = true;
-      for (const [name, listener] of listeners) model.off(name as `change:${keyof Traits}`, listener);
+      stop();
       view.dispose();
       showPoster();
       removeStandIn();
@@ -79,6 +73,22 @@ const widget: AnyWidget<Traits> = {
     return end;
   },
 };
+
+/** Calls listeners when traits of *model* change, until it is stopped. */
+function follower(model: AnyModel<Traits>) {
+  const listeners: [`change:${keyof Traits}`, () => void][] = [];
+  return {
+    follow(names: readonly (keyof Traits)[], listener: () => void): void {
+      for (const name of names) {
+        model.on(`change:${name}`, listener);
+        listeners.push([`change:${name}`, listener]);
+      }
+    },
+    stop(): void {
+      for (const [name, listener] of listeners) model.off(name, listener);
+    },
+  };
+}
 
 function makeView(model: AnyModel<Traits>, el: HTMLElement, onPicture: () => void): RemoteFramebufferView {
   // Status goes as messages: in marimo whatever a page saves of its traits runs the cells that depend on the widget. They

@@ -2,10 +2,10 @@
 
 import type { Pinch, Touch } from "../input/events";
 import type { Fit } from "../input/viewport";
+import type { InputEvent } from "../input_events";
 import type { Target } from "../net/candidates";
 import type { State } from "../net/connection";
 import type { Try } from "../net/diagnosis";
-import type { InputEvent } from "../protocol";
 import type { ViewStats } from "../worker/messages";
 import type { Height } from "./box";
 

@@ -2,11 +2,12 @@
 
 import { Input, type InputHost, type Pinch, type Touch } from "../input/events";
 import { type Fit, Viewport } from "../input/viewport";
+import type { InputEvent } from "../input_events";
 import { isLoopback, type Target } from "../net/candidates";
 import type { State } from "../net/connection";
 import { KERNEL_SILENT, type Try } from "../net/diagnosis";
 import { store } from "../net/store";
-import { channelMessage, type InputEvent } from "../protocol";
+import { channelMessage } from "../protocol";
 import { type Engine, startEngine } from "../worker/engine";
 import type { Report } from "../worker/messages";
 import { Box, type Height } from "./box";
@@ -282,14 +283,7 @@ export class RemoteFramebufferView {
     if (this.#end.signal.aborted) return;
     switch (report.type) {
       case "state":
-        this.#state = report.state;
-        if (report.state !== "live") {
-          this.#fresh = false;
-          this.#input.release(); // as the hub does of a viewer that goes
-        }
-        this.#message = report.message;
-        this.#showState();
-        this.#options.onState?.(report.state, report.message);
+        this.#takeState(report.state, report.message);
         break;
       case "tried":
         this.#tries = report.tries;
@@ -326,6 +320,16 @@ export class RemoteFramebufferView {
         this.#chrome.updateStats(report.stats, `${this.#viewport.frame.width}×${this.#viewport.frame.height}`);
         this.#options.onFigures?.(report.stats);
     }
+  }
+
+  #takeState(state: State, message: string): void {
+    [this.#state, this.#message] = [state, message];
+    if (state !== "live") {
+      this.#fresh = false;
+      this.#input.release(); // as the hub does of a viewer that goes
+    }
+    this.#showState();
+    this.#options.onState?.(state, message);
   }
 
   /** Of frames to come: one that is there counts more, but for whether it follows the box. */
