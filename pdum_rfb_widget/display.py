@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import webbrowser
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, Unpack
@@ -20,6 +20,7 @@ from ._hub.callbacks import Function
 from ._hub.publication import Publication
 from ._hub.status import as_html, status_of
 from ._hub.stream import Stream
+from ._system.closing import Closing
 from ._system.fork_guard import refuse_to_copy
 from ._system.interrupts import result_of, uninterrupted
 from .encoders.base import require_codec
@@ -62,7 +63,7 @@ class Client:
     view_only: bool
 
 
-class Display:
+class Display(Closing):
     """A framebuffer that any number of browsers look at. `server.serve` and `Server.add_stream` make it.
 
     Every method may be called from any thread. It can be awaited, and as a context manager, sync or async, it closes.
@@ -489,24 +490,6 @@ class Display:
         """`close`, for coroutines. The hub's port stays open, as there: ``await display.server.aclose()`` closes it."""
         if forgotten := self.server._hub.begin_to_close(self._publication):
             await asyncio.wrap_future(forgotten)
-
-    async def _itself(self) -> Display:
-        return self
-
-    def __await__(self) -> Generator[Any, None, Display]:
-        return self._itself().__await__()
-
-    def __enter__(self) -> Display:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Display:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.aclose()
 
     def __reduce__(self) -> NoReturn:
         refuse_to_copy("Display", "publish here what other processes compute, or let them look on by its ws_url")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterable
-from typing import Any, NoReturn, Unpack
+from collections.abc import Iterable
+from typing import NoReturn, Unpack
 
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
@@ -14,6 +14,7 @@ from ._hosts.notebook_context import calling_cell, current_session, in_notebook
 from ._hub.admission import DEFAULT_STREAM
 from ._hub.hub import Hub, StreamRequest
 from ._hub.listeners import OTHER_FOLDER
+from ._system.closing import Closing
 from ._system.fork_guard import in_forks, refuse_to_copy
 from ._system.interrupts import uninterrupted
 from .auth import Authenticator
@@ -25,7 +26,7 @@ SCRIPT_PORT = 8765
 """The port in scripts, so that an address can be remembered; notebooks take any free one."""
 
 
-class Server:
+class Server(Closing):
     """The hub. Get it from `serve_server` or `Display.server`; it closes with `close`, or with the process.
 
     Every method may be called from any thread.
@@ -144,26 +145,8 @@ class Server:
         """`close`, for coroutines."""
         await self._hub.aclose()
 
-    async def _itself(self) -> Server:
-        return self
-
-    def __await__(self) -> Generator[Any, None, Server]:
-        return self._itself().__await__()
-
     def __reduce__(self) -> NoReturn:
         refuse_to_copy("Server", "other processes reach it at the ws_url of its displays")
-
-    def __enter__(self) -> Server:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Server:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.aclose()
 
 
 _server: Server | None = None

@@ -1,0 +1,37 @@
+"""What closes by itself at the end of a block, and may be awaited though it is ready at once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator
+from typing import Any, Self
+
+
+class Closing(ABC):
+    """A context manager, sync or async, that closes; ``await`` gives the object itself."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close it. Safe to call again."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """`close`, for coroutines."""
+
+    async def _itself(self) -> Self:
+        return self
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._itself().__await__()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
