@@ -15,13 +15,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import av
 import ipywidgets
+import numpy as np
 import pytest
 from hosts import wait_for
 from viewers import RawViewer
@@ -57,6 +59,8 @@ class Page(threading.Thread):
         super().__init__(daemon=True)
         self.stream = widget.stream
         self.frames = 0
+        self.texts: list[str] = []
+        """All that came but frames."""
         self._viewer = RawViewer(
             None, "image/jpeg", "image/png", "rfb/channels", url=f"ws://127.0.0.1:{widget.port}/{widget.stream}",
             token=widget.token,
@@ -70,8 +74,9 @@ class Page(threading.Thread):
         try:
             while True:
                 message = self._viewer.socket.recv()
-                header, _ = unpack_binary_message(message) if isinstance(message, bytes) else ({"type": "text"}, b"")
-                if header["type"] == "image_frame":
+                if isinstance(message, str):
+                    self.texts.append(message)
+                elif (header := unpack_binary_message(message)[0])["type"] == "image_frame":
                     self.frames += 1
                     self._viewer.ack(header["seq"])
         except ConnectionClosed:
@@ -110,7 +115,7 @@ class Reader:
         self._loop = asyncio.new_event_loop()
 
     def run(self, code: str) -> None:
-        with self._interrupting() if re.search(r"^while ", code, re.MULTILINE) else _nothing():
+        with _Interrupt(self.pages[-1]) if re.search(r"^while ", code, re.MULTILINE) else nullcontext():
             self._complete(self._run(code))
         hub = server.hub()
         for page in self.pages:
@@ -149,9 +154,6 @@ class Reader:
         elif value is not None and hasattr(value, "_repr_html_"):
             value._repr_html_()
 
-    def _interrupting(self) -> Any:
-        return _Interrupt(self.pages)
-
     def close(self) -> None:
         for page in self.pages:
             page.close()
@@ -161,17 +163,12 @@ class Reader:
         self._loop.close()
 
 
-class _nothing:
-    def __enter__(self) -> None: ...
-    def __exit__(self, *exc: object) -> None: ...
-
-
 class _Interrupt:
     """Interrupts the main thread, as the notebook's button does, once the newest page has seen `ENOUGH` frames more."""
 
-    def __init__(self, pages: list[Page]) -> None:
-        self._page = pages[-1]
-        self._enough = self._page.frames + ENOUGH
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._enough = page.frames + ENOUGH
         self._over = False
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -212,12 +209,44 @@ def reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Reader]:
     asyncio._set_running_loop(drivers)
 
 
+def follows_the_box(reader: Reader, printed: str) -> None:
+    matched = reader.names["matched"]
+    assert (matched.target_size, matched.width, matched.pixel_ratio) == ((640, 480), 640, 2.0)
+
+
+def prints_a_click(reader: Reader, printed: str) -> None:
+    assert "{'type': 'pointer_down', 'x': 12.5, 'y': 80.0, " in printed
+
+
+def answers_a_pick(reader: Reader, printed: str) -> None:
+    wanted = '{"type":"message","channel":"picked","data":{"name":"bolt 7"}}'
+    wait_for(lambda: wanted in reader.pages[0].texts, "the answer", 60)
+
+
+def makes_a_film(reader: Reader, printed: str) -> None:
+    with av.open("out.mp4") as film:
+        *_, last = film.decode(video=0)
+    x, y = reader.names["x"], reader.names["y"]
+    np.testing.assert_allclose(last.to_ndarray(format="gray"), (x + y + 4 * 59).astype(np.uint8), atol=80)
+
+
+CLAIMS: dict[str, Callable[[Reader, str], None]] = {
+    "README": makes_a_film,
+    "input": prints_a_click,
+    "messages": answers_a_pick,
+    "publishing": follows_the_box,
+    "recording": makes_a_film,
+}
+"""What has come about once all of a page has run."""
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
 def test_every_block_runs_in_the_order_of_its_page(
-    page: Path, reader: Reader, caplog: pytest.LogCaptureFixture
+    page: Path, reader: Reader, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for code in blocks(page):
         reader.run(code)
+    CLAIMS.get(page.stem, lambda *_: None)(reader, capsys.readouterr().out)
     assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert all(shown.frames for shown in reader.pages), "a widget that was shown and never got a picture"
 
