@@ -162,31 +162,41 @@ describe("a decoder that gives nothing", () => {
     expect(lost).toEqual([["the decoder is stuck", 1]]);
   });
 
-  /** Two chunks that come out only by a flush. */
-  function giveTwoThatAreHeld(seq: number): void {
-    decode(seq, { keyframe: true });
-    decode(seq + 1);
+  /** Chunks that come out only by a flush. */
+  function decodeHeld(seq: number, count = 2): void {
+    for (let n = 0; n < count; n++) decode(seq + n, { keyframe: !n });
     const [held, flushes] = [decoder(), decoder().flushed.length];
     for (let n = 0; n < 20 && held.state === "configured" && held.flushed.length === flushes; n++) vi.advanceTimersByTime(125);
     if (held.state === "closed") return;
-    held.output(seq);
-    held.output(seq + 1);
+    for (let n = 0; n < count; n++) held.output(seq + n);
   }
 
   it("outputs by a flush what it held back, and takes a keyframe next", () => {
-    giveTwoThatAreHeld(1);
+    decodeHeld(1);
     expect([decoder().flushed, lost]).toEqual([[2], []]);
     expect(decode(3)).toBeNull();
     expect(wanted.length).toBe(1);
   });
 
   it("is replaced after two flushes without pictures in between, and the next decoder is not flushed at all", () => {
-    for (let round = 0; round < 3; round++) giveTwoThatAreHeld(10 * round);
+    for (let round = 0; round < 3; round++) decodeHeld(10 * round);
     expect(decoder().flushed).toEqual([1, 11]);
     expect(lost).toEqual([["the decoder holds pictures back", 2]]);
-    giveTwoThatAreHeld(30);
+    decodeHeld(30);
     expect([FakeDecoder.made.length, decoder().flushed]).toEqual([2, []]);
     expect(lost.at(-1)).toEqual(["the decoder holds pictures back", 4]);
+  });
+
+  it("holds back too much however many pictures a flush forces out", () => {
+    for (let round = 0; round < 3; round++) decodeHeld(100 * round, 20);
+    expect(lost).toEqual([["the decoder holds pictures back", 2]]);
+  });
+
+  it("is flushed again for the next connection", () => {
+    for (let round = 0; round < 2; round++) decodeHeld(10 * round);
+    video.restart();
+    decodeHeld(20);
+    expect([decoder().flushed, lost]).toEqual([[21], []]);
   });
 
   it("is flushed as often as it rests, if ten pictures come by themselves in between", () => {
