@@ -266,6 +266,16 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
     assert [name for folder, name in named if not (folder / name).exists()] == []
 
 
+def test_every_command_that_a_page_gives_for_a_figure_finds_its_tests() -> None:
+    told = "".join(page.read_text("utf-8") for page in [*PAGES, ROOT / "SECURITY.md"])
+    sources = {path.name: path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py")}
+    names = [*sources, *re.findall(r"def (test_\w+)", "".join(sources.values()))]
+    words = " or ".join(a or b for a, b in re.findall(r'bash tests/run -k (?:"([^"]+)"|(\w+))', told)).split(" or ")
+    assert len(words) > 5
+    assert [word for word in words if not any(word in name for name in names)] == []
+    assert set(re.findall(r"test_\w+\.py", told)) <= set(sources)
+
+
 def first_column(page: str, heading: str) -> set[str]:
     """The names in the first column of the table below *heading*."""
     section = (ROOT / "docs" / page).read_text("utf-8").partition(f"{heading}\n")[2]
