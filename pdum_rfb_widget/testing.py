@@ -14,7 +14,7 @@ from typing import Any, get_args
 import numpy as np
 from websockets.asyncio.server import ServerConnection, serve
 
-from .benchmark.content import FRAMES, render
+from ._testing.patterns import FRAMES, render
 from .encoders.base import VideoEncoderFactory
 from .encoders.bitstream import IDR, PPS, SPS, nal_types, sequence_parameters, split_nal_units
 from .encoders.video import import_av

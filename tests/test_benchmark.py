@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pdum_rfb_widget._testing import patterns
 from pdum_rfb_widget.benchmark import BenchmarkResult, benchmark_image, content, endtoend, engine, format_table, main
 from pdum_rfb_widget.benchmark.clients import VIDEO_FORMATS, clients
 from pdum_rfb_widget.benchmark.output import as_json, as_markdown
@@ -29,18 +30,18 @@ W, H = 320, 240
 # Pictures -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pattern", content.PATTERNS)
+@pytest.mark.parametrize("pattern", patterns.PATTERNS)
 def test_a_pattern_moves_and_is_the_same_every_time(pattern: str) -> None:
-    frames = content.render(pattern, W, H, 3)
-    content.render.cache_clear()
-    again = content.render(pattern, W, H, 3)
+    frames = patterns.render(pattern, W, H, 3)
+    patterns.render.cache_clear()
+    again = patterns.render(pattern, W, H, 3)
     assert [(f.shape, f.dtype, f.flags.c_contiguous) for f in frames] == [((H, W, 3), np.uint8, True)] * 3
     assert all((a == b).all() for a, b in zip(frames, again, strict=True))
     assert not (frames[0] == frames[1]).all()
     assert len(np.unique(frames[0])) > 20, "it is a picture, not an area of one colour"
 
 
-@pytest.mark.parametrize("pattern", content.PATTERNS)
+@pytest.mark.parametrize("pattern", patterns.PATTERNS)
 def test_a_number_is_read_back_from_a_bad_jpeg(pattern: str) -> None:
     film = content.Film(pattern, "full", W, H, 2)
     for number in (0, 1, 0x1234, 0xA5C3, 0xFFFF):
@@ -154,7 +155,7 @@ def test_nothing_is_judged_of_no_video() -> None:
 
 
 def test_jpeg_of_the_psnr_of_a_quality_has_its_size() -> None:
-    frames = content.render("surface", W, H, 2)
+    frames = patterns.render("surface", W, H, 2)
     data = [encode_jpeg(frame, 70) for frame in frames]
     shown = [np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in data]
     size = sum(map(len, data)) / 2

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "pdum_rfb_widget"
 
 LAYERS = [
     {"_system", "types", "events", "limits", "auth", "metrics", "options"},
+    {"_testing"},
     {"_frames.damage", "_frames.chunk", "_frames.pixels", "_frames.store"},
     {"encoders"},
     {"snapshot", "protocol"},
@@ -24,7 +25,8 @@ LAYERS = [
     {"_hosts.poster", "sources", "recording"},
     {"display"},
     {"server", "notebook"},
-    {"asgi", "jupyter", "marimo", "testing", "benchmark"},
+    {"asgi", "jupyter", "marimo", "testing"},
+    {"benchmark"},
 ]
 """From the bottom up: a module imports what stands in its own layer or below it."""
 

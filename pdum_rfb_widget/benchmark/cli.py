@@ -10,8 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .content import CONTENTS, PATTERNS, VIDEO_CONTENT
-from .rows import MissingExtra, Progress, Row
+from .._testing.extras import MissingExtra
+from .._testing.patterns import CONTENTS, PATTERNS
+from .content import VIDEO_CONTENT
+from .rows import Progress, Row
 
 _DESCRIPTION = """
 Measures this package on this machine. Without any of --encode, --end-to-end, --viewers, --economy, --idle, --quick

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from .._testing.extras import extra
+from .._testing.patterns import FRAMES
 from ..encoders.image import encode_image, encode_jpeg, encode_png
 from ..types import Fidelity, Pixels
-from .content import FRAMES, Film
-from .rows import Figures, Progress, Row, extra, percentile, ratio
+from .content import Film
+from .rows import Figures, Progress, Row, percentile, ratio
 
 QUALITY = 80
 _JUDGED = 3

@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from .. import server as hub
+from .._testing.extras import extra
 from ..display import Display
 from ..types import StreamOptions
 from .browser import Browser, Page, chromium
 from .content import VIDEO_CONTENT, Film, Motion
 from .harness import Harness
 from .publishing import Published, duration, in_thread, publish_numbers
-from .rows import Figures, Progress, Row, at_least, at_most, extra, less, median, medians, percentile, ratio
+from .rows import Figures, Progress, Row, at_least, at_most, less, median, medians, percentile, ratio
 from .video import Tapes, taped
 
 WARM_UP = 1.5

@@ -20,6 +20,7 @@ from .._core.session import ViewerSession
 from .._frames.damage import stripes_that_differ
 from .._hub.viewer import ViewerConnection
 from .._system.processors import usable_processors
+from .._testing.extras import extra
 from ..display import Display
 from ..encoders.base import video_encoder_for
 from ..limits import Limits
@@ -27,7 +28,7 @@ from ..protocol import unpack_binary_message
 from ..types import EncodedPayload, Message, Pixels, RawFrame, VideoFormat
 from .content import VIDEO_CONTENT, Film
 from .endtoend import FULL_HD, serve
-from .rows import Figures, Progress, Row, at_least, at_most, extra, median, ratio
+from .rows import Figures, Progress, Row, at_least, at_most, median, ratio
 from .video import decoded, psnr
 
 _GROUP = "from publish to a message, 1080p"

@@ -8,11 +8,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from .._testing.extras import extra
 from .clients import FORMATS, VIDEO_FORMATS, Clients, Count, clients
 from .content import Film
 from .endtoend import HD, serve
 from .publishing import Published, ThreadClocks, publish_numbers
-from .rows import Figures, Progress, Row, at_most, extra, less, medians, ratio
+from .rows import Figures, Progress, Row, at_most, less, medians, ratio
 
 FPS = 30
 _WARM_UP = 2.5

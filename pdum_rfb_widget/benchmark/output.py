@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, TextIO
 
-from .rows import Figure, Progress, Row, extra
+from .._testing.extras import extra
+from .rows import Figure, Progress, Row
 
 
 def print_tables(rows: Sequence[Row], file: TextIO) -> None:

@@ -6,8 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 Figure: TypeAlias = float | int | str | None
 """Infinity where a picture is exact, None where nothing was measured."""
@@ -89,16 +88,3 @@ def at_least(value: float | None, limit: float) -> bool:
 
 def at_most(value: float | None, limit: float | None) -> bool:
     return value is not None and limit is not None and value <= limit + 1e-9  # 3 of 300 are 1 %
-
-
-class MissingExtra(ImportError):
-    """A package that only the benchmark needs is not installed."""
-
-
-def extra(module: str) -> Any:
-    """The *module* of the benchmark's own requirements. Raises `MissingExtra` that names the extra."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        name = module.partition(".")[0]
-        raise MissingExtra(f"this needs {name}: pip install 'pdum-rfb-widget[benchmark]'") from error

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .._testing.extras import extra
 from ..encoders.base import register_video_encoder
 from ..encoders.h264_cpu import H264CpuEncoder
 from ..encoders.image import encode_jpeg
 from ..types import EncodedPayload, EncoderBackend, Pixels, RawFrame
 from .content import read_stamp
-from .rows import extra
 
 _JUDGED = 4
 """Frames that are judged; at 1080p each takes a quarter of a second."""

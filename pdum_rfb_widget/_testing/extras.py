@@ -1,0 +1,19 @@
+"""Packages that only the benchmark and some of its pictures need."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+
+class MissingExtra(ImportError):
+    """A package that only the benchmark needs is not installed."""
+
+
+def extra(module: str) -> Any:
+    """The *module* of the benchmark's own requirements. Raises `MissingExtra` that names the extra."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        name = module.partition(".")[0]
+        raise MissingExtra(f"this needs {name}: pip install 'pdum-rfb-widget[benchmark]'") from error
