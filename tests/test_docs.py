@@ -317,6 +317,16 @@ def test_the_wire_protocols_page_has_every_message_field_of_config_event_capabil
     assert [code for code in CloseCode if not re.search(rf"^\| {code.value} \|", page, re.MULTILINE)] == []
 
 
+def test_troubleshooting_has_every_answer_of_the_route() -> None:
+    told = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    package = ROOT / "pdum_rfb_widget"
+    said = "".join((package / name).read_text("utf-8") for name in ("_hosts/hub_proxy.py", "jupyter.py", "marimo.py"))
+    answers = re.findall(r'Refusal\(\s*\d+,\s*f?"(?:[^"]*)"', said)
+    sentences = [re.split(r"[{:;,]", answer.partition('"')[2])[0].strip(' "') for answer in answers]
+    assert len(sentences) > 10
+    assert [sentence for sentence in sentences if sentence not in told] == []
+
+
 def test_every_module_that_the_architecture_names_exists() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     named = set(re.findall(r"`((?:\w+/)*\w+\.(?:py|ts))`", text))
