@@ -1,7 +1,7 @@
 // One picture in one element of any page: canvas, input, chrome, and the engine that feeds it.
 
 import { Input, type InputHost, type Pinch, type Touch } from "../input/events";
-import { type Fit, Viewport } from "../input/viewport";
+import type { Fit } from "../input/viewport";
 import type { InputEvent } from "../input_events";
 import { isLoopback, type Target } from "../net/candidates";
 import type { State } from "../net/connection";
@@ -14,14 +14,12 @@ import { Box, type Height } from "./box";
 import { Chrome } from "./chrome";
 import { Clipboard } from "./clipboard";
 import { element } from "./element";
+import { Layout } from "./layout";
 import type { ViewOptions } from "./options";
 import { asPng, download } from "./screenshot";
-import { sizeOf } from "./size";
 import { Styles } from "./styles";
 
 const FITS: Fit[] = ["contain", "cover", "fill", "none"];
-/** Device pixels a frame's pixel must cover before its edges are shown hard. */
-const CRISP_FROM = 3;
 /** A kernel that is at rest says where the hub is in less. */
 const TARGET_TIMEOUT_MS = 3000;
 
@@ -34,8 +32,8 @@ export class RemoteFramebufferView {
   #canvas = element("canvas", "rfb-canvas");
   #keys = element("textarea", "rfb-keys");
   #styles = new Styles();
-  #viewport = new Viewport();
   #box: Box;
+  #layout: Layout;
   #inputHost: InputHost;
   #input: Input;
   #chrome: Chrome;
@@ -49,9 +47,6 @@ export class RemoteFramebufferView {
   #label = "";
   #tries: Try[] = [];
   #workerTry: Try[] = [];
-  #pixelRatio = 1;
-  /** The publisher makes the picture for the box. */
-  #matched = false;
   /** The picture is of the hub that is connected now. */
   #fresh = false;
   #onScreen = true;
@@ -68,21 +63,22 @@ export class RemoteFramebufferView {
       retry: () => this.#retry(),
       screenshot: () => void this.#saveScreenshot(),
       fullScreen: () => this.#toggleFullScreen(),
-      zoomBy: (factor) => this.#zoomBy(factor),
-      nextFit: () => this.setFit(FITS[(FITS.indexOf(this.#viewport.fit) + 1) % FITS.length]!),
+      zoomBy: (factor) => this.#layout.zoomBy(factor),
+      nextFit: () => this.setFit(FITS[(FITS.indexOf(this.#layout.viewport.fit) + 1) % FITS.length]!),
       resetView: () => this.resetView(),
     });
     this.#layers.append(this.#box.handle);
+    this.#layout = new Layout(this.#stage, this.#canvas, this.#box, (zoom) => this.#chrome.showZoom(zoom));
     this.#inputHost = {
       stage: this.#stage,
       keys: this.#keys,
-      viewport: this.#viewport,
+      viewport: this.#layout.viewport,
       touch: options.touch ?? "focus",
       pinch: options.pinch ?? "view",
-      pixelRatio: () => this.#pixelRatio,
+      pixelRatio: () => this.#layout.pixelRatio,
       pastes: () => this.#features.clipboard,
       emit: (event: InputEvent) => this.#emit(event),
-      moved: () => this.#layOut(),
+      moved: () => this.#layout.place(),
     };
     this.#input = new Input(this.#inputHost, this.#end.signal);
     this.setOnScreenKeyboard(options.onScreenKeyboard ?? false);
@@ -113,9 +109,7 @@ export class RemoteFramebufferView {
 
   /** Change how the picture fills the box; undoes zoom and pan. */
   setFit(fit: Fit): void {
-    this.#viewport.fit = fit;
-    this.#shapeBox();
-    this.resetView();
+    this.#layout.setFit(fit);
     this.#chrome.showFit(fit);
   }
 
@@ -165,13 +159,12 @@ export class RemoteFramebufferView {
 
   /** Undo zoom and pan. */
   resetView(): void {
-    this.#viewport.reset();
-    this.#layOut();
+    this.#layout.reset();
   }
 
   /** The picture as a PNG, with the frame's own pixels. */
   async screenshot(): Promise<Blob> {
-    const { width, height } = this.#viewport.frame;
+    const { width, height } = this.#layout.viewport.frame;
     return await asPng(this.#canvas, width, height);
   }
 
@@ -217,7 +210,7 @@ export class RemoteFramebufferView {
     this.#canvas.replaceWith(canvas);
     this.#canvas = canvas;
     this.#engine = this.#start();
-    this.#viewport.setBox(0, 0, 1);
+    this.#layout.setCanvas(canvas);
     this.#measure();
     if (!this.#shown) this.#emit({ type: "hide", timestamp: Date.now() / 1000 });
   }
@@ -269,7 +262,7 @@ export class RemoteFramebufferView {
     for (const name of ["visibilitychange", "resume"]) {
       document.addEventListener(name, () => document.visibilityState === "visible" && wake(), { signal });
     }
-    this.#watchRatio();
+    this.#layout.watchRatio(() => this.#measure(), signal);
     this.#showOrHide();
     signal.addEventListener("abort", () => {
       resized.disconnect();
@@ -298,10 +291,11 @@ export class RemoteFramebufferView {
         this.#chrome.showRemark(report.text);
         break;
       case "shape":
-        this.#takeShape(report);
+        this.#layout.setShape(report);
         break;
       case "frame":
-        this.#resizeFrame(report.width, report.height, report.pixelRatio);
+        this.#layout.setFrame(report);
+        this.#showFirst();
         break;
       case "features":
         this.#features = report;
@@ -316,9 +310,11 @@ export class RemoteFramebufferView {
       case "clipboard":
         if (this.#features.clipboard) this.#clipboard.put(report.text);
         break;
-      case "stats":
-        this.#chrome.updateStats(report.stats, `${this.#viewport.frame.width}×${this.#viewport.frame.height}`);
+      case "stats": {
+        const { width, height } = this.#layout.viewport.frame;
+        this.#chrome.updateStats(report.stats, `${width}×${height}`);
         this.#options.onFigures?.(report.stats);
+      }
     }
   }
 
@@ -332,27 +328,12 @@ export class RemoteFramebufferView {
     this.#options.onState?.(state, message);
   }
 
-  /** Of frames to come: one that is there counts more, but for whether it follows the box. */
-  #takeShape({ width, height, matched }: Extract<Report, { type: "shape" }>): void {
-    const changed = matched !== this.#matched;
-    this.#matched = matched;
-    if (!this.#viewport.frame.width) this.#box.setPicture(width, height, matched);
-    else if (changed) this.#shapeBox();
-  }
-
-  #resizeFrame(width: number, height: number, pixelRatio: number): void {
-    this.#pixelRatio = pixelRatio;
-    const { frame } = this.#viewport;
-    if (!this.#fresh) {
-      this.#fresh = true;
-      this.#showState();
-      this.#options.onPicture?.();
-    }
-    if (frame.width === width && frame.height === height) return;
-    this.#viewport.setFrame(width, height);
-    this.#shapeBox();
-    this.#canvas.classList.add("rfb-has-picture");
-    this.#layOut();
+  /** The connection has shown a frame. */
+  #showFirst(): void {
+    if (this.#fresh) return;
+    this.#fresh = true;
+    this.#showState();
+    this.#options.onPicture?.();
   }
 
   #showTries(): void {
@@ -366,47 +347,14 @@ export class RemoteFramebufferView {
     this.#canvas.setAttribute("aria-label", `${this.#label}: ${words}`);
   }
 
-  // Size and place ---------------------------------------------------------------------------------------------------
-
-  /** Give the box the picture's shape, unless it has it: what an application makes for the box must not change that. */
-  #shapeBox(): void {
-    const { frame, fit } = this.#viewport;
-    const oneToOne = fit === "none";
-    this.#box.setOneToOne(oneToOne);
-    if (!frame.width || (this.#viewport.fitsBox && !this.#matched)) return;
-    const scale = oneToOne ? devicePixelRatio : this.#pixelRatio;
-    this.#box.setPicture(frame.width / scale, frame.height / scale, this.#matched);
-  }
+  // What goes to the hub ---------------------------------------------------------------------------------------------
 
   #measure(): void {
     this.#styles.ensure();
-    const size = sizeOf(this.#stage);
-    const { width, height, ratio } = size;
-    const { box } = this.#viewport;
-    if (!width || !height || (width === box.width && height === box.height && ratio === box.ratio)) return;
-    this.#box.measured();
-    this.#viewport.setBox(width, height, ratio);
-    this.#layOut();
+    const size = this.#layout.measure();
+    if (!size) return;
     this.#engine.post({ type: "send", message: { type: "set_viewport", ...size } });
     this.#emit({ type: "resize", ...size, timestamp: Date.now() / 1000 });
-  }
-
-  #watchRatio(): void {
-    const { signal } = this.#end;
-    const query = matchMedia(`(resolution: ${devicePixelRatio}dppx)`);
-    const changed = () => {
-      this.#measure();
-      this.#shapeBox(); // one to one is in pixels of the screen
-      this.#watchRatio();
-    };
-    if (!signal.aborted) query.addEventListener("change", changed, { once: true, signal });
-  }
-
-  #layOut(): void {
-    const { left, top, width, height } = this.#viewport.placement();
-    Object.assign(this.#canvas.style, { width: `${width}px`, height: `${height}px`, left: `${left}px`, top: `${top}px` });
-    this.#canvas.classList.toggle("rfb-crisp", this.#viewport.magnification() >= CRISP_FROM);
-    this.#chrome.showZoom(this.#viewport.zoom);
   }
 
   #showOrHide(): void {
@@ -428,14 +376,8 @@ export class RemoteFramebufferView {
     this.#engine.post({ type: "retry" });
   }
 
-  #zoomBy(factor: number): void {
-    const { width, height } = this.#viewport.box;
-    this.#viewport.zoomBy(factor, width / 2, height / 2);
-    this.#layOut();
-  }
-
   async #saveScreenshot(): Promise<void> {
-    if (this.#viewport.frame.width) download(await this.screenshot(), "picture.png");
+    if (this.#layout.viewport.frame.width) download(await this.screenshot(), "picture.png");
   }
 
   #toggleFullScreen(): void {
