@@ -1,4 +1,4 @@
-"""What users hold: `publish` pixels, take the viewers' input, show a widget."""
+"""`Display`, the public surface of a stream: publish pixels, take viewers' input, show a widget."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _OnMessage = TypeVar("_OnMessage", bound=Callable[[ChannelMessage], object])
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A viewer that is connected."""
+    """A connected viewer."""
 
     client_id: str
     principal: Any
@@ -82,7 +82,7 @@ class Display(Closing):
 
     @property
     def closed(self) -> bool:
-        """It was closed, or its cell has run again."""
+        """Whether the display was closed, or replaced when its cell ran again."""
         return self._publication.closed
 
     # Pixels -----------------------------------------------------------------------------------------------------------
@@ -311,23 +311,23 @@ class Display(Closing):
 
     @property
     def width(self) -> int:
-        """Of the newest frame, in pixels."""
+        """Width of the newest frame, in pixels."""
         return self._stream.size[0]
 
     @property
     def height(self) -> int:
-        """Of the newest frame, in pixels."""
+        """Height of the newest frame, in pixels."""
         return self._stream.size[1]
 
     @property
     def pixel_ratio(self) -> float:
-        """Of the newest frame; 1.0 before the first."""
+        """Pixels of the newest frame that make a logical one; 1.0 before the first frame."""
         newest = self._stream.newest
         return newest.pixel_ratio if newest else 1.0
 
     @property
     def color(self) -> ColorSpace | None:
-        """Of the newest frame; None is `SRGB`."""
+        """Colour space of the newest frame; None is `SRGB`."""
         newest = self._stream.newest
         return newest.color if newest else None
 
@@ -356,7 +356,7 @@ class Display(Closing):
 
     @property
     def client_count(self) -> int:
-        """How many viewers are connected, hidden ones too."""
+        """Number of connected viewers, including hidden ones."""
         return sum(viewer.session.selection is not None for viewer in tuple(self._stream.viewers))
 
     @property
@@ -440,7 +440,7 @@ class Display(Closing):
         return widget_of(self, traits, batteries=batteries, poster=poster)
 
     def _reach(self, listener: tuple[str, int]) -> None:
-        """Name *listener* in the addresses from now on."""
+        """Use *listener* in `port`, `ws_url` and `url` from now on."""
         self._address = listener
 
     def _reached_at(self) -> tuple[str, int]:
@@ -451,9 +451,9 @@ class Display(Closing):
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def status(self) -> dict[str, Any]:
-        """What runs, as plain values: the size, how many frames were published, each viewer with its figures and
-        why it asks for no video (``no_video``), the video encoders, and what went wrong last (``troubles``). Holds no
-        token."""
+        """The state of the stream, as plain values: the size, how many frames were published, each viewer with its
+        figures and why it asks for no video (``no_video``), the video encoders, and the newest errors (``troubles``).
+        Holds no token."""
         hub = self.server._hub
         address = self.ws_url if hub.usable and self.server.port else None
         return hub.on_hub(

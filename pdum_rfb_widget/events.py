@@ -19,7 +19,7 @@ Modifier: TypeAlias = Literal["Shift", "Control", "Alt", "Meta"]
 
 class _Base(TypedDict):
     timestamp: NotRequired[float]
-    """When the page saw it, in seconds; the view's own are seconds since 1970."""
+    """Time of the event in the page, in seconds since 1970."""
 
 
 class _Place(_Base):
@@ -28,7 +28,7 @@ class _Place(_Base):
     pixel_ratio: NotRequired[float]
     """The frame's pixels that make a logical one, as `Display.publish` said."""
     buttons: NotRequired[list[int]]
-    """Those that are down: 1 is the left one, 2 the right, 3 the middle, 6 a pen's eraser."""
+    """Buttons that are down: 1 is left, 2 right, 3 middle, 6 a pen's eraser."""
     modifiers: NotRequired[list[Modifier]]
 
 
@@ -42,7 +42,7 @@ class Touch(TypedDict, total=False):
 
 class _Pointer(_Place):
     button: NotRequired[int]
-    """The one that changed, 0 for none; numbered as `buttons`."""
+    """The button that changed, numbered as in `buttons`; 0 for none."""
     ntouches: NotRequired[int]
     touches: NotRequired[dict[str, Touch]]
     """The fingers on the picture, by the id of each."""
@@ -75,7 +75,7 @@ class PointerDownEvent(_PlacedPointer):
 
 
 class PointerUpEvent(_PlacedPointer):
-    """What went down came up."""
+    """A button, finger or pen came up."""
 
     type: Literal["pointer_up"]
 

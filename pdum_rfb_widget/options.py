@@ -1,4 +1,4 @@
-"""What functions take as ``**options`` and ``**traits``, for editors and type checkers.
+"""Types of ``**options`` and ``**traits``, for editors and type checkers.
 
 `types.StreamOptions` and the traits of `notebook.RfbCanvas` say what each means, and check it at run time.
 """
@@ -59,7 +59,7 @@ class StreamSpec(StreamOptionsDict, total=False):
 
 
 class WidgetTraits(TypedDict, total=False):
-    """What `Display.widget` may be given: the traits of `notebook.RfbCanvas`. None leaves a trait as it is."""
+    """The traits of `notebook.RfbCanvas` that `Display.widget` takes. None leaves a trait as it is."""
 
     url: str | None
     host: str | None
@@ -87,7 +87,7 @@ class _Unchanged:
 
 
 UNCHANGED = _Unchanged()
-"""Stands in signatures for an option that stays as it is when it is left out."""
+"""The default that signatures show for an option that keeps its value when it is left out."""
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 STREAM_OPTIONS = [
@@ -104,8 +104,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def shows(parameters: Iterable[inspect.Parameter]) -> Callable[[_F], _F]:
-    """List *parameters* in the signature of a function in place of its ``**options``, for ``help()`` and what
-    completes as one types: IPython reads no `TypedDict`."""
+    """List *parameters* in the signature of a function in place of its ``**options``, for ``help()`` and
+    IPython's completion, which read no `TypedDict`."""
 
     def show(function: _F) -> _F:
         signature = inspect.signature(function)

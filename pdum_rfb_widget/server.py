@@ -1,4 +1,4 @@
-"""The process's hub as users hold it, and `serve`, which makes a display on it."""
+"""The hub's public surface, and `serve`, which makes a display on the hub of this process."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Server(Closing):
 
     @property
     def hub_id(self) -> str:
-        """Its name among the hubs of this user: 16 hex digits. No secret."""
+        """The hub's name among those of this user: 16 hex digits, not secret."""
         return self._hub.hub_id
 
     @property
     def closed(self) -> bool:
-        """It was closed."""
+        """Whether the hub was closed."""
         return self._hub.closed
 
     # Streams ----------------------------------------------------------------------------------------------------------
@@ -106,17 +106,17 @@ class Server(Closing):
 
     @property
     def limits(self) -> Limits:
-        """How much viewers may ask of it."""
+        """The limits on what viewers may ask of the hub."""
         return self._hub.limits
 
     @property
     def token(self) -> str:
-        """What viewers present, unless an authenticator decides. It dies with the hub."""
+        """The token that viewers present, unless an authenticator decides. It is valid until the hub closes."""
         return self._hub.token
 
     @property
     def view_token(self) -> str:
-        """Another, for viewers who may look and whose input is dropped."""
+        """The token of viewers who may only watch: their input is dropped."""
         return self._hub.view_token
 
     def rotate_token(self, *, view: bool = False) -> str:

@@ -171,17 +171,17 @@ def parse_nal_units(annexb: bytes) -> list[tuple[int, bytes]]:
 
 
 def has_sps_pps_idr(annexb: bytes) -> bool:
-    """Whether a decoder can begin here: parameter sets and an IDR."""
+    """True if a decoder can start here: with parameter sets and an IDR."""
     return {SPS, PPS, IDR} <= set(nal_types(annexb))
 
 
 def starts_with_start_code(data: bytes) -> bool:
-    """Whether *data* is Annex B, and has no lengths in front of its units as in an MP4."""
+    """True if *data* is Annex B, and not length-prefixed as in an MP4."""
     return data.startswith((b"\0\0\1", b"\0\0\0\1"))
 
 
 def h264_sps_reorder_info(annexb: bytes) -> dict[str, int | bool | None]:
-    """What the first SPS says of frames that are shown in another order than they come in: with
+    """The frame reordering that the first SPS declares: with
     ``max_num_reorder_frames`` 0 a decoder shows each at once, without it (None) it may hold back many. Raises
     `ValueError` where there is no SPS."""
     sps = sequence_parameters(annexb)
@@ -233,7 +233,7 @@ def check_encoder(factory: VideoEncoderFactory, *, decode: bool = True) -> None:
 
 
 class _Checked:
-    """An encoder under test, whose answers are checked."""
+    """An encoder under test."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What passes between the rooms: frames, encoded payloads, events, options."""
+"""Values that all parts of the package share: frames, encoded payloads, events, options."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ ResizePolicy: TypeAlias = Literal["publisher", "match_client"]
 VideoCodec: TypeAlias = Literal["h264", "vp9", "av1"]
 Codec: TypeAlias = Literal["auto", "h264", "vp9", "av1", "none"]
 Chroma: TypeAlias = Literal["420", "444", "rgb"]
-"""How video keeps colour: at half the resolution, at the full one, or as RGB itself."""
+"""Colour sampling of video: half the resolution, full resolution, or RGB."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColorSpace:
-    """What the numbers of a frame mean. Frames are tagged with it, never converted: the renderer does that.
+    """The meaning of a frame's numbers. Frames are tagged with it, never converted: that is the renderer's task.
 
     Names are those of WebCodecs' `VideoColorSpace`, but ``srgb`` for its ``iec61966-2-1``. Others raise `ValueError`.
     """
@@ -76,7 +76,7 @@ _COLOR_VALUES: dict[str, tuple[object, ...]] = {
     "bit_depth": (8, 10, 12, 16),
 }
 SRGB = ColorSpace()
-"""What a frame is in unless it says otherwise."""
+"""The colour space of frames that name none."""
 DISPLAY_P3 = ColorSpace(primaries="smpte432")
 """The wide gamut of Apple's and other recent screens, with the transfer function of sRGB."""
 
@@ -88,26 +88,26 @@ class InputEvent:
     client_id: str
     """Opaque name of the viewer's connection, new for every connection."""
     principal: Any
-    """Who the application's authenticator says it is; None where there is no authenticator."""
+    """The principal that the application's authenticator returned; None without an authenticator."""
     event: Event
     """A dict of ``type`` and the fields that renderview gives that type; ``x`` and ``y`` in pixels of the frame."""
     received_us: int
-    """When it reached the hub, in microseconds of `time.monotonic`."""
+    """Time of arrival at the hub, in microseconds of `time.monotonic`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelMessage:
-    """What a viewer's page said on one of the application's channels."""
+    """A message that a viewer's page sent on one of the application's channels."""
 
     client_id: str
     """Opaque name of the viewer's connection, for ``display.send(..., to=...)``."""
     principal: Any
-    """Who the application's authenticator says it is; None where there is no authenticator."""
+    """The principal that the application's authenticator returned; None without an authenticator."""
     channel: str
     data: Any
     """Bytes, or what JSON can say; any of it, whatever the page's own code means to send."""
     received_us: int
-    """When it reached the hub, in microseconds of `time.monotonic`."""
+    """Time of arrival at the hub, in microseconds of `time.monotonic`."""
 
 
 CURSORS = (
@@ -161,7 +161,7 @@ class EncodedPayload:
 
 
 class FrameSource(Protocol):
-    """What a display may be fed from: see `Display.attach` and `sources`."""
+    """A source of frames for a display: see `Display.attach` and `sources`."""
 
     async def next_frame(self) -> RawFrame:
         """The next frame, when there is one. Raises `StopAsyncIteration` after the last."""
@@ -181,7 +181,7 @@ class EncoderBackend(Protocol):
         """The payloads that *frame* completes: one, but for encoders with a pipeline, which may hold some back."""
 
     def flush(self) -> list[EncodedPayload]:
-        """What was held back. The next frame is a keyframe."""
+        """The payloads that were held back. The next frame is a keyframe."""
 
     def close(self) -> None:
         """Give back what it holds; safe to call again, and in any state."""
@@ -189,7 +189,7 @@ class EncoderBackend(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class VideoFormat:
-    """What a viewer's decoder takes, and a lane's encoder gives."""
+    """A video format that a viewer decodes and a shared encoder produces."""
 
     codec: VideoCodec
     chroma: Chroma
@@ -197,17 +197,17 @@ class VideoFormat:
 
 @dataclass(frozen=True, slots=True)
 class EncoderKey:
-    """What the viewers of one lane have in common."""
+    """The properties that all viewers of one shared encoder have in common."""
 
     formats: tuple[VideoFormat, ...]
-    """What all of them decode, of one codec."""
+    """Formats of one codec that all of them decode."""
     rung: int
-    """Of the ladder of qualities; 0 is lossless."""
+    """Index in the ladder of qualities; 0 is lossless."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackendSelection:
-    """What a viewer is sent, as `build_encoder` needs to know it."""
+    """The format that a viewer is sent, as `build_encoder` takes it."""
 
     transport: Literal["image", "webcodecs"]
     mime: str | None = None
@@ -222,21 +222,21 @@ class DownscaleHint:
     slowest viewer; or larger ones again."""
 
     scale: float
-    """Of the full size, above 0 to 1."""
+    """Scale relative to the full size, above 0, at most 1."""
     width: int
     """The display's first width, scaled; in pixels."""
     height: int
     received_us: int
-    """When it was given, in microseconds of `time.monotonic`."""
+    """Time of the advice, in microseconds of `time.monotonic`."""
 
 
 StreamEvent: TypeAlias = InputEvent | DownscaleHint
-"""What an application takes from a display."""
+"""An item of `Display.poll_events` and `Display.events`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a viewer and the hub agreed on."""
+    """The formats that a viewer and the hub agreed on."""
 
     lossy: str | None
     """The mime type of pictures with a quality; None for a viewer or a stream that takes exact ones only."""
@@ -245,7 +245,7 @@ class Selection:
     tiles: bool
     """Several rectangles may be sent at once, in place of whole pictures."""
     video: tuple[VideoFormat, ...] = ()
-    """What its decoder takes, of the codec that the stream wants; the first is the one to fall back on."""
+    """Formats that its decoder takes, of the codec that the stream wants; the first is the fallback."""
 
     @property
     def pictures(self) -> bool:
@@ -254,13 +254,13 @@ class Selection:
 
     @property
     def settles(self) -> bool:
-        """What it is sent may be lossy, and can be made exact."""
+        """Whether it may be sent lossy pictures that can be made lossless later."""
         return bool(self.exact and (self.lossy or self.video))
 
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """How a region is encoded. Viewers that ask for the same region with equal fidelities share one encoding."""
+    """The encoding of a region. Viewers that need the same region with equal fidelities share one encoding."""
 
     mime: str
     quality: int | None
@@ -302,14 +302,14 @@ class StreamOptions:
     fps: int = 30
     """The rate the publisher means to keep, 1 to 240 frames a second. Advisory: nothing waits for it."""
     quality: Quality = "auto"
-    """``auto`` is exact while link and viewer keep up with the rate that is published, and lossy while they don't.
-    ``lossless`` is always exact, ``lossy`` in motion only where that is no larger; a number, 1 to 100, is that quality
-    in motion."""
+    """Quality of frames in motion. ``auto``: lossless while the connection and the viewer keep up with the published
+    rate, lossy while they don't. ``lossless``: always. ``lossy``: lossless only where that is no larger. A number, 1 to
+    100: that quality of JPEG or WebP."""
     codec: Codec | str = "auto"
-    """How motion is sent. ``auto``: as H.264 video while more moves than a viewer's link takes as good pictures, and as
-    pictures of what changed otherwise. ``h264``, ``vp9`` or ``av1``: always as video where the viewer decodes that, or
-    H.264; the latter two take fewer bytes and more time. ``none``: never. The name of an encoder that was added by
-    `register_video_encoder`: always as video, by that one."""
+    """Codec of frames in motion. ``auto``: H.264 while more changes than a viewer's connection takes as good pictures,
+    pictures of what changed otherwise. ``h264``, ``vp9`` or ``av1``: always video where the viewer decodes that or
+    H.264; the latter two take fewer bytes and more time. ``none``: never video. The name of an encoder that was added
+    by `register_video_encoder`: always video, by that encoder."""
     image_mode: ImageMode = "jpeg"
     """The format of lossy pictures where the viewer takes it: ``jpeg``, or ``webp``, smaller and slow. ``png`` is exact
     always, like ``quality="lossless"``."""
@@ -334,13 +334,13 @@ class StreamOptions:
     stats_interval: float | None = 1.0
     """Seconds between ``stats`` messages to a viewer that is being fed, or None for never."""
     resize_policy: ResizePolicy = "publisher"
-    """Who says how large frames are: the ``publisher`` alone, or with ``match_client`` the viewers, by
+    """The side that decides how large frames are: the ``publisher`` alone, or with ``match_client`` the viewers, by
     `Display.target_size`."""
     max_render_dimension: int | None = 4096
     """Pixels a side, 2 to 16384, that `Display.target_size` stays within, so that no viewer can ask for gigabytes. The
     default is as wide as the H.264 of common hardware goes, and a 4K screen. None for 16384, what a frame may have."""
     authenticate: Authenticator | None = None
-    """Who decides about viewers of this stream, in place of the hub's tokens: see `auth.Authenticator`."""
+    """A function that admits viewers of this stream, in place of the hub's tokens: see `auth.Authenticator`."""
     clipboard: bool = False
     """Let `Display.set_clipboard` write the clipboards of viewers, and tell a paste into a view as an event ``paste``.
     Off, since a page that is only looked at should not touch what its user has copied."""
@@ -415,7 +415,7 @@ _ELSEWHERE = {
     "has_h264": 'codec="none" for pictures only; without it H.264 is used where PyAV and the viewer have it',
     "has_nvenc": 'codec="h264", on the processor: NVENC comes in a later version',
 }
-"""What to do in place of options that streams of `pdum.rfb` have, in the words of docs/migration.md."""
+"""Replacements for options that streams of `pdum.rfb` have, in the words of docs/migration.md."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

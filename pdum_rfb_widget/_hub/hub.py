@@ -40,7 +40,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class StreamRequest:
-    """A stream that is asked for, and who asks."""
+    """The arguments of a new stream, and the caller's session and event loop."""
 
     name: str | None
     """None for the first of ``default``, ``default-2`` and so on that is free."""
@@ -48,13 +48,13 @@ class StreamRequest:
     height: int
     options: StreamOptionsDict
     session: str | None
-    """The visitor's of a marimo app, with which the stream is closed."""
+    """The session of a marimo app; the stream closes with it."""
     loop: asyncio.AbstractEventLoop | None
     """The event loop that callbacks run in."""
 
 
 class Hub:
-    """The inside of a `server.Server`."""
+    """The hub of a process: its thread, streams, admission and listeners. `server.Server` is its public surface."""
 
     def __init__(self) -> None:
         self.hub_id = discovery.new_hub_id()
@@ -89,7 +89,7 @@ class Hub:
         return tuple(self._streams)
 
     def publication(self, name: str) -> Publication | None:
-        """The one that publishes into the stream *name*; None where there is no such stream."""
+        """The publication of the stream *name*; None if there is no such stream."""
         return self._publications.get(name)
 
     def put_stream(
@@ -97,8 +97,7 @@ class Hub:
     ) -> Publication:
         """A new stream, or with *replace* a new publication of the one of that name, whose viewers stay.
 
-        *present* makes what the application holds of it, `Publication.handle`. Raises `ValueError` for a name that is
-        none, or that is taken.
+        *present* makes the `Publication.handle`. Raises `ValueError` for a name that is invalid, or taken.
         """
         return self._on_loop(self._put_stream(request, present, replace))
 
@@ -198,12 +197,12 @@ class Hub:
 
     @property
     def hub_key(self) -> str:
-        """What the hub proves itself with to a viewer that knows it (`rfb/proof`). It opens nothing."""
+        """The key with which the hub proves its identity to a viewer (`rfb/proof`). It gives no access."""
         return self._admission.hub_key
 
     @property
     def limits(self) -> Limits:
-        """How much viewers may ask of it."""
+        """`Server.limits`."""
         return self._admission.limits
 
     def rotate_token(self, *, view: bool = False) -> str:
@@ -211,7 +210,7 @@ class Hub:
         return self._on_loop(self._admission.change_token(view=view))
 
     def authenticator(self, stream: str) -> Authenticator | None:
-        """Who decides about viewers of *stream*, in place of the tokens; None where those do."""
+        """The function that admits viewers of *stream*, in place of the tokens; None where tokens decide."""
         return self._admission.authenticator(stream)
 
     def check_handshake(self, request: ConnectionRequest) -> Future[None]:
@@ -290,7 +289,7 @@ class Hub:
         return not self.closed and self.process.here
 
     def on_hub(self, function: Callable[[float], _T]) -> _T:
-        """What *function* returns when it is called in the hub's loop with the time there."""
+        """Call *function* in the hub's loop with the loop's time, and return its result."""
 
         async def call() -> _T:
             return function(self._loop.time())

@@ -1,4 +1,4 @@
-"""Where browsers and notebook servers reach the hub: TCP ports, a unix socket of this user's, and files that say so.
+"""The ways to the hub: TCP ports, a unix socket that only this user can open, and the file that announces them.
 
 All of it belongs to the hub's loop, but for what other threads may read: `port`, `address` and `private`.
 """

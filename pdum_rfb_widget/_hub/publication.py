@@ -1,4 +1,4 @@
-"""What publishes into a stream: the input that waits for its application, its recordings and its sources.
+"""One application's hold on a stream: the input that waits for it, its recordings and its sources.
 
 Threads: the hub's loop puts events and messages, any thread takes them; a lock guards what both touch.
 """
@@ -23,7 +23,7 @@ from .stream import Stream
 _F = TypeVar("_F", bound=Function)
 
 _CHANNEL = "message on "
-"""Before the name of a channel, the kind of its callbacks: no event is named so."""
+"""Prefix that tells callbacks of channels from those of events."""
 
 
 class Film(Protocol):
@@ -35,7 +35,7 @@ class Film(Protocol):
 
 
 class Publication:
-    """The inside of a `display.Display`: what the hub knows of the application that publishes into *stream*."""
+    """An application that publishes into *stream*, as the hub sees it. `display.Display` is its public surface."""
 
     # What has locks, or is its stream's: a fork gets an error instead.
     callbacks: Guarded[Callbacks] = Guarded()
@@ -53,12 +53,12 @@ class Publication:
         self.process = process
         """The process that made it, which alone can use it."""
         self.session = session
-        """The session of a marimo app that it closes with."""
+        """The session of a marimo app; the stream closes with it."""
         self.handle: Any = None
-        """What the application holds of it, a `display.Display`."""
+        """The application's `display.Display`."""
         self.closed = False
         self.callbacks = Callbacks(loop, event_queue_size, stream.note_error)
-        """What `Display.on` has asked for."""
+        """Functions registered by `Display.on` and `Display.on_message`."""
         self.stream = stream
         self._lock = threading.Lock()  # guards what follows
         self._events: deque[StreamEvent] = deque(maxlen=event_queue_size)
@@ -87,14 +87,14 @@ class Publication:
         self.callbacks.call(_CHANNEL + message.channel, message, nbytes=nbytes)
 
     def poll_events(self) -> list[StreamEvent]:
-        """All that came since it was last taken, oldest first."""
+        """All events since the last call, oldest first."""
         with self._lock:
             taken = list(self._events)
             self._events.clear()
         return taken
 
     async def events(self) -> AsyncIterator[StreamEvent]:
-        """What comes, until it is closed."""
+        """The events as they come, until the publication is closed."""
         while True:
             with self._lock:
                 event = self._events.popleft() if self._events else None
@@ -170,7 +170,7 @@ class Publication:
 
     @property
     def recordings(self) -> int:
-        """How many films are being made."""
+        """Number of recordings in progress."""
         return len(self._films)
 
     def begin_recording(self, film: Film) -> None:

@@ -1,4 +1,4 @@
-"""What closes by itself at the end of a block, and may be awaited though it is ready at once."""
+"""A base class of context managers, sync and async, that may also be awaited."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What `testing` and the benchmark share: pictures in motion, and the packages that these need."""
+"""Shared by `testing` and the benchmark: pictures in motion, and the packages that these need."""

@@ -15,7 +15,7 @@ from ..types import Pixels
 from .extras import extra
 
 FRAMES = 24
-"""Of a loop: 66 MB at 1280x720, 149 MB at 1920x1080."""
+"""Length of a loop: 66 MB at 1280x720, 149 MB at 1920x1080."""
 SMALLEST = 128, 32
 """Width and height, in pixels, that a frame has at least: the benchmark writes a number there."""
 
@@ -122,12 +122,12 @@ CONTENTS = PATTERNS[2:]
 # Hills ----------------------------------------------------------------------------------------------------------------
 
 _Singles: TypeAlias = npt.NDArray[Any]
-"""Of float32, which numpy computes twice as fast."""
+"""Arrays of float32, which numpy computes twice as fast."""
 
 _SWING = math.radians(1)
 """Radians a frame, where it turns fastest."""
 _WAVES = ((5.1, 3.4, 0.3), (2.9, -4.6, 1.1), (-3.7, 2.2, 2.0), (8.3, -1.9, 0.5), (1.2, 7.4, 4.1), (-6.1, -6.6, 3.2))
-"""Of which the hills are the sum: radians a unit to the right and away, and phase."""
+"""Waves whose sum are the hills: radians a unit to the right and away, and phase."""
 _STEEPNESS = 0.3
 
 

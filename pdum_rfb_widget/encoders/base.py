@@ -13,7 +13,7 @@ from .video import VideoEncoder, import_av
 
 
 class VideoEncoderFactory(Protocol):
-    """What opens an encoder, for frames of one size."""
+    """Opens an encoder for frames of one size."""
 
     def __call__(
         self,
@@ -59,7 +59,7 @@ def register_video_encoder(name: str, factory: VideoEncoderFactory, *, codec: Vi
 
 
 def is_registered(name: str) -> bool:
-    """Whether an encoder of this *name* was added."""
+    """True if an encoder of this *name* was registered."""
     return name in _registered
 
 
@@ -70,7 +70,7 @@ def pyav_installed() -> bool:
 
 
 def codecs_for(wanted: str) -> tuple[VideoCodec, ...]:
-    """What streams with the option ``codec=wanted`` may send, the preferred first, as far as there is an encoder."""
+    """Codecs that streams with the option ``codec=wanted`` may send and that have an encoder, the preferred first."""
     if wanted == "none":
         return ()
     first = _gives.get(wanted, "h264") if wanted in _registered else wanted

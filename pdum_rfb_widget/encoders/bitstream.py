@@ -1,4 +1,4 @@
-"""What bitstreams say of themselves: NAL units, H.264's sequence parameters, codec strings. Pure functions of bytes.
+"""Parsing of bitstreams: NAL units, H.264's sequence parameters, codec strings. Pure functions of bytes.
 
 Sources: ITU-T H.264 (7.3, annexes B and E), RFC 6381 for ``avc1``, the codec ISO media bindings of VP9 and AV1, the
 AV1 bitstream specification (5.3 to 5.5).
@@ -34,7 +34,7 @@ def nal_types(annexb: bytes) -> list[int]:
 
 
 def is_keyframe(annexb: bytes) -> bool:
-    """Whether the access unit is an IDR, from which decoding may begin."""
+    """True if the access unit is an IDR, from which decoding may start."""
     return IDR in nal_types(annexb)
 
 
@@ -43,7 +43,7 @@ def is_keyframe(annexb: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SequenceParameters:
-    """What an H.264 SPS says. Fields that it leaves out are None."""
+    """The fields of an H.264 SPS; None for those that it leaves out."""
 
     profile_idc: int
     constraints: int
@@ -63,7 +63,7 @@ class SequenceParameters:
 
 
 def sequence_parameters(annexb: bytes) -> SequenceParameters:
-    """Of the first SPS in the stream. Raises `ValueError` when there is none, or it ends too early."""
+    """The parameters of the first SPS in the stream. Raises `ValueError` when there is none, or it ends too early."""
     for unit in split_nal_units(annexb):
         if unit and unit[0] & 31 == SPS:
             return _read_sps(unit)

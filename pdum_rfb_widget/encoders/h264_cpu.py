@@ -31,7 +31,7 @@ def h264_available() -> bool:
 
 
 def h264_color_vui(color: ColorSpace | None, chroma: Chroma = "420") -> tuple[int, int, int, int]:
-    """What the SPS says of *color*: primaries, transfer and matrix as in ITU-T H.273, range 1 limited or 2 full.
+    """The SPS's tags of *color*: primaries, transfer and matrix as in ITU-T H.273, range 1 limited or 2 full.
 
     Never nothing: what an untagged stream means is not the same in all browsers.
     """

@@ -148,7 +148,7 @@ def _filter(rows: Pixels, up: bool, opaque: bool) -> Pixels:
 
 
 def _up_is_smaller(rows: Pixels, pixels: Pixels) -> bool:
-    """Whether 'up' deflates better than no filter, asked of the rows in the middle."""
+    """True if 'up' deflates better than no filter, measured on the rows in the middle."""
     middle = len(rows) // 2
     if looks_drawn(pixels):
         # Repetitions decide, which only the compressor itself can judge.
@@ -163,7 +163,7 @@ def _up_is_smaller(rows: Pixels, pixels: Pixels) -> bool:
 
 
 def _png_is_no_larger(pixels: Pixels, quality: int) -> bool:
-    """Whether an exact picture takes no more bytes than a JPEG, asked of the rows in the middle."""
+    """True if a lossless picture takes no more bytes than a JPEG, measured on the rows in the middle."""
     middle = len(pixels) // 2
     sample = pixels[max(0, middle - _PROBED_ROWS // 2) : middle + _PROBED_ROWS // 2]
     return len(encode_png(sample)) <= len(encode_jpeg(sample, quality, "444"))

@@ -20,7 +20,7 @@ _PATIENCE_US = 2_000_000
 _TOO_LOW, _TOO_HIGH = 3.0, 1.5
 """By how much the QP must be wrong: a keyframe is not worth less, and too many bytes are worse than too few."""
 _BOLDEST = 4
-"""How far the QP may fall at once: what moves slowly now may not do so for long."""
+"""The largest step by which the QP falls at once: slow motion may not last."""
 _PAUSE_US = 100_000
 """A longer gap between two frames counts as this long: a pause does not pay for a burst."""
 _FEWEST = 8

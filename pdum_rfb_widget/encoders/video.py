@@ -1,4 +1,4 @@
-"""What all encoders of PyAV share: pixels in, one access unit out for each, keyframes when they are asked for.
+"""The base of all encoders of PyAV: pixels in, one access unit out for each, keyframes when requested.
 
 PyAV is imported when the first encoder is made: the package works without it.
 """
@@ -27,7 +27,8 @@ QUALITIES = (0, 51)
 """The finest and the coarsest quality of every video encoder here: H.264's QP, or what comes to a similar PSNR."""
 
 STILL_QUALITY = 8
-"""Of a scene at rest: brightness is within 3 of 255, in 100 to 420 KB for renders of 720p; what is finer only grows."""
+"""Quality of a scene at rest: brightness is within 3 of 255, in 100 to 420 KB for renders of 720p. Finer
+ones only take more bytes."""
 
 _SOURCES: dict[PixelFormat, str] = {"gray8": "gray", "rgb24": "rgb24", "rgba8": "rgba", "bgra8": "bgra"}
 """PyAV's name of a pixel format."""
@@ -78,7 +79,7 @@ def has_codec(*names: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """What a payload says of the frame that it came from."""
+    """The fields that a payload takes from its frame."""
 
     seq: int
     pixel_ratio: float
@@ -144,7 +145,7 @@ class VideoEncoder:
     # What the codecs differ in ----------------------------------------------------------------------------------------
 
     def _options(self) -> dict[str, str]:
-        """Those of FFmpeg, for `quality` and no delay."""
+        """FFmpeg's options, for `quality` and no delay."""
         raise NotImplementedError
 
     def _name(self, keyframe: bytes) -> str:
@@ -190,7 +191,7 @@ class VideoEncoder:
             self._rate, self._quality = rate, quality
 
     def flush(self) -> list[EncodedPayload]:
-        """What was held back. The next frame opens the encoder again, and is a keyframe."""
+        """The payloads that were held back. The next frame opens the encoder again, and is a keyframe."""
         codec, self._codec = self._codec, None
         return self._payloads(codec.encode(None)) if codec else []
 
