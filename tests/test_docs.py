@@ -116,21 +116,12 @@ class Reader:
 
     def run(self, code: str) -> None:
         with _Interrupt(self.pages[-1]) if re.search(r"^while ", code, re.MULTILINE) else nullcontext():
-            self._complete(self._run(code))
+            self._loop.run_until_complete(self._run(code))
         hub = server.hub()
         for page in self.pages:
             if page.stream in hub.streams and hub.stream(page.stream).status()["frames_published"]:
                 page.touch()
-        self._complete(asyncio.sleep(0))  # the callbacks of what was touched
-
-    def _complete(self, work: Any) -> None:
-        # Playwright's loop, of tests before these in the same process, counts as running in this thread.
-        running = asyncio._get_running_loop()
-        asyncio._set_running_loop(None)
-        try:
-            self._loop.run_until_complete(work)
-        finally:
-            asyncio._set_running_loop(running)
+        self._loop.run_until_complete(asyncio.sleep(0))  # the callbacks of what was touched
 
     async def _run(self, code: str) -> None:
         tree = ast.parse(code)
@@ -159,7 +150,7 @@ class Reader:
             page.close()
         for task in asyncio.all_tasks(self._loop):
             task.cancel()
-        self._complete(asyncio.sleep(0))
+        self._loop.run_until_complete(asyncio.sleep(0))
         self._loop.close()
 
 
@@ -211,7 +202,10 @@ def reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Reader]:
 
 def follows_the_box(reader: Reader, printed: str) -> None:
     matched = reader.names["matched"]
-    assert (matched.target_size, matched.width, matched.pixel_ratio) == ((640, 480), 640, 2.0)
+    wait_for(lambda: matched.target_size == (640, 480), "the target", 60)
+    (loop,) = [code for code in blocks(ROOT / "docs" / "publishing.md") if "target_size" in code]
+    reader.run(loop)
+    assert (matched.width, matched.height, matched.pixel_ratio) == (640, 480, 2.0)
 
 
 def prints_a_click(reader: Reader, printed: str) -> None:
