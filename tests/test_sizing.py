@@ -34,7 +34,7 @@ def box(width: float, height: float, ratio: float = 1.0) -> SetViewport:
 
 
 class Viewers:
-    """Sessions that say their boxes, and the sizing that heeds them."""
+    """Sessions that say their boxes, and the sizing that follows them."""
 
     def __init__(self, **options: Any) -> None:
         self.sizing = Sizing(StreamOptions(**{"resize_policy": "match_client"} | options))
@@ -58,7 +58,7 @@ class Viewers:
         del self.sessions[name]
         return self.update(now)
 
-    def heed(self, now: float) -> Viewers:
+    def update(self, now: float) -> Viewers:
         self.sizing.update(self.sessions, now)
         self.sizing.settle(now)
         return self
