@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { Input, type InputHost } from "../src/input/events";
+import { Input } from "../src/input/events";
+import type { InputHost } from "../src/input/host";
 import { Viewport } from "../src/input/viewport";
 import type { InputEvent } from "../src/input_events";
 import { FakeElement, fakePage, type FakePage, fire } from "./dom";

@@ -1,6 +1,6 @@
 // The widget's traits, as the kernel's half has them.
 
-import type { Pinch, Touch } from "../input/events";
+import type { Pinch, Touch } from "../input/host";
 import type { Fit } from "../input/viewport";
 import type { InputEvent } from "../input_events";
 import type { Try } from "../net/diagnosis";

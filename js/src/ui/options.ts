@@ -1,6 +1,6 @@
 // What a page may ask of a view.
 
-import type { Pinch, Touch } from "../input/events";
+import type { Pinch, Touch } from "../input/host";
 import type { Fit } from "../input/viewport";
 import type { InputEvent } from "../input_events";
 import type { Target } from "../net/candidates";

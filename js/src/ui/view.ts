@@ -1,6 +1,7 @@
 // One picture in one element of any page: canvas, input, chrome, and the engine that feeds it.
 
-import { Input, type InputHost, type Pinch, type Touch } from "../input/events";
+import { Input } from "../input/events";
+import type { InputHost, Pinch, Touch } from "../input/host";
 import type { Fit } from "../input/viewport";
 import type { InputEvent } from "../input_events";
 import { isLoopback, type Target } from "../net/candidates";

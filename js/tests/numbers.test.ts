@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { button, buttons } from "../src/input/events";
+import { button, buttons } from "../src/input/numbers";
 
 it("numbers buttons as renderview does: 1 left, 2 right, 3 middle", () => {
   expect([-1, 0, 1, 2, 3, 4, 5, 6].map(button)).toEqual([0, 1, 3, 2, 4, 5, 6, 0]);
