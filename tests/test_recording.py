@@ -25,7 +25,8 @@ from playwright.sync_api import Page
 from viewers import RawViewer, grey, in_thread, value_of
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget.recording import Recording, _Film, _Settings
+from pdum_rfb_widget._encode.mp4 import Mp4Settings, Mp4Writer
+from pdum_rfb_widget.recording import Recording
 from pdum_rfb_widget.types import Pixels, RawFrame
 
 PATCHES = np.array(
@@ -492,13 +493,13 @@ def test_a_recording_that_is_slow_skips_frames_and_holds_nobody_up(
     display: rfb.Display, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_go_on = threading.Event()
-    slow = _Film.add
+    slow = Mp4Writer.add
 
-    def stuck(self: _Film, *frame: Any) -> None:
+    def stuck(self: Mp4Writer, *frame: Any) -> None:
         assert may_go_on.wait(60)
         slow(self, *frame)
 
-    monkeypatch.setattr(_Film, "add", stuck)
+    monkeypatch.setattr(Mp4Writer, "add", stuck)
     recording = display.record(path)
     with RawViewer(display, "image/png") as viewer:
         viewer.greet()
@@ -515,13 +516,13 @@ def test_its_thread_comes_after_those_that_feed_viewers(
     display: rfb.Display, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     niceness: list[int] = []
-    add = _Film.add
+    add = Mp4Writer.add
 
-    def noted(self: _Film, *frame: Any) -> None:
+    def noted(self: Mp4Writer, *frame: Any) -> None:
         niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
         add(self, *frame)
 
-    monkeypatch.setattr(_Film, "add", noted)
+    monkeypatch.setattr(Mp4Writer, "add", noted)
     before = os.getpriority(os.PRIO_PROCESS, 0)
     with display.record(path):
         display.publish(grey(60))
@@ -686,7 +687,7 @@ def test_a_disk_that_is_full_before_the_first_frame_leaves_no_file(display: rfb.
 
 def test_at_every_size_of_the_disk_the_film_plays_up_to_there(tmp_path: Path) -> None:
     def record(path: Path, limit: int) -> None:
-        made = _Film(path, _Settings(30, None, None, "veryfast"))
+        made = Mp4Writer(path, Mp4Settings(30, None, None, "veryfast"))
         with disk_of(limit), contextlib.closing(made), contextlib.suppress(OSError):
             for n, frame in enumerate(NOISE[:60]):
                 made.add(frame, n * 100_000)
@@ -707,7 +708,7 @@ def test_an_encoder_that_fails_is_an_error_at_the_stop(
 ) -> None:
     recording = display.record(path)
     publish(display, recording, 50, 100)
-    monkeypatch.setattr("pdum_rfb_widget.recording._picture", lambda *_: 1 / 0)
+    monkeypatch.setattr("pdum_rfb_widget._encode.mp4._picture", lambda *_: 1 / 0)
     display.publish(grey(150))
     wait_for(recording.done.done, "the end")
     with pytest.raises(ZeroDivisionError):
