@@ -8,37 +8,27 @@ import os
 import webbrowser
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, Unpack
 from urllib.parse import quote
 
-from ._frames.damage import as_damage
-from ._frames.pixels import as_pixels
-from ._hosts.audience import LIVE, PATIENCE, UNATTENDED, unattended
-from ._hosts.notebook_context import current_cell
 from ._hub.callbacks import Function
 from ._hub.publication import Publication
 from ._hub.status import as_html, status_of
 from ._hub.stream import Stream
 from ._system.closing import Closing
 from ._system.fork_guard import refuse_to_copy
-from ._system.interrupts import result_of, uninterrupted
+from ._system.interrupts import result_of
 from .encoders.base import require_codec
 from .events import Event, EventType
 from .options import CHANGES, TRAITS, StreamOptionsDict, WidgetTraits, shows
-from .protocol import CHANNELS, CLIPBOARD, channel_message, clipboard_message
+from .protocol import CHANNELS, channel_message
 from .types import (
-    CURSORS,
-    MAX_RATIO,
-    MIN_RATIO,
-    SRGB,
     ChannelMessage,
+    Client,
     ColorSpace,
     FrameSource,
     InputEvent,
-    RawFrame,
     StreamEvent,
-    check_number,
 )
 
 if TYPE_CHECKING:
@@ -54,15 +44,6 @@ _OnEvent = TypeVar("_OnEvent", bound=Callable[[InputEvent], object])
 _OnMessage = TypeVar("_OnMessage", bound=Callable[[ChannelMessage], object])
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
-    """A connected viewer."""
-
-    client_id: str
-    principal: Any
-    view_only: bool
-
-
 class Display(Closing):
     """A framebuffer that any number of browsers look at. `server.serve` and `Server.add_stream` make it.
 
@@ -73,7 +54,6 @@ class Display(Closing):
         self.server = server
         """The hub that this stream belongs to."""
         self._publication = publication
-        self._unattended = self._said_unseen = False
         self._address: tuple[str, int] | None = None
 
     @property
@@ -120,20 +100,7 @@ class Display(Closing):
         whose fields are not those of its data, both for *damage* that is no list of rectangles, and `RuntimeError` once
         the display is closed.
         """
-        rendered_us = None
-        if isinstance(frame, RawFrame):
-            pixel_ratio = frame.pixel_ratio if pixel_ratio is None else pixel_ratio
-            color, rendered_us = color or frame.color, frame.timestamp_us
-        pixels = as_pixels(frame)
-        mask = None if damage is None else as_damage(damage, pixels.shape[1], pixels.shape[0])
-        ratio = 1.0 if pixel_ratio is None else check_number("pixel_ratio", pixel_ratio, MIN_RATIO, MAX_RATIO)
-        if not (color is None or isinstance(color, ColorSpace)):
-            raise TypeError(f"color is a ColorSpace, like SRGB or DISPLAY_P3, or None, not {color!r}")
-        color = None if color == SRGB else color
-        with uninterrupted():
-            taken = not self.closed and self._stream.publish(self._publication, pixels, mask, ratio, color, rendered_us)
-        if not taken:
-            raise RuntimeError(f"the display {self.name!r} was closed, or its cell has run again")
+        self._publication.publish(frame, damage, pixel_ratio, color)
 
     def wait_ready(self, timeout: float | None = None) -> bool:
         """Sleep until some visible viewer can take a frame: True; False after *timeout* seconds or when closed.
@@ -142,15 +109,7 @@ class Display(Closing):
         after 10 seconds; where the notebook runs without a page, as by nbconvert, papermill or ``marimo export``, it
         returns False then, and at once from there on.
         """
-        if timeout is None and not (self._stream.viewed or self._said_unseen) and current_cell():
-            if self._stream.wait_ready(PATIENCE, lambda: self.closed):
-                return True
-            if not (self._stream.viewed or self.closed):
-                self._unattended, self._said_unseen = unattended(), True
-                log.warning(UNATTENDED if self._unattended else LIVE, self.name)
-        if timeout is None and self._unattended and not self._stream.viewed:
-            return False
-        return self._stream.wait_ready(timeout, lambda: self.closed)
+        return self._publication.wait_ready(timeout)
 
     def record(
         self,
@@ -207,14 +166,7 @@ class Display(Closing):
 
         Raises `RuntimeError` before the first frame, and once another display has taken the stream over.
         """
-        from .snapshot import take
-
-        if (frame := self._stream.hold_from(self._publication)) is None:
-            raise RuntimeError(f"the display {self.name!r} has no picture: nothing was published yet")
-        try:
-            return take(frame, alpha=self._stream.options.alpha)
-        finally:
-            self._stream.release(frame)
+        return self._publication.snapshot()
 
     # Input ------------------------------------------------------------------------------------------------------------
 
@@ -281,10 +233,7 @@ class Display(Closing):
     def set_cursor(self, cursor: str | None) -> None:
         """Show the pointer over the picture as CSS's *cursor*: ``crosshair``, ``grab``, ``none`` and so on; None for
         the default. Viewers that come later see it too. Raises `ValueError` for what is no keyword of CSS."""
-        if not (cursor is None or cursor in CURSORS):
-            raise ValueError(f"a cursor is one of {', '.join(CURSORS)}, or None, not {cursor!r}")
-        self._publication.check_open()
-        self._stream.set_cursor(cursor)
+        self._publication.set_cursor(cursor)
 
     def set_clipboard(self, text: str, *, to: str | Iterable[str] | None = None) -> None:
         """Put *text* into the clipboards of the viewers whose input counts, or of those that *to* names, as for `send`.
@@ -293,14 +242,7 @@ class Display(Closing):
         key or click in the view. Needs ``clipboard=True``: else `RuntimeError`. Raises `ValueError` for more than 1 MiB
         (``Limits.channel_bytes``).
         """
-        if not isinstance(text, str):
-            raise TypeError(f"a clipboard is given text, not {text!r}")
-        if not self._stream.options.clipboard:
-            raise RuntimeError("this stream leaves clipboards alone: serve(..., clipboard=True), or configure")
-        message, most = clipboard_message(text), self.server._hub.limits.channel_bytes
-        if len(message) > most:
-            raise ValueError(f"a message holds at most {most} bytes (Limits.channel_bytes), not {len(message)}")
-        self._publication.send(message, CLIPBOARD, to, latest=True, capability=CLIPBOARD)
+        self._publication.set_clipboard(text, to, self.server._hub.limits.channel_bytes)
 
     # Where and who ----------------------------------------------------------------------------------------------------
 

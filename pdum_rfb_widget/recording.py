@@ -59,7 +59,7 @@ class Recording:
             raise RuntimeError("recording needs PyAV: pip install 'pdum-rfb-widget[h264]'")
         settings = Mp4Settings(fps, bitrate, crf, preset)
         self.path = Path(os.path.abspath(os.path.expanduser(path)))
-        """Where the film is."""
+        """The path of the file."""
         self.frames_written = 0
         """Frames that were encoded so far."""
         self.done: Future[None] = Future()

@@ -110,6 +110,15 @@ class ChannelMessage:
     """Time of arrival at the hub, in microseconds of `time.monotonic`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A connected viewer."""
+
+    client_id: str
+    principal: Any
+    view_only: bool
+
+
 CURSORS = (
     *("default", "none", "context-menu", "help", "pointer", "progress", "wait", "cell", "crosshair", "text"),
     *("vertical-text", "alias", "copy", "move", "no-drop", "not-allowed", "grab", "grabbing", "all-scroll"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from kernels import bare_kernel
 
 SERVE = """
-import threading, time, numpy as np, pdum_rfb_widget as rfb, pdum_rfb_widget.display as module
+import threading, time, numpy as np, pdum_rfb_widget as rfb, pdum_rfb_widget._hub.publication as module
 module.PATIENCE = 0.2
 display = rfb.serve(64, 48)
 """

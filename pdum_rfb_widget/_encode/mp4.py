@@ -43,7 +43,7 @@ _MUXER = {
 
 @dataclass(frozen=True, slots=True)
 class Mp4Settings:
-    """How a film is encoded. Raises `TypeError` or `ValueError` that names what came and what is wanted."""
+    """The settings of the encoder. Raises `TypeError` or `ValueError` that names what came and what is wanted."""
 
     fps: int
     bitrate: int | None
@@ -228,7 +228,7 @@ def _planes(picture: VideoFrame) -> list[Pixels]:
 
 
 class _File:
-    """What the muxer writes to. It is emptied by the first bytes, and goes if no frame gets into it.
+    """The file that the muxer writes to. It is emptied by the first bytes, and goes if no frame gets into it.
 
     After an error it takes nothing more, so that its head, which the muxer writes anew when all is done, stays that of
     a fragmented film. What follows the last whole fragment is cut off: players stumble over a part of one.
@@ -272,7 +272,7 @@ class _File:
         self._raw.truncate(0)
 
     def mark(self, *, head: bool = False) -> None:
-        """What is in the file by now is the *head*, or that and whole fragments."""
+        """Note that the file now holds the *head*, or the head and whole fragments."""
         self._whole = self.tell()
         if head:
             self._head = self._whole

@@ -6,19 +6,40 @@ Threads: the hub's loop puts events and messages, any thread takes them; a lock 
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
+from .._frames.damage import as_damage
+from .._frames.pixels import as_pixels
+from .._hosts.audience import LIVE, PATIENCE, UNATTENDED, unattended
+from .._hosts.notebook_context import current_cell
 from .._system.fork_guard import Guarded, Own
+from .._system.interrupts import uninterrupted
 from ..events import EVENT_FIELDS, nearest_kind
 from ..options import StreamOptionsDict
-from ..protocol import check_channel
-from ..types import ChannelMessage, InputEvent, Message, StreamEvent
+from ..protocol import CLIPBOARD, check_channel, clipboard_message
+from ..snapshot import Snapshot, take
+from ..types import (
+    CURSORS,
+    MAX_RATIO,
+    MIN_RATIO,
+    SRGB,
+    ChannelMessage,
+    ColorSpace,
+    InputEvent,
+    Message,
+    RawFrame,
+    StreamEvent,
+    check_number,
+)
 from .callbacks import Callbacks, Function
 from .stream import Stream
+
+log = logging.getLogger(__name__)
 
 _F = TypeVar("_F", bound=Function)
 
@@ -57,6 +78,7 @@ class Publication:
         self.handle: Any = None
         """The application's `display.Display`."""
         self.closed = False
+        self._unattended = self._said_unseen = False
         self.callbacks = Callbacks(loop, event_queue_size, stream.note_error)
         """Functions registered by `Display.on` and `Display.on_message`."""
         self.stream = stream
@@ -70,6 +92,52 @@ class Publication:
         """Raise `RuntimeError` once it is closed."""
         if self.closed:
             raise RuntimeError(f"the display {self.stream.name!r} was closed, or its cell has run again")
+
+    # Pixels -----------------------------------------------------------------------------------------------------------
+
+    def publish(
+        self,
+        frame: object,
+        damage: Iterable[Sequence[int]] | None,
+        pixel_ratio: float | None,
+        color: ColorSpace | None,
+    ) -> None:
+        """`Display.publish`."""
+        rendered_us = None
+        if isinstance(frame, RawFrame):
+            pixel_ratio = frame.pixel_ratio if pixel_ratio is None else pixel_ratio
+            color, rendered_us = color or frame.color, frame.timestamp_us
+        pixels = as_pixels(frame)
+        mask = None if damage is None else as_damage(damage, pixels.shape[1], pixels.shape[0])
+        ratio = 1.0 if pixel_ratio is None else check_number("pixel_ratio", pixel_ratio, MIN_RATIO, MAX_RATIO)
+        if not (color is None or isinstance(color, ColorSpace)):
+            raise TypeError(f"color is a ColorSpace, like SRGB or DISPLAY_P3, or None, not {color!r}")
+        color = None if color == SRGB else color
+        with uninterrupted():
+            taken = not self.closed and self.stream.publish(self, pixels, mask, ratio, color, rendered_us)
+        if not taken:
+            raise RuntimeError(f"the display {self.stream.name!r} was closed, or its cell has run again")
+
+    def wait_ready(self, timeout: float | None) -> bool:
+        """`Display.wait_ready`."""
+        if timeout is None and not (self.stream.viewed or self._said_unseen) and current_cell():
+            if self.stream.wait_ready(PATIENCE, lambda: self.closed):
+                return True
+            if not (self.stream.viewed or self.closed):
+                self._unattended, self._said_unseen = unattended(), True
+                log.warning(UNATTENDED if self._unattended else LIVE, self.stream.name)
+        if timeout is None and self._unattended and not self.stream.viewed:
+            return False
+        return self.stream.wait_ready(timeout, lambda: self.closed)
+
+    def snapshot(self) -> Snapshot:
+        """`Display.snapshot`."""
+        if (frame := self.stream.hold_from(self)) is None:
+            raise RuntimeError(f"the display {self.stream.name!r} has no picture: nothing was published yet")
+        try:
+            return take(frame, alpha=self.stream.options.alpha)
+        finally:
+            self.stream.release(frame)
 
     # Input ------------------------------------------------------------------------------------------------------------
 
@@ -155,6 +223,24 @@ class Publication:
         ids = _as_ids(to)
         self.check_open()
         self.stream.tell(message, channel, latest=latest, to=ids, capability=capability)
+
+    def set_cursor(self, cursor: str | None) -> None:
+        """`Display.set_cursor`."""
+        if not (cursor is None or cursor in CURSORS):
+            raise ValueError(f"a cursor is one of {', '.join(CURSORS)}, or None, not {cursor!r}")
+        self.check_open()
+        self.stream.set_cursor(cursor)
+
+    def set_clipboard(self, text: str, to: str | Iterable[str] | None, most: int) -> None:
+        """`Display.set_clipboard`, of *most* bytes."""
+        if not isinstance(text, str):
+            raise TypeError(f"a clipboard is given text, not {text!r}")
+        if not self.stream.options.clipboard:
+            raise RuntimeError("this stream leaves clipboards alone: serve(..., clipboard=True), or configure")
+        message = clipboard_message(text)
+        if len(message) > most:
+            raise ValueError(f"a message holds at most {most} bytes (Limits.channel_bytes), not {len(message)}")
+        self.send(message, CLIPBOARD, to, latest=True, capability=CLIPBOARD)
 
     def reconfigure(self, options: StreamOptionsDict) -> None:
         """`Display.configure`, on the hub's loop: another thread may have changed other options, or made the stream
