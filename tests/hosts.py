@@ -35,7 +35,7 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 ARTIFACTS = Path(__file__).parent.parent / "artifacts"
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
     """Until *condition* holds; `TimeoutError` that says *what* was waited for."""
     deadline = time.monotonic() + seconds
     while not condition():

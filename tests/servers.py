@@ -74,7 +74,7 @@ def host_page(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
-def shows_picture(page: Page, number: int = 7, seconds: float = 60) -> None:
+def shows_picture(page: Page, number: int = 7, seconds: float = 120) -> None:
     """Wait until the pixels of the page's first view are those of `numbered` *number*."""
     canvas = page.locator(".rfb-canvas.rfb-has-picture").first
     try:

@@ -257,7 +257,7 @@ class Crowd:
     async def visitor(self, number: int) -> tuple[str, tuple[str, ...], ModelCanvas]:
         """Comes and goes until the last picture is there, and then stays: the stream, what it takes, its canvas."""
         while not self.last.is_set():
-            way = self.dice.choice((self.watches, self.watches, self.watches, self.too_slow, self.vanishes, self.sins))
+            way = self.dice.choice((self.watches, self.watches, self.watches, self.dawdles, self.vanishes, self.sins))
             try:
                 await way(self.dice.choice(list(STREAMS)), self.dice.choice(KINDS))
             except (ConnectionClosed, OSError, TimeoutError):

@@ -52,6 +52,7 @@ class Stream:
         self.now = 0.0
         self.version = 0
         self.size = 8, 6
+        self.newest = TileMap.whole(8, 6, 0)
         self.color: ColorSpace | None = None
         self.taken: list[EncodeRequest] = []
         self.stills = False
@@ -61,6 +62,9 @@ class Stream:
 
     def join(self, member: Member, rung: int = 1) -> None:
         self.encoders.place(member, EncoderKey(H264, rung))
+
+    def feeds(self, member: Member) -> bool:
+        return self.encoders.feeds(member, self.newest)
 
     def publish(self, *, after: float = 0.02) -> list[EncodeRequest]:
         self.now += after
@@ -168,14 +172,27 @@ def test_who_has_no_room_does_not_join_nor_hold_up_the_first_keyframe() -> None:
 def test_pictures_feed_who_waits_and_video_who_follows() -> None:
     follower, joiner = Member(), Member()
     stream = Stream(follower)
-    assert stream.encoders.feeds(follower), "the first keyframe is as near as a picture"
+    assert stream.feeds(follower), "the first keyframe is as near as a picture"
     stream.publish()
     stream.join(joiner)
     stream.publish()
-    assert stream.encoders.feeds(follower)
-    assert not stream.encoders.feeds(joiner)
+    assert stream.feeds(follower)
+    assert not stream.feeds(joiner)
     stream.publish(after=JOIN_INTERVAL)
-    assert stream.encoders.feeds(joiner)
+    assert stream.feeds(joiner)
+
+
+def test_a_viewer_that_loses_its_decoder_at_rest_is_fed_pictures_though_another_waits_to_join() -> None:
+    loses, joiner = Member(), Member()
+    stream = Stream(loses)
+    stream.publish()
+    stream.join(joiner)
+    stream.encoders.leave(loses)
+    stream.join(loses)
+    assert not stream.step(), "nothing is newer than what was encoded"
+    assert not stream.feeds(loses)
+    stream.publish(after=JOIN_INTERVAL)
+    assert keyframes(loses) == [True, True]
 
 
 def test_while_a_keyframe_is_encoded_who_joins_with_it_gets_no_pictures() -> None:
@@ -185,8 +202,8 @@ def test_while_a_keyframe_is_encoded_who_joins_with_it_gets_no_pictures() -> Non
     stream.newest = TileMap.whole(8, 6, 1)
     assert lane.take(stream.newest, 0.0)[0]
     stream.join(second)
-    assert stream.encoders.feeds(first)
-    assert not stream.encoders.feeds(second), "it came too late for this one"
+    assert stream.feeds(first)
+    assert not stream.feeds(second), "it came too late for this one"
 
 
 def test_one_that_stops_is_sent_away_before_the_others_lose_a_fifth_of_a_second() -> None:
@@ -262,7 +279,7 @@ def test_who_changes_lanes_is_fed_by_the_old_one_until_the_new_has_a_keyframe() 
     stream = Stream(stays, moves)
     stream.publish()
     stream.join(moves, 2)
-    assert stream.encoders.feeds(moves)
+    assert stream.feeds(moves)
     stream.publish()
     assert [(chunk.rung, chunk.keyframe) for chunk in moves.got[:3]] in (
         [(1, True), (2, True)],
@@ -279,7 +296,7 @@ def test_at_most_three_lanes_and_who_finds_no_place_gets_pictures() -> None:
     for rung, member in enumerate(members):
         stream.join(member, rung + 1)
     assert len(list(stream.encoders)) == MAX_ENCODERS
-    assert not stream.encoders.feeds(members[3])
+    assert not stream.feeds(members[3])
     stream.join(members[2], 4)
     assert {lane.key.rung for lane in stream.encoders} == {1, 2, 4}, "who is alone in a lane may change it"
 

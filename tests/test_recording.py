@@ -153,7 +153,8 @@ def test_a_path_may_begin_at_home_and_a_missing_folder_is_named(
     monkeypatch.setenv("HOME", str(tmp_path))
     for path in ("~/out.mp4", Path("~") / "OUT.MP4"):
         with display.record(path) as recording:
-            publish(display, recording, 20)
+            display.publish(grey(20))
+            wait_for(lambda recording=recording: recording.frames_written, "the frame")
         assert recording.path == tmp_path / Path(path).name
         assert len(film(recording.path).frames) == 1
     with pytest.raises(FileNotFoundError, match=r"there is no folder '.*/nowhere' to record into: '.*a\.mp4'"):

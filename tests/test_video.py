@@ -144,7 +144,7 @@ def fine(watcher: Watcher, picture: Pixels) -> Callable[[], bool]:
 
 
 def test_motion_is_video_and_rest_is_exact() -> None:
-    display = rfb.serve(320, 192, port=0, codec="h264")
+    display = rfb.serve(320, 192, port=0, codec="h264", fps=240)
     with watching(display, *OURS) as (watcher,):
         last = play(display, 40)
         wait_for(exact(watcher, last), "the last frame, exactly")
@@ -174,7 +174,7 @@ def test_what_rests_exactly_stays_so_while_the_rest_moves() -> None:
 
 
 def test_a_base_viewer_gets_what_its_config_names() -> None:
-    display = rfb.serve(320, 192, port=0, codec="h264")
+    display = rfb.serve(320, 192, port=0, codec="h264", fps=240)
     with watching(display, *BASE) as (watcher,):
         wait_for(exact(watcher, play(display, 30)), "the last frame, exactly")
         chunk = watcher.chunks[0]

@@ -116,6 +116,8 @@ class ViewerSession:
     """Of its lane, to be sent before anything else."""
     _chunk_seq: int | None = None
     _config: str = ""
+    _config_of: tuple[object, int] | None = None
+    """That it was made of."""
     _codec: str | None = None
     """That the last config named."""
     _target: tuple[float, float] = (math.inf, math.inf)
@@ -322,7 +324,7 @@ class ViewerSession:
             still = self._refresh.over_motion(newest, selection, self.metrics.frames_sent, now)
             if still:
                 return still
-        if self.state.encoders.feeds(self) or self.only_video_serves:
+        if self.state.encoders.feeds(self, newest) or self.only_video_serves:
             return None
         return self._plan_frame(newest, selection, now)
 
@@ -576,11 +578,15 @@ class ViewerSession:
 
     def _config_if_new(self, tiles: TileMap) -> list[Message]:
         assert self.selection
-        size, meaning = (tiles.width, tiles.height), (tiles.pixel_ratio, tiles.color)
-        policy = {} if self.options.resize_policy == "publisher" else {"resize_policy": self.options.resize_policy}
+        options, size, meaning = self.options, tiles.size, (tiles.pixel_ratio, tiles.color)
+        told = *size, self.selection, options.alpha, self._codec, *meaning, options.clipboard, options.resize_policy
+        if self._config_of == (told, self.limits.channel_bytes):  # as for most frames: JSON takes longer
+            return []
+        self._config_of = told, self.limits.channel_bytes
+        policy = {} if options.resize_policy == "publisher" else {"resize_policy": options.resize_policy}
         config = config_message(
-            *(*size, self.selection, self.options.alpha, self._codec, *meaning, self._supported, self.hub | policy),
-            self.options.clipboard,
+            *(*size, self.selection, options.alpha, self._codec, *meaning, self._supported, self.hub | policy),
+            options.clipboard,
             self.limits.channel_bytes,
         )
         if config == self._config:

@@ -107,13 +107,14 @@ class SharedEncoder:
         self.joining.discard(subscriber)
         self._held.pop(subscriber, None)
 
-    def feeds(self, subscriber: Subscriber) -> bool:
-        """The newest frame comes to *subscriber* by this lane as soon as there is room."""
+    def feeds(self, subscriber: Subscriber, newest: TileMap) -> bool:
+        """The *newest* frame comes to *subscriber* by this encoder as soon as there is room."""
         if subscriber in self.subscribers:
             return True
         if self._taken:
             return subscriber in self._taken.joining
-        return subscriber in self.joining and not self.subscribers
+        # What was encoded is not encoded again: a subscriber that lost it at rest gets pictures.
+        return subscriber in self.joining and not self.subscribers and newest is not self._latest
 
     def take(self, newest: TileMap, now: float) -> tuple[EncodeRequest | None, float]:
         """What to encode now; if nothing, when to ask again though nothing came."""
@@ -239,9 +240,9 @@ class SharedEncoders:
         """Nobody is in any lane; who was joins again by `place`."""
         self._encoders.clear()
 
-    def feeds(self, subscriber: Subscriber) -> bool:
-        """The newest frame comes to *subscriber* by some lane, and not as pictures."""
-        return any(encoder.feeds(subscriber) for encoder in self)
+    def feeds(self, subscriber: Subscriber, newest: TileMap) -> bool:
+        """The *newest* frame comes to *subscriber* as video, and not as pictures."""
+        return any(encoder.feeds(subscriber, newest) for encoder in self)
 
     def take(self, encoder: SharedEncoder, newest: TileMap, now: float) -> tuple[EncodeRequest | None, float]:
         """`SharedEncoder.take`; subscribers that join *encoder* leave the others, which might be ahead of it."""

@@ -78,6 +78,24 @@ class _Shared:
     used: int
 
 
+class _Soon:
+    """Calls *function* in the loop's next round, once however many viewers ask: it looks at every viewer, so that a
+    call for each of them would cost the square of their number."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+        self._loop, self._function = loop, function
+        self._pending = False
+
+    def __call__(self) -> None:
+        if not self._pending:
+            self._pending = True
+            self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        self._pending = False
+        self._function()
+
+
 def now_us() -> int:
     return time.monotonic_ns() // 1000
 
@@ -110,6 +128,10 @@ class Stream:
         self._threads = threads
         self._frames = FrameStore()
         self._video = VideoScheduler(self.state, self.hold, self.release, self._changed, self.note_error)
+        self.step_video = _Soon(loop, self._video.step)
+        """Some viewer may have room now, or another encoder."""
+        self.update_readiness = _Soon(loop, self._update_readiness)
+        """Recompute what `wait_ready` waits for."""
         self._sizing = Sizing(options)
         self._settling: asyncio.TimerHandle | None = None
         self._hang = 0
@@ -386,10 +408,6 @@ class Stream:
         """The viewers that may control, in the order that they came."""
         return sorted((viewer for viewer in self.viewers if not viewer.view_only), key=lambda viewer: viewer.number)
 
-    def step_video(self) -> None:
-        """Some viewer may have room now, or be in another lane."""
-        self._video.step()
-
     async def close(self, reason: str) -> None:
         """Close every viewer with 1001 and *reason*."""
         await asyncio.gather(*(viewer.close(CloseCode.GOING_AWAY, reason) for viewer in self.viewers))
@@ -522,8 +540,7 @@ class Stream:
         if self._publisher:
             self._publisher.put_event(received)
 
-    def update_readiness(self) -> None:
-        """Recompute what `wait_ready` waits for."""
+    def _update_readiness(self) -> None:
         ready = any(viewer.session.ready for viewer in self.viewers)
         with self._lock:
             # While a wake-up is pending, the sessions don't know yet that they are owed a frame.

@@ -138,6 +138,7 @@ class BandwidthEstimator:
     last_rate: float = 0.0
     """What `rate` was when there was one: a pause makes no link faster."""
     _rates: deque[tuple[float, float]] = field(default_factory=deque)
+    """When each was measured; from the best, which is the oldest, down."""
     _tokens: float = math.inf
     _needed: float = math.inf
     _unlimited: bool = False
@@ -146,7 +147,7 @@ class BandwidthEstimator:
     @property
     def rate(self) -> float:
         """Bytes a second, the best of the last seconds; 0 while nothing was measured."""
-        return max((rate for _, rate in self._rates), default=0.0)
+        return self._rates[0][1] if self._rates else 0.0
 
     @property
     def budget(self) -> float:

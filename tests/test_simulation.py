@@ -1,0 +1,171 @@
+"""Whatever viewers, links and publishers do, in virtual time (`simulation`): every rule of a stream holds."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from simulation import ONLY_VIDEO, PICTURES, VIDEO, Link, Simulation
+
+STEPS = int(os.environ.get("RFB_STEPS", "2000"))
+WIDTH, HEIGHT = 320, 192
+LINKS = (
+    Link(),
+    Link(rate=12.5e6, latency=0.005),
+    Link(rate=2.5e6, latency=0.03, jitter=0.02),
+    Link(rate=250_000, latency=0.1, jitter=0.05, loss=0.02),
+)
+MOST_IN_FLIGHT = 20
+"""Payloads of one viewer: those that keep it busy, those that a long way holds, and a probe."""
+LIES = (
+    {"type": "ack", "seq": 10**9},
+    {"type": "ack", "seq": -1},
+    {"type": "set_viewport", "width": "wide"},
+    {"type": "hello", "supported": []},
+    {"type": "event", "event": {"type": "pointer_move", "x": 1e400}},
+    {},
+)
+
+
+class Whatever(RuleBasedStateMachine):
+    """A stream that anything may happen to."""
+
+    @initialize(
+        quality=st.sampled_from(["auto", "lossless", "lossy", 60]),
+        codec=st.sampled_from(["auto", "h264", "none"]),
+        max_inflight=st.sampled_from([None, 1, 3]),
+        still_after=st.sampled_from([0.15, 1.0]),
+    )
+    def serve(self, **options: Any) -> None:
+        self.closing = ExitStack()
+        self.simulation = self.closing.enter_context(Simulation(**options).running(WIDTH, HEIGHT))
+        self.simulation.publish()
+
+    @property
+    def viewers(self) -> list[Any]:
+        return [viewer for viewer in self.simulation.viewers if not viewer.transport.ended]
+
+    @precondition(lambda self: len(self.viewers) < 6)
+    @rule(link=st.sampled_from(LINKS), supported=st.sampled_from([PICTURES, VIDEO, ONLY_VIDEO]), slow=st.booleans())
+    def join(self, link: Link, supported: tuple[str, ...], slow: bool) -> None:
+        if supported == ONLY_VIDEO and self.simulation.stream.options.codec == "none":
+            supported = PICTURES
+        self.simulation.join(link, supported, draw=0.5 if slow else 0.005, local=link == Link())
+
+    @rule(
+        frames=st.integers(1, 8),
+        fps=st.sampled_from([10, 30, 120]),
+        rect=st.sampled_from([None, None, (0, 0, 16, 16), (100, 64, 64, 50)]),
+    )
+    def play(self, frames: int, fps: float, rect: tuple[int, int, int, int] | None) -> None:
+        self.simulation.play(frames / fps, fps, rect)
+
+    @rule(seconds=st.sampled_from([0.001, 0.05, 0.3, 2.0]))
+    def wait(self, seconds: float) -> None:
+        self.simulation.loop.run_for(seconds)
+
+    @rule(size=st.sampled_from([(WIDTH, HEIGHT), (64, 64), (130, 70)]))
+    def resize(self, size: tuple[int, int]) -> None:
+        self.simulation.resize(*size)
+
+    @precondition(lambda self: self.viewers)
+    @rule(data=st.data(), what=st.sampled_from(["leave", "hide", "show", "stall", "go on", "reset", "control", "lie"]))
+    def one_does(self, data: st.DataObject, what: str) -> None:
+        viewer = data.draw(st.sampled_from(self.viewers))
+        if what == "leave":
+            viewer.leave()
+        elif what in ("hide", "show"):
+            viewer.see(what == "show")
+        elif what in ("stall", "go on"):
+            viewer.stall(what == "stall")
+        elif what == "reset":
+            viewer.lose_decoder()
+        elif what == "control" and viewer.connection in self.simulation.stream.viewers:
+            self.simulation.stream.hand_over(viewer.connection.id)
+        elif what == "lie":
+            viewer.honest = False
+            viewer.say(data.draw(st.sampled_from(LIES)))
+
+    @precondition(lambda self: self.simulation.stream.options.codec != "h264")
+    @rule(fails=st.booleans())
+    def video(self, fails: bool) -> None:
+        self.simulation.encoder.fails = fails
+
+    @invariant()
+    def a_viewers_memory_is_bounded(self) -> None:
+        for viewer in self.viewers if hasattr(self, "simulation") else ():
+            assert len(viewer.connection.session._in_flight) <= MOST_IN_FLIGHT
+
+    @invariant()
+    def who_controls_is_here(self) -> None:
+        if hasattr(self, "simulation"):
+            stream = self.simulation.stream
+            assert stream.controller in {None, *(viewer.id for viewer in stream.viewers)}
+
+    def teardown(self) -> None:
+        if hasattr(self, "simulation"):
+            with self.closing:
+                self._rest()
+
+    def _rest(self) -> None:
+        """Every viewer goes on, and nothing is published any more."""
+        for viewer in self.viewers:
+            viewer.stall(False)
+            viewer.see(True)
+        self.simulation.loop.run_for(30)
+        newest = self.simulation.stream.newest
+        assert newest
+        stay = [viewer for viewer in self.viewers if viewer.honest]
+        for viewer in stay:
+            assert viewer.shows(newest), f"the newest frame, exactly, for {viewer}"
+        before = [viewer.transport.nbytes for viewer in stay]
+        self.simulation.republish()
+        self.simulation.loop.run_for(30)
+        assert [viewer.transport.nbytes for viewer in stay] == before, "nothing is sent for the same picture"
+
+
+TestWhatever = Whatever.TestCase
+TestWhatever.settings = settings(
+    max_examples=STEPS // 30, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+
+def test_a_slow_viewer_takes_nothing_from_the_others() -> None:
+    with Simulation().running(WIDTH, HEIGHT) as simulation:
+        quick = simulation.join(Link(rate=12.5e6, latency=0.005))
+        simulation.play(4)
+        alone = quick.payloads
+        slow = simulation.join(Link(rate=50_000, latency=0.2))
+        simulation.play(4)
+        assert quick.payloads - alone >= 0.95 * alone
+        assert slow.payloads < alone
+
+
+def test_viewers_of_one_kind_share_every_encoding() -> None:
+    encodings = []
+    for count in (1, 20):
+        with Simulation().running(WIDTH, HEIGHT) as simulation:
+            for _ in range(count):
+                simulation.join(Link(rate=12.5e6, latency=0.005))
+            simulation.play(4)
+            encodings.append(simulation.processors.encodings)
+    assert encodings[1] <= 1.1 * encodings[0]
+
+
+@pytest.mark.parametrize("viewers", [0, 3])
+def test_a_still_scene_costs_nothing(viewers: int) -> None:
+    with Simulation().running(WIDTH, HEIGHT) as simulation:
+        for _ in range(viewers):
+            simulation.join(Link(rate=2.5e6, latency=0.03))
+        simulation.publish()
+        simulation.loop.run_for(10)
+        before = simulation.processors.encodings, [viewer.transport.nbytes for viewer in simulation.viewers]
+        for _ in range(300):
+            simulation.republish()
+            simulation.loop.run_for(1 / 30)
+        assert before == (simulation.processors.encodings, [viewer.transport.nbytes for viewer in simulation.viewers])
