@@ -18,7 +18,9 @@ import { element } from "./element";
 import { Layout } from "./layout";
 import type { ViewOptions } from "./options";
 import { asPng, download } from "./screenshot";
+import { Status } from "./status";
 import { Styles } from "./styles";
+import { Visibility } from "./visibility";
 
 const FITS: Fit[] = ["contain", "cover", "fill", "none"];
 /** A kernel that is at rest says where the hub is in less. */
@@ -43,15 +45,8 @@ export class RemoteFramebufferView {
   #features = { channelBytes: 0, clipboard: false };
   #listeners = new Map<string, Set<(data: unknown) => void>>();
   #end = new AbortController();
-  #state: State = "connecting";
-  #message = "";
-  #label = "";
-  #tries: Try[] = [];
-  #workerTry: Try[] = [];
-  /** The picture is of the hub that is connected now. */
-  #fresh = false;
-  #onScreen = true;
-  #shown = true;
+  #status: Status;
+  #visibility: Visibility;
 
   /** Append the view to *parent*, and connect. */
   constructor(parent: HTMLElement, options: ViewOptions) {
@@ -69,6 +64,7 @@ export class RemoteFramebufferView {
       resetView: () => this.resetView(),
     });
     this.#layers.append(this.#box.handle);
+    this.#status = new Status(this.#root, this.#chrome, options, (words) => this.#canvas.setAttribute("aria-label", words));
     this.#layout = new Layout(this.#stage, this.#canvas, this.#box, (zoom) => this.#chrome.showZoom(zoom));
     this.#inputHost = {
       stage: this.#stage,
@@ -90,12 +86,13 @@ export class RemoteFramebufferView {
     this.setLabel(options.label ?? "");
     this.#clipboard = new Clipboard(this.#stage, this.#keys, this.#end.signal);
     this.#engine = this.#start();
+    this.#visibility = new Visibility(this.#root, this.#end.signal, (shown) => this.#showOrHide(shown));
     this.#listen();
   }
 
   /** The attempts to reach the hub, oldest first. */
   get tries(): Try[] {
-    return [...this.#workerTry, ...this.#tries];
+    return this.#status.tries;
   }
 
   /** The picture's canvas, with as many pixels as the frame has. To be drawn elsewhere, not to be drawn on. */
@@ -105,7 +102,7 @@ export class RemoteFramebufferView {
 
   /** The connection's state, as `onState` gets it. */
   get state(): State {
-    return this.#state;
+    return this.#status.state;
   }
 
   /** Change how the picture fills the box; undoes zoom and pan. */
@@ -126,10 +123,10 @@ export class RemoteFramebufferView {
 
   /** Name the picture for screen readers; empty is "Remote picture". */
   setLabel(label: string): void {
-    this.#label = label || "Remote picture";
-    this.#root.setAttribute("aria-label", this.#label);
-    this.#keys.setAttribute("aria-label", `${this.#label}: keys go to it; Escape leaves`);
-    this.#showState();
+    const name = label || "Remote picture";
+    this.#root.setAttribute("aria-label", name);
+    this.#keys.setAttribute("aria-label", `${name}: keys go to it; Escape leaves`);
+    this.#status.setLabel(name);
   }
 
   /** Show or hide the toolbar. */
@@ -213,7 +210,7 @@ export class RemoteFramebufferView {
     this.#engine = this.#start();
     this.#layout.setCanvas(canvas);
     this.#measure();
-    if (!this.#shown) this.#emit({ type: "hide", timestamp: Date.now() / 1000 });
+    if (!this.#visibility.shown) this.#emit({ type: "hide", timestamp: Date.now() / 1000 });
   }
 
   async #open(engine: Engine): Promise<void> {
@@ -230,7 +227,6 @@ export class RemoteFramebufferView {
   }
 
   #build(parent: HTMLElement): void {
-    this.#root.dataset.state = this.#state;
     this.#root.setAttribute("role", "group");
     // JupyterLab's own word for: no shortcuts in here.
     this.#root.dataset.lmSuppressShortcuts = "true";
@@ -248,13 +244,7 @@ export class RemoteFramebufferView {
     const { signal } = this.#end;
     const resized = new ResizeObserver(() => this.#measure());
     resized.observe(this.#stage);
-    const seen = new IntersectionObserver((entries) => {
-      this.#onScreen = entries.at(-1)!.isIntersecting;
-      if (!this.#root.isConnected) this.#input.release();
-      this.#showOrHide();
-    });
-    seen.observe(this.#root);
-    document.addEventListener("visibilitychange", () => this.#showOrHide(), { signal });
+    signal.addEventListener("abort", () => resized.disconnect());
     const wake = () => this.#engine.post({ type: "wake" });
     addEventListener("online", wake, { signal });
     // A page that browsers keep would keep its connection too, and its worker is frozen before it could say anything.
@@ -264,11 +254,6 @@ export class RemoteFramebufferView {
       document.addEventListener(name, () => document.visibilityState === "visible" && wake(), { signal });
     }
     this.#layout.watchRatio(() => this.#measure(), signal);
-    this.#showOrHide();
-    signal.addEventListener("abort", () => {
-      resized.disconnect();
-      seen.disconnect();
-    });
   }
 
   // What the engine reports ------------------------------------------------------------------------------------------
@@ -277,16 +262,15 @@ export class RemoteFramebufferView {
     if (this.#end.signal.aborted) return;
     switch (report.type) {
       case "state":
-        this.#takeState(report.state, report.message);
+        if (report.state !== "live") this.#input.release(); // as the hub does of a viewer that goes
+        this.#status.setState(report.state, report.message);
         break;
       case "tried":
-        this.#tries = report.tries;
         if (report.candidate) store.candidate = report.candidate;
-        this.#showTries();
+        this.#status.setTries(report.tries);
         break;
       case "onThisThread":
-        this.#workerTry = [noWorker(report.why)];
-        this.#showTries();
+        this.#status.setNoWorker(report.why);
         break;
       case "remark":
         this.#chrome.showRemark(report.text);
@@ -296,7 +280,7 @@ export class RemoteFramebufferView {
         break;
       case "frame":
         this.#layout.setFrame(report);
-        this.#showFirst();
+        this.#status.setFresh();
         break;
       case "features":
         this.#features = report;
@@ -319,35 +303,6 @@ export class RemoteFramebufferView {
     }
   }
 
-  #takeState(state: State, message: string): void {
-    [this.#state, this.#message] = [state, message];
-    if (state !== "live") {
-      this.#fresh = false;
-      this.#input.release(); // as the hub does of a viewer that goes
-    }
-    this.#showState();
-    this.#options.onState?.(state, message);
-  }
-
-  /** The connection has shown a frame. */
-  #showFirst(): void {
-    if (this.#fresh) return;
-    this.#fresh = true;
-    this.#showState();
-    this.#options.onPicture?.();
-  }
-
-  #showTries(): void {
-    this.#chrome.showTries(this.tries);
-    this.#options.onTried?.(this.tries);
-  }
-
-  #showState(): void {
-    this.#root.dataset.state = this.#state === "live" && !this.#fresh ? "waiting" : this.#state;
-    const words = this.#chrome.showState(this.#state, this.#message, this.#fresh, this.#label);
-    this.#canvas.setAttribute("aria-label", `${this.#label}: ${words}`);
-  }
-
   // What goes to the hub ---------------------------------------------------------------------------------------------
 
   #measure(): void {
@@ -358,10 +313,8 @@ export class RemoteFramebufferView {
     this.#emit({ type: "resize", ...size, timestamp: Date.now() / 1000 });
   }
 
-  #showOrHide(): void {
-    const shown = this.#onScreen && document.visibilityState === "visible";
-    if (shown === this.#shown) return;
-    this.#shown = shown;
+  #showOrHide(shown: boolean): void {
+    if (!this.#root.isConnected) this.#input.release();
     this.#emit({ type: shown ? "show" : "hide", timestamp: Date.now() / 1000 });
   }
 
@@ -385,9 +338,4 @@ export class RemoteFramebufferView {
     const change = document.fullscreenElement ? document.exitFullscreen() : this.#root.requestFullscreen();
     change.catch((error: Error) => console.warn("rfb: no full screen", error));
   }
-}
-
-function noWorker(outcome: string): Try {
-  const now = Date.now();
-  return { way: "worker", url: "", started: now, ended: now, outcome };
 }
