@@ -97,7 +97,7 @@ export interface Config {
   channel_bytes?: number;
 }
 
-/** The hub's answer to a hello without a token, see proof.ts. */
+/** The hub's answer to a hello without a token, see net/proof.ts. */
 export interface Proof {
   type: "proof";
   nonce: string;
@@ -159,7 +159,7 @@ export type ViewerMessage =
   | { type: "got"; piece: number }
   | { type: "event"; event: InputEvent };
 
-/** What every browser shows; what it decodes of video is found out, see worker/probe.ts. */
+/** What every browser shows; what it decodes of video is found out, see decode/probe.ts. */
 export const SUPPORTED = ["image/jpeg", "image/png", "image/webp", "rfb/tiles", "rfb/channels", "rfb/clipboard"];
 
 const CHANNEL = /^[A-Za-z0-9._~-]{1,64}$/;
