@@ -160,6 +160,9 @@ describe("a decoder that gives nothing", () => {
     expect(lost).toEqual([]);
     vi.advanceTimersByTime(200);
     expect(lost).toEqual([["the decoder is stuck", 1]]);
+    decode(2, { keyframe: true });
+    vi.advanceTimersByTime(1200);
+    expect(decoder().flushed).toEqual([]);
   });
 
   /** Chunks that come out only by a flush. */

@@ -15,9 +15,8 @@ export interface VideoListener {
 }
 
 /**
- * A decoder that has something to decode gets so many looks without a picture, and as many again after a flush. The first decoder of
- * a connection gets more, since some hardware takes long to start. Looks, not a time: a page that slept finds its timers due before
- * its pictures.
+ * A decoder that has something to decode gets so many looks without a picture, and as many again after a flush; more for its
+ * first one, since some hardware takes long to start. Looks, not a time: a page that slept finds its timers due before its pictures.
  */
 const LOOK_EVERY_MS = 125;
 const STUCK_LOOKS = 5;
@@ -146,7 +145,7 @@ export class Video {
       this.#looks = 0;
       return;
     }
-    if (++this.#looks >= (this.#pictures || this.#failures ? STUCK_LOOKS : STARTING_LOOKS)) {
+    if (++this.#looks >= (this.#pictures || this.#flushes === MOST_FLUSHES ? STUCK_LOOKS : STARTING_LOOKS)) {
       if (this.#flushed) return this.#fail(new Error("the decoder is stuck"));
       if (this.#flushes === MOST_FLUSHES) return this.#fail(new Error("the decoder holds pictures back"), 2);
       this.#flush();
