@@ -1,4 +1,4 @@
-"""A line of those who wait to be let in, some at a time. No I/O. Owned by the hub's loop."""
+"""A queue of connections that wait to be admitted, some at a time. No I/O. Owned by the hub's loop."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from ..limits import Limits
 
 
 class AdmissionQueue:
-    """`Limits.handshakes` at a time have their turn; as many as `Limits.viewers_per_hub` wait, first come first served.
+    """Admits `Limits.handshakes` connections at a time; up to `Limits.viewers_per_hub` more wait, first come, first
+    served.
 
-    A notebook of a hundred views, or the pages that come back after a proxy was away, come in the same second.
+    A notebook of a hundred views, or pages that reconnect after a proxy was away, all connect within the same second.
     """
 
     def __init__(self, limits: Callable[[], Limits]) -> None:
@@ -19,21 +20,21 @@ class AdmissionQueue:
         self._line: dict[object, Callable[[], None]] = {}
 
     def __len__(self) -> int:
-        """How many have their turn."""
+        """Number of connections that are admitted."""
         return len(self._taken)
 
     @property
     def full(self) -> bool:
-        """No more may wait."""
+        """True when no more connections may wait."""
         return len(self._taken) >= self._limits().handshakes and len(self._line) >= self._limits().viewers_per_hub
 
     def ask(self, who: object, begin: Callable[[], None]) -> None:
-        """Call *begin* when *who* has its turn, which may be at once."""
+        """Call *begin* when *who* is admitted, which may be at once."""
         self._line[who] = begin
         self._go_on()
 
     def leave(self, who: object) -> None:
-        """*who* has had its turn, or waits no more; harmless if neither is so."""
+        """Remove *who*, which is done or no longer waits; harmless if it is unknown."""
         self._taken.discard(who)
         self._line.pop(who, None)
         self._go_on()

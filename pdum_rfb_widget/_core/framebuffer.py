@@ -1,4 +1,4 @@
-"""What stands on one viewer's canvas: which version, and which of its tiles are lossy since when. No I/O, no clock."""
+"""A model of one viewer's canvas: its version, and which tiles are lossy since which version. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..types import Rect
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A part of one frame that is to be sent: its tiles, and the rectangles that they are merged into."""
+    """The part of one frame to send: its tiles, and the rectangles that they are merged into."""
 
     tiles: TileMap
     mask: Mask
@@ -27,7 +27,7 @@ class Region:
 
     @property
     def stamp(self) -> int:
-        """The version in which the region last changed: with the same stamp it looks the same in any frame."""
+        """Version in which the region last changed; two frames with the same stamp look the same there."""
         under = tiles_under(self.rects, self.tiles.width, self.tiles.height)
         return int(self.tiles.changed[under].max())
 
@@ -37,13 +37,13 @@ def whole(tiles: TileMap) -> Region:
 
 
 class ClientFramebuffer:
-    """The canvas of one viewer, as it will be once all that was sent is drawn."""
+    """The canvas of one viewer, as it will look once everything that was sent is drawn."""
 
     def __init__(self) -> None:
         self.version = 0
-        """Of the newest frame that was sent."""
+        """Version of the newest frame that was sent."""
         self._size = (0, 0)
-        # 0 where a tile is exact, else the version of the frame that it came lossy with.
+        # 0 where a tile is exact, else the version of the frame that it was sent lossy with.
         self._lossy: Versions = np.zeros((0, 0), np.int64)
 
     @property
@@ -51,14 +51,14 @@ class ClientFramebuffer:
         return int(np.count_nonzero(self._lossy))
 
     def behind(self, newest: TileMap, waste: int = 0) -> Region:
-        """What has changed in *newest* since, merged as `damage.merge` says."""
+        """Returns the region that changed in *newest* since `version`, merged as `damage.merge` does."""
         if self._size != (newest.width, newest.height):
             return whole(newest)
         mask, rects = newest.since(self.version, waste)
         return Region(newest, mask, rects, whole=False)
 
     def drawn(self, region: Region, parts: Iterable[tuple[Rect, bool]]) -> None:
-        """The *region* of a frame was sent, as these rectangles, each exactly or not."""
+        """Records that the *region* of a frame was sent as *parts*: each a rectangle, and True if it is exact."""
         tiles = region.tiles
         if self._size != (tiles.width, tiles.height):
             self._size = tiles.width, tiles.height
@@ -68,19 +68,19 @@ class ClientFramebuffer:
             self._lossy[under] = 0 if exact else tiles.version
 
     def first_lossy(self) -> int | None:
-        """The version of the oldest lossy tile; None when the picture is exact."""
+        """Returns the version of the oldest lossy tile; None when the canvas is exact."""
         lossy = self._lossy[self._lossy > 0]
         return int(lossy.min()) if lossy.size else None
 
     def at_rest(self, newest: TileMap, version: int) -> Mask:
-        """The lossy tiles that came with *version* or before and are no other in *newest*."""
+        """Returns the lossy tiles that were sent with *version* or earlier and have not changed in *newest*."""
         if self._size != (newest.width, newest.height):
             return np.zeros((0, 0), np.bool_)
         return (self._lossy > 0) & (self._lossy <= version) & (newest.changed <= self.version)
 
 
 def piece(tiles: TileMap, mask: Mask, pixels: float, focus: tuple[float, float]) -> Region:
-    """Of the tiles of *mask* those nearest to the point *focus*, so many *pixels* of them, or one tile."""
+    """Returns the tiles of *mask* nearest to the point *focus*, up to this many *pixels*, but at least one tile."""
     side = max(TILE, int(math.sqrt(pixels)))
     left = int(pixels)
     chosen: list[Rect] = []
@@ -94,7 +94,7 @@ def piece(tiles: TileMap, mask: Mask, pixels: float, focus: tuple[float, float])
 
 
 def _chunks(rects: Iterable[Rect], side: int) -> Iterator[Rect]:
-    """The rectangles, cut evenly into chunks of *side* at most: they decode faster than rings around a point would."""
+    """Yields the rectangles cut evenly into chunks of at most *side*: these decode faster than rings around a point."""
     for x, y, width, height in rects:
         across, down = (-(-size // (-(-size // side) * TILE)) * TILE for size in (width, height))
         for top in range(0, height, down):

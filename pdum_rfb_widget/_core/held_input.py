@@ -1,4 +1,4 @@
-"""The buttons and keys that a viewer's user holds down, which come up when the viewer can't say so any more. Pure."""
+"""Tracks the buttons and keys that a viewer's user holds, to release them when the viewer can't any more. Pure."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import dataclass, field
 from ..types import EventDict
 
 MOST_HELD = 64
-"""Pointers, and keys, of one viewer: beyond that, those that went down are not kept. A user has ten fingers."""
+"""Most pointers, and most keys, to track for one viewer; more are not kept. A user has ten fingers."""
 
 
 @dataclass(slots=True)
 class _Pointer:
     last: EventDict
-    """The newest event of it, which says where it is."""
+    """The pointer's newest event, which holds its position."""
     buttons: list[int] = field(default_factory=list)
 
 
 class Held:
-    """The buttons, touches and keys of one viewer that went down and did not come up. Owned by the hub's loop."""
+    """The buttons, touches and keys of one viewer that went down and not up again. Owned by the hub's loop."""
 
     def __init__(self) -> None:
         self._pointers: dict[float, _Pointer] = {}
         self._keys: dict[str, EventDict] = {}
 
     def note(self, event: EventDict) -> None:
-        """The application is told *event*, which `events.validate` has let pass."""
+        """Records *event*, which `events.validate` accepted and the application receives."""
         match event["type"]:
             case "key_down" if len(self._keys) < MOST_HELD:
                 self._keys[event.get("code") or event["key"]] = event
@@ -50,7 +50,7 @@ class Held:
                 del self._pointers[name]
 
     def release(self, timestamp: float) -> list[EventDict]:
-        """The events that let go of everything, each pointer where it was last; nothing is held afterwards. The
+        """Returns the events that release everything, each pointer at its last position; nothing is held afterwards.
         *timestamp* is in seconds since 1970."""
         now = {"modifiers": [], "timestamp": timestamp}
         ups: list[EventDict] = []

@@ -1,9 +1,9 @@
-"""What goes over one viewer's connection: in which order, and in which pieces. It does no I/O and reads no clock.
+"""Orders the messages to one viewer, and cuts large ones into pieces. It does no I/O and reads no clock.
 
-`Outbox` holds what waits for a viewer, in three queues: what is urgent, which are control and the application's short
-messages; pictures; and the application's long messages. Each goes before the next, but one that was passed over often
-has its turn, so that all of them get on. For viewers of `rfb/channels` what is long goes in pieces, of which only so
-many are on the way that what is urgent comes through. `Inbox` joins the pieces that viewers send.
+`Outbox` holds the messages that wait for a viewer in three queues: urgent (control, and the application's short
+messages), images and video, and the application's long messages. Each queue goes before the next, but one that was
+passed over often gets a turn, so that every queue makes progress. For viewers of `rfb/channels` long messages go in
+pieces, with few enough in transit that urgent messages get through. `Inbox` joins the pieces that viewers send.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from ..types import Message
 from .policy.bandwidth import BandwidthEstimator
 
 PIECE_SECONDS = 0.02
-"""What of a link a piece takes up: what is urgent waits for it, and that shall not be felt."""
+"""Seconds of bandwidth that one piece takes: urgent messages wait for it, and nobody should notice."""
 PIECES_ON_THE_WAY = 3
-"""Enough that a link does not run dry while the viewer's answer to the first of them is on its way."""
+"""Pieces in transit: enough to keep the connection busy until the viewer's answer to the first arrives."""
 SHORT = 16 * 1024
-"""Bytes of a message that is not cut on any link, and of the application's that is urgent."""
+"""Bytes up to which a message is never cut, and up to which an application's message is urgent."""
 LARGEST = 8 * 1024 * 1024
-"""Bytes of a piece on any link: jupyter-server-proxy drops messages above 10 MiB."""
+"""Most bytes of a piece at any bandwidth: jupyter-server-proxy drops messages above 10 MiB."""
 
 _MOST_PIECES = 256
-"""On the way to a viewer that never says what it has got."""
+"""Most pieces in transit to a viewer that acknowledges none."""
 _OVERHEAD = 256
-"""Bytes of memory that a message takes besides its own."""
+"""Bytes of memory that a message takes besides its content."""
 
 
 def size_of(message: Message) -> int:
-    """In bytes; all text of the hub's is ASCII."""
+    """Returns the size in bytes; all of the hub's text is ASCII."""
     return len(message) if isinstance(message, str) else len(message[0]) + len(message[1])
 
 
@@ -41,11 +41,11 @@ def size_of(message: Message) -> int:
 class _Waiting:
     message: Message
     channel: str = ""
-    """Of an application's message."""
+    """Channel of an application's message; empty for the hub's own."""
     number: int = 0
-    """Of a message that is cut; 0 until it is."""
+    """Number of a message that is sent in pieces; 0 until it is cut."""
     rest: memoryview | None = None
-    """Of it, what is not sent yet."""
+    """The bytes of a cut message that are not sent yet."""
 
     @property
     def left(self) -> int:
@@ -55,13 +55,13 @@ class _Waiting:
 @dataclass(slots=True, eq=False)
 class _Queue:
     patience: int
-    """How many messages of others it lets pass."""
+    """Messages of other queues that may go first before this queue gets a turn."""
     waiting: deque[_Waiting] = field(default_factory=deque)
     passed: int = 0
 
 
 class Outbox:
-    """What waits for one viewer. At most *most* bytes of the application's wait."""
+    """The messages that wait for one viewer. At most *most* bytes of the application's messages wait."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -73,26 +73,26 @@ class Outbox:
         self._cut = 0
         self._sent = 0
         self._on_the_way: deque[tuple[int, int]] = deque()
-        """Numbers and bytes of the pieces that the viewer has not said it got."""
+        """Numbers and bytes of the pieces that the viewer has not acknowledged."""
 
-    # What it is given -------------------------------------------------------------------------------------------------
+    # Input ------------------------------------------------------------------------------------------------------------
 
     @property
     def shows(self) -> bool:
-        """A picture waits, or the rest of one."""
+        """True while an image or a video chunk waits, or the rest of one."""
         return bool(self._pictures.waiting)
 
     def show(self, messages: Iterable[Message]) -> None:
-        """Pictures, and what has to come before them, in this order."""
+        """Queues images or video, and what has to come before them, in this order."""
         self._pictures.waiting.extend(map(_Waiting, messages))
 
     def tell(self, messages: Iterable[Message]) -> None:
-        """What the hub itself has to say."""
+        """Queues the hub's own control messages."""
         self._urgent.waiting.extend(map(_Waiting, messages))
 
     def put(self, message: Message, channel: str, *, latest: bool) -> None:
-        """A message of the application's, after all others of this *channel*. With *latest* it takes the place of one
-        that was put so too and still waits. Raises `ProtocolError` when too much waits."""
+        """Queues an application's message after all others of its *channel*. With *latest* it replaces one that was
+        also put with *latest* and still waits. Raises `ProtocolError` when too much waits."""
         if latest:
             self._withdraw(channel)
         waiting = _Waiting(message, channel)
@@ -107,17 +107,18 @@ class Outbox:
             raise ProtocolError(CloseCode.OVER_LIMIT, f"{self.most} bytes of messages wait for the viewer")
 
     def got(self, number: int) -> None:
-        """The viewer has this piece, and all before it. Raises `ProtocolError` for one that was not sent."""
+        """Records that the viewer has this piece, and all before it. Raises `ProtocolError` for one that was not
+        sent."""
         if number > self._sent:
             raise ProtocolError(CloseCode.MALFORMED, f"piece {number} was acknowledged and never sent")
         while self._on_the_way and self._on_the_way[0][0] <= number:
             self._on_the_way.popleft()
 
-    # What it gives ----------------------------------------------------------------------------------------------------
+    # Output -----------------------------------------------------------------------------------------------------------
 
     def next(self, piece: float = math.inf, most_on_the_way: float = math.inf) -> Message | None:
-        """What to send now, None where nothing waits, or has to wait for `got`. What is longer than *piece* bytes is
-        cut, and no further pieces are sent while *most_on_the_way* bytes are."""
+        """Returns the next message to send; None when nothing waits, or all has to wait for `got`. Messages longer than
+        *piece* bytes are cut; no piece is sent while *most_on_the_way* bytes are in transit."""
         on_the_way = sum(nbytes for _, nbytes in self._on_the_way)
         may_cut = on_the_way < most_on_the_way and len(self._on_the_way) < _MOST_PIECES
         ready = [queue for queue in self._queues if queue.waiting and (may_cut or not _is_cut(queue.waiting[0], piece))]
@@ -168,18 +169,18 @@ def _is_cut(waiting: _Waiting, piece: float) -> bool:
 
 
 def pieces_of(bandwidth: BandwidthEstimator) -> tuple[float, float]:
-    """How long a piece is on this *bandwidth*, and how much may be on the way."""
+    """Returns the bytes of a piece at this *bandwidth*, and the bytes that may be in transit."""
     rate = bandwidth.narrow
     piece = min(max(SHORT, PIECE_SECONDS * rate), LARGEST)
     if math.isinf(rate):
         return piece, math.inf
     if not (bandwidth.last_rate and math.isfinite(bandwidth.latency)):
-        return piece, math.inf  # a guess must not hold up a link that may be faster
+        return piece, math.inf  # a guess must not slow a connection that may be faster
     return piece, PIECES_ON_THE_WAY * piece + bandwidth.latency * rate
 
 
 class Inbox:
-    """Joins what a viewer sends in pieces, at most *most* bytes at a time."""
+    """Joins the pieces that a viewer sends, at most *most* bytes at a time."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -187,12 +188,12 @@ class Inbox:
         self._bytes = 0
 
     def take(self, message: str | bytes) -> str | bytes | None:
-        """The whole message that is complete with this one; None until it is. Raises `ProtocolError`."""
+        """Returns the message that this one completes; None until it is complete. Raises `ProtocolError`."""
         if isinstance(message, str) or (piece := read_piece(message)) is None:
             return message
         parts = self._begun.setdefault(piece.of, [])
         parts.append(piece.data)
-        # However little it holds: pieces without end hold nothing each, and take memory.
+        # A minimum for each: pieces without an end may hold no data, and still take memory.
         self._bytes += max(len(piece.data), _OVERHEAD)
         if self._bytes > self.most:
             raise ProtocolError(CloseCode.OVER_LIMIT, f"a message of a viewer holds at most {self.most} bytes")

@@ -1,4 +1,4 @@
-"""What stands lossy on one viewer's canvas and has come to rest: sent again exactly, in pieces. No I/O, no clock."""
+"""Lossless refresh: tiles that are lossy on a viewer's canvas and at rest are sent again exactly. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from .policy.bandwidth import EXACT, BandwidthEstimator
 from .stream_state import EncodePlan, StreamState, exact_fidelity
 
 STILL_SECONDS = 0.01
-"""What a piece of a still may take on its way to the canvas: so long a new frame may have to wait for it."""
+"""Seconds that a piece of a still may take on its way to the canvas: a new frame may have to wait that long."""
 STILL_LEAD = 0.03
 """Seconds before its time at which a still is encoded: no drag pauses so long between two of its frames."""
 STILLS_AHEAD = 2
 PAINT_OVER_EVERY = 8
-"""Frames after which a still that is due goes first, where there is always a newer frame and so never a pause."""
+"""Frames after which a still that is due goes first, where a newer frame always waits and there is no pause."""
 _GUESSED_DRAWING = 25e-9
-"""Seconds to draw a pixel of a PNG, until the viewer has said it."""
+"""Seconds to draw a pixel of a PNG, until the viewer reports its own figure."""
 
 
 @dataclass(slots=True)
 class LosslessRefresh:
-    """The stills of one viewer. Each method that plans also says when to ask again."""
+    """The stills of one viewer. Each method that plans also returns when to call it again."""
 
     state: StreamState
     picture: ClientFramebuffer
     bandwidth: BandwidthEstimator
     pointer: tuple[float, float] | None = None
-    """What is looked at: the pieces nearest to it go first."""
+    """The point that the user looks at: the pieces nearest to it go first."""
     _ahead: deque[EncodePlan] = field(default_factory=deque)
     _painted_over: int = 0
 
     def forget(self) -> None:
-        """What was planned is of an earlier stream."""
+        """Discards plans, which belong to an earlier stream."""
         self._ahead.clear()
 
     def sent(self, frames_sent: int) -> None:
-        """A still was sent after so many frames."""
+        """Records that a still was sent after this many frames."""
         self._painted_over = frames_sent
 
     def due(self, newest: TileMap, selection: Selection) -> float:
-        """When the first lossy tile is at rest."""
+        """Returns the time at which the first lossy tile is at rest."""
         first = self.picture.first_lossy()
         if first is None:
             return math.inf
         return self.state.publish_rate.rests_at(first if selection.tiles else newest.version)
 
     def next(self, newest: TileMap, selection: Selection, now: float) -> tuple[EncodePlan | None, float]:
-        """The still to send now, of a picture that is up to date."""
+        """Returns the still to send now to a viewer that is up to date, or None, and when to call again."""
         if not selection.settles:
             return None, math.inf
         if (look := self.due(newest, selection)) > now:
@@ -65,7 +65,7 @@ class LosslessRefresh:
         return (self._ahead.popleft(), look) if look <= now else (None, look)
 
     def ahead(self, newest: TileMap, selection: Selection, now: float) -> tuple[EncodePlan | None, float]:
-        """A still that is due soon, or follows the one on its way: encoded already, it can be sent in its time."""
+        """Returns a still that is due soon, or follows the one in flight, to encode in advance and send on time."""
         if not selection.settles:
             return None, math.inf
         self._drop_outdated(newest)
@@ -78,7 +78,7 @@ class LosslessRefresh:
         return None, math.inf
 
     def over_motion(self, newest: TileMap, selection: Selection, frames_sent: int, now: float) -> EncodePlan | None:
-        """A still of what rests while there is always a newer frame: it gets a turn now and then."""
+        """Returns a still of tiles at rest while newer frames keep coming: it gets a turn now and then."""
         if (
             selection.settles
             and selection.tiles
@@ -90,7 +90,7 @@ class LosslessRefresh:
         return None
 
     def wanted(self, plan: EncodePlan) -> bool:
-        """Nothing of the still that was planned has changed meanwhile."""
+        """True if nothing in the planned still has changed meanwhile."""
         newest, tiles = self.state.newest, plan.region.tiles
         return newest is tiles or (
             newest is not None
@@ -99,12 +99,12 @@ class LosslessRefresh:
         )
 
     def _drop_outdated(self, newest: TileMap) -> None:
-        """What was planned ahead is of an older frame."""
+        """Discards plans for an older frame."""
         if self._ahead and self._ahead[0].region.tiles is not newest:
             self._ahead.clear()
 
     def _plan(self, newest: TileMap, selection: Selection, now: float) -> EncodePlan | None:
-        """What is lossy and at rest, without what is planned already; None when that is all."""
+        """Plans what is lossy, at rest and not planned already; None when nothing is left."""
         if selection.tiles:
             mask = self.picture.at_rest(newest, self.state.publish_rate.at_rest(now))
             for plan in self._ahead:
@@ -121,7 +121,7 @@ class LosslessRefresh:
 
     @property
     def _pixel_seconds(self) -> float:
-        """What a pixel of a still takes from the hub to the canvas."""
+        """Seconds that a pixel of a still takes from the hub to the canvas."""
         costs, bandwidth = self.state.costs, self.bandwidth
         rate = bandwidth.rate or self.state.options.bitrate / 8
         drawing = bandwidth.draw_seconds.get("exact", _GUESSED_DRAWING)

@@ -1,8 +1,8 @@
-"""Video for several viewers at once: who shares an encoder, when it takes a frame, and when that is a keyframe.
+"""Shared encoders: which viewers share one, when it takes a frame, and when that is a keyframe.
 
-A lane encodes one chain of access units for all its followers, and takes the next frame when each of them has room. A
-viewer that would join waits for a keyframe, and is fed pictures meanwhile. No I/O, no clock: every call is given the
-time in seconds. Owned by the hub's thread.
+A shared encoder makes one chain of access units for all its subscribers, and takes the next frame when each has room.
+A viewer that joins waits for a keyframe, and gets images meanwhile. No I/O, no clock: every call gets the time in
+seconds. Owned by the hub's thread.
 """
 
 from __future__ import annotations
@@ -19,58 +19,58 @@ from ..types import EncoderKey
 MAX_ENCODERS = 3
 """Encoders that a stream may run at once."""
 JOIN_INTERVAL = 1.0
-"""Seconds between two keyframes that a lane's followers get only because others join."""
+"""Least seconds between two keyframes that subscribers get only because others join."""
 LONG_IDLE = 10.0
-"""Seconds after which the next frame is a keyframe: browsers reclaim decoders that stood idle."""
+"""Seconds without a frame after which the next is a keyframe: browsers reclaim idle decoders."""
 HELD_LIMIT = 0.12
-"""Seconds for which a follower may have held up the others before it has to leave."""
+"""Seconds for which a subscriber may delay the others before it is evicted."""
 HELD_SHARE = 0.25
-"""The share of the time that it may hold them up for ever: on a busy machine each viewer does, now and then."""
+"""The share of time for which delays are forgiven for ever: on a busy machine each viewer causes some now and then."""
 
 
 class Subscriber(Protocol):
-    """What a lane asks of a viewer's session."""
+    """What a shared encoder needs from a viewer's session."""
 
     @property
     def stale(self) -> bool:
-        """It is owed a frame."""
+        """True if a newer frame exists than the viewer has."""
 
     @property
     def only_video_serves(self) -> bool:
-        """Nothing but a keyframe can feed it now."""
+        """True if nothing but a keyframe can serve it now."""
 
     @property
     def too_slow(self) -> bool:
-        """It takes frames too slowly to follow them beside others."""
+        """True if it takes frames too slowly to share an encoder."""
 
     def video_room_at(self, now: float) -> float:
-        """When its window and its budget have room for a chunk; infinity until it says something."""
+        """Returns when window and budget have room for a chunk; infinity until the viewer sends something."""
 
     @property
     def still_due(self) -> float:
-        """When what it shows has come to rest and may be sent finer, as video; infinity where pictures do that."""
+        """Time from which a finer keyframe of what it shows may follow; infinity if images refine it."""
 
     def evicted(self, encoder: EncoderKey, now: float) -> None:
-        """It held up the lane's other followers, and is in it no more."""
+        """Records that it delayed the other subscribers, and was evicted."""
 
     def enqueue(self, chunk: Chunk) -> None:
-        """*chunk* is to be sent, in its turn."""
+        """Queues *chunk* to be sent, in its turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodeRequest:
-    """The newest frame is to be encoded by the lane now."""
+    """A request to encode the newest frame now."""
 
     tiles: TileMap
     keyframe: bool
     joining: frozenset[Subscriber]
-    """Who follows from this keyframe on; of a still, whom it is for."""
+    """Subscribers that join at this keyframe; for a still, the subscribers that it is for."""
     still: bool = False
 
 
 @dataclass(slots=True)
 class _Held:
-    """How long a follower held up the others: a bucket that leaks."""
+    """How long a subscriber delayed the others: a leaky bucket."""
 
     at: float
     seconds: float = 0.0
@@ -78,27 +78,27 @@ class _Held:
 
 
 class SharedEncoder:
-    """The viewers of one encoder."""
+    """The subscribers of one encoder, and the state of its chain of access units."""
 
     def __init__(self, key: EncoderKey) -> None:
         self.key = key
         self.subscribers: set[Subscriber] = set()
         self.joining: set[Subscriber] = set()
-        """For a keyframe."""
+        """Subscribers that wait for a keyframe."""
         self._taken: EncodeRequest | None = None
         self._latest: TileMap | None = None
         self._stills = False
-        """Its encoder offers them."""
+        """True if the encoder offers stills."""
         self._keyframe_at = -math.inf
         self._held: dict[Subscriber, _Held] = {}
 
     @property
     def busy(self) -> bool:
-        """Its encoder has a frame."""
+        """True while the encoder has a frame."""
         return self._taken is not None
 
     def renew(self, newest: TileMap) -> None:
-        """*newest* is to be a keyframe, if it is not the latest: another encoder is wanted."""
+        """Makes *newest* a keyframe unless it is the latest: another encoder is wanted."""
         if newest is not self._latest:
             self._latest = None
 
@@ -108,16 +108,16 @@ class SharedEncoder:
         self._held.pop(subscriber, None)
 
     def feeds(self, subscriber: Subscriber, newest: TileMap) -> bool:
-        """The *newest* frame comes to *subscriber* by this encoder as soon as there is room."""
+        """True if *newest* will reach *subscriber* through this encoder as soon as there is room."""
         if subscriber in self.subscribers:
             return True
         if self._taken:
             return subscriber in self._taken.joining
-        # What was encoded is not encoded again: a subscriber that lost it at rest gets pictures.
+        # No frame is encoded twice: a subscriber that lost it at rest gets images.
         return subscriber in self.joining and not self.subscribers and newest is not self._latest
 
     def take(self, newest: TileMap, now: float) -> tuple[EncodeRequest | None, float]:
-        """What to encode now; if nothing, when to ask again though nothing came."""
+        """Returns what to encode now; if nothing, when to ask again though nothing came."""
         if self._taken:
             return None, math.inf
         if not self._is_due(newest):
@@ -140,7 +140,7 @@ class SharedEncoder:
         return self._taken, math.inf
 
     def encoded(self, chunk: Chunk, now: float) -> set[Subscriber]:
-        """The taken frame became *chunk*; for whom it is."""
+        """Records that the taken frame became *chunk*; returns the subscribers it is for."""
         taken, self._taken = self._taken, None
         assert taken
         self._stills = chunk.stills
@@ -155,7 +155,7 @@ class SharedEncoder:
         return self.subscribers
 
     def _take_still(self, newest: TileMap, now: float) -> tuple[EncodeRequest | None, float]:
-        """A still of the newest frame, for followers that have it and that nothing else makes fine."""
+        """Takes a still of the newest frame for subscribers that have it and that nothing else refines."""
         if not self._stills or newest is not self._latest:
             return None, math.inf
         dues = {subscriber: max(subscriber.still_due, subscriber.video_room_at(now)) for subscriber in self.subscribers}
@@ -171,14 +171,14 @@ class SharedEncoder:
         return any(subscriber.stale for subscriber in self.subscribers | self.joining)
 
     def _has_to_begin(self, newest: TileMap) -> bool:
-        """The next frame can't refer to the latest, or had better not."""
+        """True if the next frame can't refer to the latest, or had better not."""
         latest = self._latest
         if latest is None or not self.subscribers or (latest.size, latest.color) != (newest.size, newest.color):
             return True
         return newest.timestamp_us - latest.timestamp_us > LONG_IDLE * 1e6
 
     def _refuse(self, now: float) -> None:
-        """Send away who waits and would hold up quicker followers: to try it would cost those a keyframe."""
+        """Evicts joining viewers that would delay quicker subscribers: to try them would cost those a keyframe."""
         slow = {subscriber for subscriber in self.joining if subscriber.too_slow and not subscriber.only_video_serves}
         if slow and any(not subscriber.too_slow for subscriber in self.subscribers):
             for subscriber in slow:
@@ -186,8 +186,8 @@ class SharedEncoder:
                 subscriber.evicted(self.key, now)
 
     def _blame(self, late: set[Subscriber], now: float) -> float:
-        """Measure how long each of *late* holds up the others, and send away who did so for too long; when the next
-        one will have."""
+        """Measures how long each of *late* delays the others, and evicts those over the limit; returns when the next
+        will be over it."""
         until = math.inf
         for subscriber in tuple(self.subscribers):
             held = self._held.setdefault(subscriber, _Held(now))
@@ -203,7 +203,7 @@ class SharedEncoder:
 
 
 class SharedEncoders:
-    """The lanes of one stream."""
+    """The shared encoders of one stream."""
 
     def __init__(self) -> None:
         self._encoders: dict[EncoderKey, SharedEncoder] = {}
@@ -212,9 +212,9 @@ class SharedEncoders:
         return iter(tuple(self._encoders.values()))
 
     def place(self, subscriber: Subscriber, wanted: EncoderKey | None, *, must: bool = False) -> bool:
-        """Let *subscriber* join the encoder that it wants; whether it is in one. The one that it follows goes on until
-        that has a keyframe for it: nothing else would be as cheap meanwhile. Where there are too many encoders it is in
-        none, or, if it *must*, in another that it decodes."""
+        """Lets *subscriber* join the encoder that it wants; returns True if it is in one. It keeps its present encoder
+        until the new one has a keyframe for it: nothing else would be as cheap meanwhile. Where there are too many
+        encoders it is in none, or, if it *must*, in another that it decodes."""
         if wanted and wanted not in self._encoders and not self._has_place(subscriber):
             wanted = next((key for key in self._encoders if must and key.formats == wanted.formats), None)
         if wanted is None:
@@ -231,21 +231,21 @@ class SharedEncoders:
         return wanted is not None
 
     def leave(self, subscriber: Subscriber) -> None:
-        """*subscriber* has gone, or lost what it had decoded: it joins again by `place`."""
+        """Removes *subscriber*, which has gone or lost what it had decoded; it may join again by `place`."""
         for encoder in self:
             encoder.leave(subscriber)
         self._sweep()
 
     def clear(self) -> None:
-        """Nobody is in any lane; who was joins again by `place`."""
+        """Removes all encoders; subscribers may join again by `place`."""
         self._encoders.clear()
 
     def feeds(self, subscriber: Subscriber, newest: TileMap) -> bool:
-        """The *newest* frame comes to *subscriber* as video, and not as pictures."""
+        """True if *newest* reaches *subscriber* as video, and not as images."""
         return any(encoder.feeds(subscriber, newest) for encoder in self)
 
     def take(self, encoder: SharedEncoder, newest: TileMap, now: float) -> tuple[EncodeRequest | None, float]:
-        """`SharedEncoder.take`; subscribers that join *encoder* leave the others, which might be ahead of it."""
+        """Calls `SharedEncoder.take`; subscribers that join *encoder* leave the others, which might be ahead of it."""
         take, look = encoder.take(newest, now)
         for subscriber in take.joining if take else ():
             for other in self:
@@ -254,7 +254,8 @@ class SharedEncoders:
         return take, look
 
     def encoded(self, encoder: SharedEncoder, chunk: Chunk, now: float) -> set[Subscriber]:
-        """The frame that *encoder* took became *chunk*; for whom it is. Empty when nobody is left."""
+        """Records that the frame *encoder* took became *chunk*; returns the subscribers it is for, empty if none is
+        left."""
         if self._encoders.get(encoder.key) is not encoder:
             return set()
         subscribers = set(encoder.encoded(chunk, now))
@@ -262,12 +263,13 @@ class SharedEncoders:
         return subscribers
 
     def _has_place(self, subscriber: Subscriber) -> bool:
-        # A lane that only this viewer is in goes when it changes to another.
+        # An encoder that only this viewer is in goes when it changes to another.
         taken = [encoder for encoder in self if encoder.subscribers | encoder.joining != {subscriber}]
         return len(taken) < MAX_ENCODERS
 
     def _sweep(self) -> None:
         for key, encoder in tuple(self._encoders.items()):
-            # One at work stays for who comes back: a peer that resets its decoder at will opens no encoder each time.
+            # A busy one stays for returning subscribers: a peer that resets its decoder at will opens no encoder each
+            # time.
             if not (encoder.subscribers or encoder.joining or encoder.busy):
                 del self._encoders[key]

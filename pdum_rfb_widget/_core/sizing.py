@@ -1,7 +1,7 @@
-"""The size that viewers ask frames to have. No I/O, no clock: every call is given the time in seconds.
+"""The size that viewers ask frames to have. No I/O, no clock: every call gets the time in seconds.
 
-Of the viewers that are seen, the one that came or was resized last is asked; when it is hidden or goes, the one before
-it. Its size counts once it has stayed the same for `StreamOptions.resize_debounce`.
+The visible viewer that connected or was resized last decides; when it is hidden or goes, the one before it does. Its
+size counts once it has stayed the same for `StreamOptions.resize_debounce`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from .session import ViewerSession
 
 
 class Target(NamedTuple):
-    """What a frame is asked to be."""
+    """The size that frames should have."""
 
     width: int
-    """In pixels, even and at least 2: video in 4:2:0 has nothing else, and all viewers shall see the same."""
+    """In pixels, even and at least 2: video in 4:2:0 has nothing else, and all viewers should see the same."""
     height: int
     ratio: float
-    """Device pixels a CSS pixel; fewer where the size was cut, so that text keeps its size on the screen."""
+    """Device pixels for each CSS pixel; fewer where the size was cut, so that text keeps its size on the screen."""
 
 
 class Sizing:
@@ -30,16 +30,16 @@ class Sizing:
 
     def __init__(self, options: StreamOptions) -> None:
         self.target: Target | None = None
-        """None for a stream whose publisher decides, and before any viewer was seen."""
+        """None for a stream whose publisher decides, and before any viewer was visible."""
         self.asker: tuple[str, SetViewport] | None = None
-        """The viewer that was asked last, and its box."""
+        """The viewer that decides, and its box."""
         self.due = math.inf
-        """When `settle` will have a new target; infinity when none is pending."""
+        """Time at which `settle` will have a new target; infinity when none is pending."""
         self._options = options
         self._asked: Target | None = None
 
     def update(self, viewers: Mapping[str, ViewerSession], now: float) -> None:
-        """A viewer was resized, is seen or isn't seen any more, or went. While none is seen, the target stays."""
+        """Call it when a viewer was resized, shown or hidden, or went. While none is visible, the target stays."""
         if self._options.resize_policy == "publisher":
             return
         boxes = [
@@ -55,12 +55,12 @@ class Sizing:
         if asked == self._asked:
             return
         self._asked = asked
-        # The first counts at once: no drag leads to it, and the first frame shall have it.
+        # The first counts at once: no drag leads to it, and the first frame should have it.
         wait = self._options.resize_debounce if self.target else 0
         self.due = math.inf if asked == self.target else now + wait
 
     def settle(self, now: float) -> bool:
-        """Take over what was asked for if it is due; whether there is a new target."""
+        """Adopts the requested size if it is due; returns True if there is a new target."""
         if now < self.due:
             return False
         self.target, self.due = self._asked, math.inf
@@ -68,9 +68,9 @@ class Sizing:
 
 
 def fit(box: SetViewport, most: int) -> Target:
-    """The target for a viewer's *box*: its device pixels, cut evenly to *most* a side."""
+    """Returns the target for a viewer's *box*: its device pixels, scaled down evenly to at most *most* a side."""
     scale = min(1.0, most / max(box.pwidth, box.pheight))
-    # Down, not to the nearest: what is larger than its box can't be shown whole and one to one.
+    # Rounded down: a frame larger than its box can't be shown whole and one to one.
     width, height = (max(2, int(length * scale) // 2 * 2) for length in (box.pwidth, box.pheight))
-    # A viewer may say anything, and `publish` shall take it.
+    # A viewer may send any ratio, and `publish` must accept it.
     return Target(width, height, min(MAX_RATIO, max(MIN_RATIO, box.ratio * scale)))

@@ -1,4 +1,4 @@
-"""What the viewers of one stream share: its newest frame, its pace and costs, and how a part of it is asked for."""
+"""The state that the viewers of one stream share: its newest frame, publish rate and costs, and encode plans."""
 
 from __future__ import annotations
 
@@ -13,48 +13,48 @@ from .policy.bandwidth import COARSEST, EXACT, QUALITIES, CostModel, PublishRate
 from .shared_encoders import SharedEncoders
 
 _VIDEO_RATES = (60.0, 120.0, 240.0)
-"""Frames a second that video is made for: a decoder is told no other rate each time that a stream's varies."""
+"""Frame rates that video is made for, few of them: a decoder need not be told another each time a stream's varies."""
 _FASTER = 1.1
-"""By so much frames come faster than video is made for before that is changed, which costs a keyframe."""
+"""Factor by which frames must outpace the rate that video is made for before it changes, which costs a keyframe."""
 _LASTING = 20
-"""Frames that come so fast before it is changed: a burst is no rate."""
+"""Frames in a row that must come so fast before it changes: a burst is no rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodePlan:
-    """What is to be encoded for a viewer next."""
+    """The next thing to encode for a viewer."""
 
     region: Region
     fidelity: Fidelity
     rung: int | None
-    """Of the ladder; None for a quality that isn't on it."""
+    """Rung of the ladder; None for a quality that isn't on it."""
     still: bool
-    """Nothing new, but exact."""
+    """True for a lossless refresh: nothing new, but exact."""
 
 
 @dataclass(slots=True)
 class StreamState:
-    """What the viewers of a stream know in common. Owned by the hub's thread."""
+    """The state that all viewers of a stream share. Owned by the hub's thread."""
 
     options: StreamOptions
     size: tuple[int, int] = (0, 0)
-    """What the publisher means to publish, in pixels."""
+    """Width and height that the publisher means to publish, in pixels."""
     newest: TileMap | None = None
     costs: CostModel = field(default_factory=CostModel)
     video_costs: CostModel = field(default_factory=lambda: CostModel(video=True))
     encoders: SharedEncoders = field(default_factory=SharedEncoders)
     _failed: tuple[int, int] | None = None
-    """The size at which it failed."""
+    """The size at which video failed."""
     _fastest: float = _VIDEO_RATES[0]
     _faster: int = 0
-    """Frames in a row that came faster than that."""
+    """Frames in a row that outpaced `_fastest`."""
     publish_rate: PublishRate = field(init=False)
 
     def __post_init__(self) -> None:
         self.publish_rate = PublishRate(self.options.still_after)
 
     def published(self, newest: TileMap) -> None:
-        """This frame is now the newest."""
+        """Makes this frame the newest."""
         self.newest = newest
         self.publish_rate.published(newest.version, newest.timestamp_us / 1e6)
         self._faster = self._faster + 1 if self.publish_rate.fps > _FASTER * self._fastest else 0
@@ -62,7 +62,7 @@ class StreamState:
             self._fastest = next((rate for rate in _VIDEO_RATES if rate >= self.publish_rate.fps), _VIDEO_RATES[-1])
 
     def learn(self, plan: EncodePlan, encoded: Encoded) -> None:
-        """What was planned for some viewer was *encoded*."""
+        """Learns the costs of a *plan* that was *encoded*."""
         pixels, nbytes, seconds = plan.region.pixels, len(encoded.payload), encoded.encode_ms / 1000
         rung = plan.rung if plan.rung is not None else nearest_rung(plan.fidelity.quality or 0)
         self.costs.learn(rung, pixels, nbytes, seconds)
@@ -70,7 +70,7 @@ class StreamState:
             self.costs.learn(EXACT, pixels, nbytes, seconds)
 
     def learn_video(self, chunk: Chunk) -> None:
-        """A frame of some lane was encoded, and no keyframe asked for: those are larger, and rare."""
+        """Learns the cost of a video frame. Not for requested keyframes: those are larger, and rare."""
         pixels = chunk.tiles.width * chunk.tiles.height
         self.video_costs.learn(chunk.rung, pixels, len(chunk.payload), chunk.encode_ms / 1000)
 
@@ -81,32 +81,32 @@ class StreamState:
 
     @property
     def video_fps(self) -> float:
-        """The rate that video has to promise decoders: that at which frames come, also where more than `fps` do."""
+        """The frame rate to promise decoders: that at which frames come, even where more than `fps` do."""
         return max(self._fastest, self.options.fps)
 
     @property
     def video_works(self) -> bool:
-        """Lanes may be joined."""
+        """True while viewers may join shared encoders."""
         return bool(self.codecs) and (self.newest is None or self.newest.size != self._failed)
 
     def fail_video(self, size: tuple[int, int]) -> None:
-        """No lane can encode frames of this *size*: pictures serve, until another is published."""
+        """Records that no encoder can take frames of this *size*: images serve until another size is published."""
         self._failed = size
         self.encoders.clear()
 
     def restart(self, size: tuple[int, int], options: StreamOptions) -> None:
-        """The stream has new options and no frame."""
+        """Resets the state for new options, without a frame."""
         self.size, self.options, self.newest, self.publish_rate = size, options, None, PublishRate(options.still_after)
         self._failed, self._fastest, self._faster = None, _VIDEO_RATES[0], 0
         pyav_installed.cache_clear()  # a notebook may have installed it since: looked for once a display, not a frame
 
 
 def exact_fidelity(selection: Selection, options: StreamOptions) -> Fidelity:
-    """What settles a picture, or keeps it exact."""
+    """Returns the fidelity that refines an image exactly, or keeps it exact."""
     assert selection.exact
     return Fidelity(selection.exact, None, selection.tiles, alpha=options.alpha)
 
 
 def nearest_rung(quality: int) -> int:
-    """The rung whose pictures are nearest to this *quality*."""
+    """Returns the rung whose images are nearest to this *quality*."""
     return min(range(COARSEST), key=lambda n: abs(QUALITIES[n] - quality)) + 1

@@ -1,1 +1,1 @@
-"""Encoding in worker threads: jobs for pictures, shared encoders of video, the pool."""
+"""Encoding in worker threads: jobs for images, workers of shared video encoders, the pool."""

@@ -1,1 +1,1 @@
-"""Pixels and what changed of them: validation, tile maps and damage, the store of the newest frames."""
+"""Pixels and changes in them: validation, tile maps and damage, the store of the newest frames."""

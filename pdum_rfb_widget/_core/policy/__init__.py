@@ -1,1 +1,1 @@
-"""How much to send, how fine and when: bandwidth, publish rate, costs, degradation and backoff."""
+"""How much to send to a viewer, at which quality, and when: bandwidth, publish rate, costs, degradation, backoff."""

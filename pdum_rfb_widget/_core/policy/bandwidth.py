@@ -1,10 +1,10 @@
-"""How exact a viewer's pictures are, and how much it may cost. Pure: told of every sending and acknowledgement.
+"""Which quality a viewer gets, and what it may cost. Pure: every sending and acknowledgement is an input.
 
-- `CostModel` learns, for a stream, what a pixel costs at each rung: bytes, and time to encode.
-- `BandwidthEstimator` measures one viewer's way there and back, and holds its byte budget.
-- `Ladder` picks the rung: exact while link and viewer allow the rate that is published, else one of four qualities.
+- `CostModel` learns what a pixel of a stream costs at each rung: bytes, and time to encode.
+- `BandwidthEstimator` measures the bandwidth and latency to one viewer, and keeps its byte budget.
+- `Ladder` picks the rung: exact while bandwidth and viewer allow the publish rate, else one of four qualities.
 
-What follows where no rung fits is in `steering`. All belong to the hub's thread. Times are seconds, sizes bytes.
+`degradation` decides what to do where no rung fits. All belong to the hub's thread. Times are seconds, sizes bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 QUALITIES = (90, 78, 62, 45)
-"""JPEG and WebP quality of rungs 1 to 4. Rung 0 is exact. Each takes some two thirds of the bytes of the one above."""
+"""JPEG and WebP quality of rungs 1 to 4; rung 0 is exact. Each takes about two thirds of the bytes of the one
+before."""
 
 QUANTIZERS = (0, 21, 25, 31, 36)
 """H.264's quantization parameter at each rung, near the PSNR of the JPEG there."""
@@ -23,36 +24,37 @@ QUANTIZERS = (0, 21, 25, 31, 36)
 EXACT, COARSEST = 0, len(QUALITIES)
 
 Kind: TypeAlias = Literal["exact", "lossy", "video"]
-"""What a viewer has to decode: an exact picture, a lossy one, or video."""
+"""The kind of payload that a viewer decodes: an exact image, a lossy one, or video."""
 
 LOCAL_MARGIN = 3.0
-"""A local link is unlimited while it is so many times as fast as needed."""
+"""A local connection is unlimited while it is this many times as fast as needed."""
 LOCAL_FAST = 12.5e6
-"""Bytes a second from which nothing is gained by cutting what goes over a local link: 1 MB takes 80 ms there."""
+"""Bytes a second from which cutting messages on a local connection gains nothing: 1 MB takes 80 ms there."""
 FRAME_LATENCY = 0.1
-"""No frame shall take longer than this on a limited link, while a lower rung would take less."""
+"""Most seconds of transfer for a frame at limited bandwidth, while a lower rung would take less."""
 
 _SLOWEST_FPS = 10.0
-"""A stream that publishes more rarely is judged as if it did so often: its frames shall not take longer either."""
+"""Lowest frame rate that a stream is judged by: its frames must not take longer even if it publishes more rarely."""
 _BURST = 0.25
 """Seconds of budget that may be saved up."""
 _MIN_SAMPLE = 16 * 1024
-"""Bytes below which a message says more about latency than about rate."""
+"""Bytes below which a message says more about latency than about bandwidth."""
 _VISIBLE = 0.01
-"""Seconds of transfer from which a small message too tells the rate of a link to elsewhere."""
+"""Seconds of transfer from which even a small message measures the bandwidth to another machine."""
 _RATE_WINDOW = 5.0
-"""Seconds for which the best rate that was seen stands: whatever slows an acknowledgement, the link is that fast."""
+"""Seconds for which the best measured rate stands: other things may delay an acknowledgement, but bandwidth is at least
+that."""
 _FORGETS = 0.998
-"""What was slow a while ago may not be so now: by so much each frame, or a moment's load would stand for ever."""
+"""Factor for each frame on costs that are not in use: without it one moment of load would count for ever."""
 _LARGE = 1 << 18
-"""Pixels from which a region tells what a picture costs; with a smaller one its fixed cost counts for too much."""
+"""Pixels from which a region shows the cost of an image; in a smaller one the fixed cost weighs too much."""
 _GUESSED_DRAWING: dict[Kind, float] = {"exact": 10e-9, "lossy": 5e-9, "video": 5e-9}
 _BUSY = 0.75
 """The share of the time between frames that an encoder or a viewer may spend on one."""
 
 
 class CostModel:
-    """What a pixel of the stream costs at each rung, from what was encoded. Guesses until then."""
+    """The cost of a pixel of the stream at each rung, learned from what was encoded; guesses until then."""
 
     def __init__(self, *, video: bool = False) -> None:
         self._video = video
@@ -60,17 +62,17 @@ class CostModel:
         self._seconds = [4e-9] * 5 if video else [5e-9, 2e-9, 2e-9, 2e-9, 2e-9]
 
     def kind(self, rung: int) -> Kind:
-        """What a viewer decodes at *rung*."""
+        """Returns what a viewer decodes at *rung*."""
         return "video" if self._video else "exact" if rung == EXACT else "lossy"
 
     def learn(self, rung: int, pixels: int, nbytes: int, seconds: float) -> None:
-        """A region of so many *pixels* was encoded at *rung*."""
-        # A tile says little about a whole picture: its weight is its share of a quarter megapixel.
+        """Learns from a region of this many *pixels* that was encoded at *rung*."""
+        # A tile says little about a whole frame: its weight is its share of a quarter megapixel.
         weight = 0.3 * min(1.0, pixels / _LARGE)
         before = self._bytes[rung]
         self._bytes[rung] += weight * (nbytes / pixels - before)
         if rung != EXACT:
-            # What is easy or hard for one quality is so for the others, which may not be in use to learn it.
+            # Content that is easy or hard at one quality is so at the others, which may not be in use to learn it.
             for other in set(range(1, COARSEST + 1)) - {rung}:
                 self._bytes[other] *= self._bytes[rung] / before
         self._seconds[rung] += weight * (seconds / pixels - self._seconds[rung])
@@ -93,7 +95,7 @@ class PublishRate:
         self._times: deque[tuple[int, float]] = deque([(0, -math.inf)])
 
     def published(self, version: int, at: float) -> None:
-        """The frame *version* was published *at*; those before it may not have been told of."""
+        """Records that the frame *version* was published *at* this time; versions before it may be missing."""
         last, last_at = self._times[-1]
         if version <= last:
             return
@@ -102,7 +104,7 @@ class PublishRate:
         if 0 < interval < 1 / _SLOWEST_FPS:
             self._interval += 0.2 * (interval - self._interval)
         self._times.append((version, at))
-        # The last that is at rest stays, to say so.
+        # The last version that is at rest stays, so that `at_rest` can return it.
         while len(self._times) > 1 and self._times[1][1] + (self.still_after or 0.0) <= at:
             self._times.popleft()
 
@@ -111,13 +113,14 @@ class PublishRate:
         return max(_SLOWEST_FPS, 1 / self._interval)
 
     def at_rest(self, now: float) -> int:
-        """What changed in this version or before has not changed since for `still_after`; -1 where nothing settles."""
+        """Returns the newest version that is at least `still_after` seconds old; -1 where nothing settles."""
         if self.still_after is None:
             return -1
         return next((version for version, at in reversed(self._times) if at + self.still_after <= now), -1)
 
     def rests_at(self, version: int) -> float:
-        """When *version* comes to rest, unless it changes before; infinity where nothing settles."""
+        """Returns the time at which *version* comes to rest if nothing changes before; infinity where nothing
+        settles."""
         if self.still_after is None:
             return math.inf
         return next((at for there, at in self._times if there >= version), -math.inf) + self.still_after
@@ -125,20 +128,20 @@ class PublishRate:
 
 @dataclass(slots=True)
 class BandwidthEstimator:
-    """One viewer's link: its rate, and the budget of what may be sent."""
+    """The bandwidth and latency to one viewer, and the budget of what may be sent."""
 
     local: bool
-    """The page's host is this machine."""
+    """True if the page's host is this machine."""
     bitrate: int
-    """Bits a second to keep to where the link is not unlimited."""
+    """Most bits a second where the connection is not unlimited."""
     latency: float = math.inf
-    """Seconds there and back for nothing at all: the least that was measured."""
+    """Seconds for a round trip without payload: the least that was measured."""
     draw_seconds: dict[Kind, float] = field(default_factory=dict)
-    """Seconds the viewer takes to decode and draw a pixel."""
+    """Seconds that the viewer takes to decode and draw a pixel."""
     last_rate: float = 0.0
-    """What `rate` was when there was one: a pause makes no link faster."""
+    """The latest nonzero `rate`: a pause makes no connection faster."""
     _rates: deque[tuple[float, float]] = field(default_factory=deque)
-    """When each was measured; from the best, which is the oldest, down."""
+    """Times and rates of measurements; the best, which is also the oldest, first."""
     _tokens: float = math.inf
     _needed: float = math.inf
     _unlimited: bool = False
@@ -151,42 +154,42 @@ class BandwidthEstimator:
 
     @property
     def budget(self) -> float:
-        """Bytes a second that may be sent; infinite on a local link that is fast enough."""
+        """Bytes a second that may be sent; infinite on a local connection that is fast enough."""
         return math.inf if self._unlimited else self._limited()
 
     @property
     def narrow(self) -> float:
-        """Bytes a second that large messages hold up others for; infinite on a local link that was not seen to be
-        slow, as a forwarded port may be."""
+        """Bytes a second at which large messages delay others; infinite on a local connection, unless it was measured
+        to be slow, as a forwarded port may be."""
         if self.local and not 0 < self.last_rate < LOCAL_FAST:
             return math.inf
         return self.last_rate or self._limited()
 
     def draws(self, kind: Kind, pixels: float) -> float:
-        """How many frames of so many *pixels* a second the viewer can draw."""
+        """Returns how many frames of this many *pixels* the viewer can draw in a second."""
         seconds = self.draw_seconds.get(kind, 0.0) * pixels
         return 1 / seconds if seconds else math.inf
 
     def need(self, rate: float) -> None:
-        """The stream needs *rate* bytes a second on this link."""
+        """Records that the stream needs *rate* bytes a second for this viewer."""
         self._needed = rate
         self._judge()
 
     def _judge(self) -> None:
-        """Whether the link is unlimited: again with each need and with each measurement, or what was sent before the
-        first one would have to be paid for at a rate that was only guessed."""
+        """Decides if the connection is unlimited: with each need and with each measurement, or what was sent before the
+        first measurement would have to be paid for at a guessed rate."""
         margin = LOCAL_MARGIN * (0.7 if self._unlimited else 1.0)  # it has to get clearly worse to be limited again
         self._unlimited = self.local and self.rate >= margin * self._needed
 
     def allows(self, rate: float) -> bool:
-        """The budget for a stream of *rate* bytes a second is enough for it."""
+        """True if the budget is enough for a stream of *rate* bytes a second."""
         return rate <= self._limited() or (self.local and self.rate >= LOCAL_MARGIN * rate)
 
     def _limited(self) -> float:
         budget = self.bitrate / 8
         return min(budget, self.rate / 2) if self._rates else budget
 
-    # Told of what is sent and acknowledged ----------------------------------------------------------------------------
+    # Input ------------------------------------------------------------------------------------------------------------
 
     def sent(self, nbytes: int, now: float) -> None:
         self._save_up(now)
@@ -195,7 +198,8 @@ class BandwidthEstimator:
     def acknowledged(
         self, nbytes: int, pixels: int, kind: Kind, elapsed: float, drawing: float | None, now: float
     ) -> None:
-        """A message came back *elapsed* seconds after it was sent; the viewer says how long it took *drawing* it."""
+        """Learns from a message acknowledged *elapsed* seconds after it was sent; *drawing* is the viewer's own
+        figure."""
         if drawing is not None and pixels >= _LARGE / 4:
             known = self.draw_seconds.get(kind, _GUESSED_DRAWING[kind])
             self.draw_seconds[kind] = known + 0.3 * min(1.0, pixels / _LARGE) * (drawing / pixels - known)
@@ -205,7 +209,7 @@ class BandwidthEstimator:
         self._measure(nbytes, elapsed - (drawing or 0.0), now)
 
     def _measure(self, nbytes: int, way: float, now: float) -> None:
-        # A ping that met a busy viewer took longer than the way does: some of it is transfer whatever that says.
+        # A ping that met a busy viewer overstates the latency: count at least an eighth of the time as transfer.
         seconds = max(way - self.latency, way / 8, 1e-4) if math.isfinite(self.latency) else max(way, 1e-4)
         rate = nbytes / seconds
         seen = not self.local and way - self.latency > _VISIBLE
@@ -214,16 +218,17 @@ class BandwidthEstimator:
             while self._rates and self._rates[-1][1] <= rate:
                 self._rates.pop()
             self._rates.append((now, rate))
-        # The last goes too: after a bad moment messages may be too small to show that it is over.
+        # Even the last one expires: after a bad moment messages may be too small to show that it is over.
         while self._rates and self._rates[0][0] < now - _RATE_WINDOW:
             self._rates.popleft()
         self.last_rate = self.rate or self.last_rate
         self._judge()
 
-    # What may be sent -------------------------------------------------------------------------------------------------
+    # Output -----------------------------------------------------------------------------------------------------------
 
     def next_send(self, now: float, nbytes: float = 0.0) -> float:
-        """When the budget has room: for a frame once it isn't overdrawn, for a still once it holds its *nbytes*."""
+        """Returns when the budget has room: for a frame once it isn't overdrawn, for a still once it holds its
+        *nbytes*."""
         self._save_up(now)
         missing = min(nbytes, self._most) - self._tokens
         return now + missing / self._limited() if missing > 0 else now
@@ -245,7 +250,7 @@ class Ladder:
     """One viewer's rung, with hysteresis: down when frames can't keep up, up after they could have for a while."""
 
     careful: bool = False
-    """Up by one rung at a time: each costs a keyframe, and what it costs then is a guess."""
+    """True to climb one rung at a time: each costs a keyframe, and the cost of the new rung is a guess."""
     rung: int | None = None
     """0 is exact, 1 to 4 index `QUALITIES`; None before the first frame."""
     _patience: float = 0.5
@@ -260,7 +265,7 @@ class Ladder:
     SOON = 4.0
 
     def judge(self, pixels: float, costs: CostModel, bandwidth: BandwidthEstimator, fps: float, now: float) -> int:
-        """The rung for frames of which *pixels* change at *fps*."""
+        """Returns the rung for frames of which *pixels* change at *fps*."""
         best = next((rung for rung in range(COARSEST) if fits(rung, pixels, costs, bandwidth, fps, 1.0)), COARSEST)
         if self.rung is None:
             self.rung = best
@@ -287,7 +292,7 @@ class Ladder:
 
 
 def fits(rung: int, pixels: float, costs: CostModel, bandwidth: BandwidthEstimator, fps: float, margin: float) -> bool:
-    """Frames of so many *pixels* at *rung* keep up with *fps*, on the link, in the viewer and in the encoder."""
+    """True if frames of this many *pixels* at *rung* keep up with *fps*, in bandwidth, viewer and encoder."""
     if not bandwidth.allows(margin * fps * costs.nbytes(rung, pixels)):
         return False
     if costs.kind(rung) == "video":

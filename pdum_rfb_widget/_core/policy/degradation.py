@@ -1,10 +1,10 @@
-"""What a viewer is fed with, and what is given up for it, where the ladder of qualities isn't the answer. Pure.
+"""Chooses a viewer's codec, and what to give up for it where the ladder of qualities isn't the answer. Pure.
 
-- `CodecSelector` chooses between pictures and video, by how much moves and what the link takes.
-- `Backoff` keeps a viewer that held up a lane away from it.
+- `CodecSelector` chooses between images and video, by how much moves and what the bandwidth allows.
+- `Backoff` keeps a viewer that was evicted from a shared encoder away from it.
 - `Degradation` gives up frames, then the window, then size, where even the coarsest quality is too much.
 
-All belong to the hub's thread, and are told the time in seconds.
+All belong to the hub's thread, and get the time in seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class CodecSelector:
-    """Pictures or video, with hysteresis: each change costs a keyframe, or large pictures."""
+    """Chooses images or video, with hysteresis: each change costs a keyframe, or large images."""
 
     video: bool = False
     _since: float | None = None
@@ -24,15 +24,15 @@ class CodecSelector:
     _left_at: float = -math.inf
 
     MOVING = 0.15
-    """The share of the picture that changes with each frame from which video is worth it: less is cheap as tiles."""
+    """The share of the frame that must change each time for video to be worth it: less is cheap as tiles."""
     TO_VIDEO = 0.25
-    """Seconds for which video has to be the better one."""
+    """Seconds for which video has to be better before it is used."""
     PATIENCE = (2.0, 16.0)
-    """Seconds for which pictures have to be the better ones; doubled when that failed soon after."""
+    """Seconds for which images have to be better before they are used; doubled when that failed soon after."""
 
     def judge(self, share: float, pictures: int, video: int, pictures_fit: bool, now: float) -> bool:
-        """Whether to use video for frames of which this *share* changes; *pictures* and *video* are the rungs that
-        either could take, and *pictures_fit*, with room to spare, says the same of pictures no worse than that."""
+        """Returns True to use video for frames of which this *share* changes. *pictures* and *video* are the rungs that
+        images and video could take; *pictures_fit* says that images no coarser than that fit with room to spare."""
         if self.video:
             change = share < self.MOVING / 1.5 or (pictures_fit and pictures <= 1)
         else:
@@ -57,23 +57,24 @@ class CodecSelector:
 
 @dataclass(slots=True)
 class Backoff:
-    """The best rung of video that a viewer may have after it held up a lane."""
+    """The best rung of video that a viewer may have after it was evicted from a shared encoder."""
 
     rung: int = 0
     _until: float = -math.inf
     _patience: float = 2.0
 
     PATIENCE = 16.0
-    """Seconds, at most, before its pace is looked at again."""
+    """Most seconds before the viewer's speed is judged again."""
 
     def fell(self, rung: int, now: float) -> None:
-        """It had to leave the lane of *rung*; above `COARSEST` there is none left."""
+        """Records that the viewer was evicted at *rung*; above `COARSEST` no rung is left."""
         self.rung = rung + 1
         self._patience = min(2 * self._patience, self.PATIENCE)
         self._until = now + self._patience
 
     def judge(self, turnaround: float, fps: float, now: float) -> int:
-        """The rung now: it may come back once it takes a frame every *turnaround* seconds, fast enough for *fps*."""
+        """Returns the rung: a viewer may return once it takes a frame every *turnaround* seconds, fast enough for
+        *fps*."""
         if self.rung and now >= self._until:
             if 1.2 * turnaround * fps <= 1:
                 self.rung = 0
@@ -84,19 +85,19 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is given up for a viewer."""
+    """One step of degradation for a viewer."""
 
     fps: float
-    """The share of the frames that it is sent."""
+    """The share of the frames that are sent."""
     narrow: bool
-    """One payload in flight, whatever the window is."""
+    """True for one payload in flight, whatever the window is."""
     scale: float
-    """Of the size that the publisher is advised to publish."""
+    """Share of its size at which the publisher is advised to publish."""
 
 
 @dataclass(slots=True)
 class Degradation:
-    """What is given up, in this order and back again."""
+    """Steps through what is given up, in this order and back again."""
 
     at: int = 0
     _since: float = 0.0
@@ -114,17 +115,17 @@ class Degradation:
         Step(0.3, True, 0.5),
     )
     SUFFERING = 1.0
-    """Seconds for which a step may not be enough before the next is taken."""
+    """Seconds for which a step may be insufficient before the next is taken."""
     PATIENCE = (2.0, 16.0)
-    """Seconds for which the step before must have been enough to go back to it; doubled when it failed soon after."""
+    """Seconds for which the previous step must suffice before a return to it; doubled when it failed soon after."""
 
     @property
     def step(self) -> Step:
         return self.STEPS[self.at]
 
     def judge(self, enough: Callable[[Step, float], bool], now: float, *, with_size: bool = True) -> Step:
-        """The step to take, where *enough* says of one, and a margin, whether the coarsest quality fits then. Only
-        *with_size* the size is given up."""
+        """Returns the step to take. *enough* says if the coarsest quality fits at a step, with a margin. The size is
+        given up only *with_size*."""
         steps = [step for step in self.STEPS if with_size or step.scale == 1]
         if not enough(self.step, 1.0) and self.at < len(steps) - 1:
             direction, seconds = 1, self.SUFFERING

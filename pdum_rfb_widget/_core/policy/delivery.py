@@ -1,4 +1,4 @@
-"""How one viewer is fed: pictures or video, how good, how many. Follows from its link, and from what the scene costs.
+"""How one viewer is served: images or video, at which quality and rate, by bandwidth and by the cost of the content.
 
 No I/O, no clock. Owned by the hub's thread.
 """
@@ -13,7 +13,7 @@ from .bandwidth import COARSEST, EXACT, FRAME_LATENCY, QUALITIES, BandwidthEstim
 from .degradation import Backoff, CodecSelector, Degradation, Step
 
 _SLOWEST_FPS = 10.0
-"""Fewer frames a second than these are judged as if they were so many: none shall take long on its way."""
+"""Lowest frame rate to judge by: no frame should take long in transit."""
 
 
 @dataclass(slots=True)
@@ -23,33 +23,33 @@ class DeliveryPolicy:
     state: StreamState
     bandwidth: BandwidthEstimator
     _pixels: float = 0.0
-    """That change in a frame, in the mean."""
+    """Mean number of pixels that change in a frame."""
     _pictures: Ladder = field(default_factory=Ladder)
     _video: Ladder = field(default_factory=lambda: Ladder(careful=True))
     _codec_selector: CodecSelector = field(default_factory=CodecSelector)
     _backoff: Backoff = field(default_factory=Backoff)
     _degradation: Degradation = field(default_factory=Degradation)
 
-    # Told of what happens ---------------------------------------------------------------------------------------------
+    # Input ------------------------------------------------------------------------------------------------------------
 
     def weigh(self, pixels: int) -> None:
-        """So many *pixels* changed in a frame that is sent."""
+        """Records that this many *pixels* changed in a frame that is sent."""
         self._pixels = pixels if self._pixels == 0 else 0.8 * self._pixels + 0.2 * pixels
 
     def evicted(self, encoder: EncoderKey, now: float) -> None:
-        """The viewer was too slow for the others of *encoder*."""
+        """Records that the viewer was too slow for the other subscribers of *encoder*."""
         self._backoff.fell(encoder.rung, now)
 
-    # What follows -----------------------------------------------------------------------------------------------------
+    # Output -----------------------------------------------------------------------------------------------------------
 
     @property
     def step(self) -> Step:
-        """What is given up for the viewer."""
+        """The current step of degradation."""
         return self._degradation.step
 
     def encoder(self, area: int, selection: Selection, turnaround: float, now: float) -> EncoderKey | None:
-        """Which lane is to feed it frames of *area* pixels, None for pictures: to be asked once a frame. It takes one
-        every *turnaround* seconds."""
+        """Returns the shared encoder for frames of *area* pixels, None for images. Call it once a frame; the viewer
+        takes a frame every *turnaround* seconds."""
         encoder = self._lane(area, selection, turnaround, now) if self.state.video_works else None
         if encoder:
             fps = min(self.state.publish_rate.fps, self.bandwidth.draws("video", area))
@@ -58,11 +58,13 @@ class DeliveryPolicy:
         return encoder
 
     def rung(self, pixels: int, selection: Selection, now: float) -> int | None:
-        """The rung for pictures of a frame of which so many *pixels* changed; None for a quality that isn't on it."""
+        """Returns the rung for images of a frame of which *pixels* changed; None for a quality that is not on the
+        ladder."""
         quality, costs, bandwidth = self.state.options.quality, self.state.costs, self.bandwidth
         if selection.lossy is None or isinstance(quality, int):
-            # What was set by hand asks of a local link to be clearly faster than `bitrate`, whatever the pictures take:
-            # they are to be so, and the window alone keeps them from piling up.
+            # With settings made by hand a local connection only has to be clearly faster than `bitrate`, however large
+            # the
+            # images are: they are meant to be so, and the window alone keeps them from piling up.
             bandwidth.need(self.state.options.bitrate / 8)
             return EXACT if selection.lossy is None else None
         best = EXACT if quality == "auto" and selection.exact else EXACT + 1
@@ -75,7 +77,7 @@ class DeliveryPolicy:
         return rung
 
     def fidelity(self, selection: Selection, rung: int | None) -> Fidelity:
-        """How pictures of this *rung* are encoded."""
+        """Returns how images of this *rung* are encoded."""
         quality = self.state.options.quality
         if rung == EXACT:
             return exact_fidelity(selection, self.state.options)
@@ -93,8 +95,8 @@ class DeliveryPolicy:
         if options.quality == "lossless" and selection.pictures:
             return None if backoff else EncoderKey(selection.video, EXACT)
         if self._video.rung is None and self.bandwidth.local:
-            self._video.rung = EXACT + 1  # most such links are fast, and to climb there would cost keyframes
-        # More than the window lets through in a second need not fit.
+            self._video.rung = EXACT + 1  # most local connections are fast, and climbing there would cost keyframes
+        # Frames beyond what the window lets through in a second need not fit.
         fps = min(fps, max(_SLOWEST_FPS, 1 / turnaround)) if turnaround else fps
         rung = max(EXACT + 1, self._video.judge(area, self.state.video_costs, self.bandwidth, fps, now))
         if isinstance(options.quality, int):
@@ -120,7 +122,7 @@ class DeliveryPolicy:
 
         def enough(step: Step, margin: float) -> bool:
             pixels, fps = share * full * step.scale**2, self.state.publish_rate.fps * step.fps * margin
-            # A viewer that is slow is paced by its own acknowledgements; only its publisher can do more for it.
+            # A slow viewer is limited by its own acknowledgements; only its publisher can do more for it.
             draws = not adaptive or fps <= bandwidth.draws(costs.kind(COARSEST), pixels)
             return draws and bandwidth.allows(fps * costs.nbytes(COARSEST, pixels))
 
