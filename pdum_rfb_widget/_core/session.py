@@ -1,14 +1,14 @@
-"""One viewer's state machine. It does no I/O and reads no clock: every call is given the time in seconds.
+"""One viewer's state machine. It does no I/O and reads no clock: every call gets the time in seconds.
 
-What it is told: messages, the newest frame's map, what was encoded. What it answers: what to encode next, what to send,
+Inputs are messages, the newest frame's map, and encoded payloads. Outputs are what to encode next, what to send, and
 when to look again. Everything that affects the flow of one viewer lives here:
 
 - a viewer is *stale* while a newer frame exists than it was sent, and *ready* when its window has room;
 - it is sent what changed as soon as it is both, so frames are skipped before encoding and the last is never lost;
 - a payload is in flight until it, or a later one, is acknowledged: a viewer never draws a smaller seq after a larger;
 - without any acknowledgement for long, one probe goes beyond the window; without one for `ACK_TIMEOUT`, it is closed;
-- what stands lossy and has come to rest is sent again exactly, in pieces that leave room for a new frame (`stills`);
-- while a lane feeds it video, its frames come from there, and only stills are planned here (`encoders`).
+- what is lossy and at rest is sent again exactly, in pieces that leave room for a new frame (`refresh`);
+- a subscriber of a shared encoder gets its frames from there, and only stills are planned here (`shared_encoders`).
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ from .shared_encoders import HELD_SHARE
 from .stream_state import EncodePlan, StreamState
 
 _WINDOW = 2
-"""Payloads that keep a viewer busy whose link is short."""
+"""Payloads that keep a viewer busy at low latency."""
 _MOST_TRAVELLING = 14
-"""Payloads that a long way may hold besides."""
+"""Most payloads that may be in transit besides, at high latency."""
 _SURELY_CARRIED = 32 * 1024
-"""Bytes that may travel on a link of which nothing is known."""
+"""Bytes that may be in transit before anything was measured."""
 _ENVELOPE = 256
 """Bytes of a message besides its data."""
 EXACT_WASTE = 4
-"""Unchanged tiles that are sent to save a rectangle, whose own cost is about theirs."""
+"""Unchanged tiles that may be sent to save a rectangle, whose own cost is about theirs."""
 
 
 @dataclass(slots=True)
@@ -81,8 +81,8 @@ class _Sent:
 class ViewerSession:
     """The state of one viewer. Owned by the hub's thread.
 
-    `authorize` is called with the first message and raises `ProtocolError` to refuse it. *local*: the viewer's page
-    comes from this machine.
+    `authorize` is called with the first message and raises `ProtocolError` to refuse it. *local* says that the viewer's
+    page comes from this machine.
     """
 
     state: StreamState
@@ -90,15 +90,15 @@ class ViewerSession:
     started: float
     local: bool = False
     hub: dict[str, object] = field(default_factory=dict)
-    """Who answers: the hub's id and version, for `config`."""
+    """The hub's id and version, for `config`."""
     limits: Limits = field(default_factory=Limits)
     selection: Selection | None = None
     viewport: SetViewport | None = None
     resized_at: float = -math.inf
-    """When the viewport became what it is."""
+    """Time at which the viewport last changed."""
     visible: bool = True
     outbox: Outbox = field(init=False)
-    """What waits to be sent."""
+    """The messages that wait to be sent."""
     metrics: SessionMetrics = field(init=False)
     bandwidth: BandwidthEstimator = field(init=False)
     _inbox: Inbox = field(init=False)
@@ -108,18 +108,18 @@ class ViewerSession:
     _refresh: LosslessRefresh = field(init=False)
     _policy: DeliveryPolicy = field(init=False)
     _steered: tuple[int, bool] | None = None
-    """The version for which it was last chosen how to feed the viewer, and whether there was video."""
+    """The newest version, and whether video worked, when the delivery was last chosen."""
     _subscribed: bool = False
     _refused: ProtocolError | None = None
     _send_again: bool = False
     _chunks: deque[Chunk] = field(default_factory=deque)
-    """Of its lane, to be sent before anything else."""
+    """Chunks of its shared encoder, to be sent before anything else."""
     _chunk_seq: int | None = None
     _config: str = ""
     _config_of: tuple[object, int] | None = None
-    """That it was made of."""
+    """The inputs that `_config` was made from."""
     _codec: str | None = None
-    """That the last config named."""
+    """The codec that the last config named."""
     _target: tuple[float, float] = (math.inf, math.inf)
     _seq: int = 0
     _in_flight: deque[_Sent] = field(default_factory=deque)
@@ -127,7 +127,7 @@ class ViewerSession:
     _frame_at: float = -math.inf
     _last_ack: float = 0.0
     _told: tuple[float, int] = field(init=False)
-    """When figures were last sent, and how many frames had been."""
+    """Time at which figures were last sent, and the number of frames sent by then."""
 
     def __post_init__(self) -> None:
         self.metrics = SessionMetrics(self.started, self.started)
@@ -138,11 +138,11 @@ class ViewerSession:
         self.outbox = Outbox(self.limits.channel_queue)
         self._inbox = Inbox(self._most_said)
 
-    # What it is told --------------------------------------------------------------------------------------------------
+    # Input ----------------------------------------------------------------------------------------------------------
 
     def receive(self, message: str | bytes, now: float) -> EventDict | Said | None:
-        """Take one message; the input event or the application's message in it, if it holds one. Raises
-        `ProtocolError` for what is no protocol."""
+        """Takes one message; returns the input event or the application's message in it, if it holds one. Raises
+        `ProtocolError` for what violates the protocol."""
         whole = self._inbox.take(message) if self.takes(CHANNELS) else message
         if whole is None:
             return None
@@ -183,13 +183,13 @@ class ViewerSession:
         return None
 
     def restarted(self) -> None:
-        """The stream has new options and no frame yet; the viewer keeps its picture until there is one."""
+        """Resets for a stream with new options and no frame yet; the viewer keeps its image until there is one."""
         self._look = math.inf
         self._refresh.forget()
         self.reconfigured(redraw=False)
 
     def reconfigured(self, *, redraw: bool) -> None:
-        """The stream has other options; with *redraw* what the viewer has drawn doesn't count any more."""
+        """Adopts the stream's new options; with *redraw* what the viewer has drawn doesn't count any more."""
         self._send_again |= redraw
         self._unsubscribe()
         self.bandwidth.bitrate = self.options.bitrate
@@ -199,23 +199,23 @@ class ViewerSession:
             try:
                 self.selection = negotiate(self._supported, self.options, self.state.codecs)
             except ProtocolError as refused:
-                self._refused = refused  # of this viewer alone: it is told by the next `plan`
+                self._refused = refused  # for this viewer alone: the next `plan` raises it
 
     def keep_to(self, limits: Limits) -> None:
-        """These are the limits from now on."""
+        """Adopts new limits."""
         self.limits = limits
         self.outbox.most, self._inbox.most = limits.channel_queue, self._most_said
 
     def gone(self) -> None:
-        """Nothing more can be sent."""
+        """Call it when nothing more can be sent."""
         self._unsubscribe()
 
     def enqueue(self, chunk: Chunk) -> None:
-        """The lane that the viewer follows has encoded a frame."""
+        """Queues a frame of the shared encoder that the viewer subscribes to."""
         self._chunks.append(chunk)
 
     def evicted(self, encoder: EncoderKey, now: float) -> None:
-        """It was too slow for the others of that *encoder*, and is in it no more."""
+        """Records that the viewer was too slow for the other subscribers of *encoder*, and was evicted."""
         self._policy.evicted(encoder, now)
         self._steered = None
 
@@ -225,7 +225,7 @@ class ViewerSession:
         self.selection = negotiate(hello.supported, self.options, self.state.codecs)
 
     def _begin_again(self) -> None:
-        """What the viewer has decoded and drawn is lost."""
+        """Starts over: what the viewer has decoded and drawn is lost."""
         self._send_again = True
         self._unsubscribe()
 
@@ -258,26 +258,26 @@ class ViewerSession:
     def _most_said(self) -> int:
         return self.limits.channel_bytes + _ENVELOPE
 
-    # What it answers --------------------------------------------------------------------------------------------------
+    # Output ---------------------------------------------------------------------------------------------------------
 
     def takes(self, capability: str) -> bool:
-        """The viewer knows what goes beyond the base by this name, and the stream has it."""
+        """True if the viewer knows this *capability* beyond the base protocol, and the stream has it."""
         return capability in self._supported and (capability != CLIPBOARD or self.options.clipboard)
 
     @property
     def stale(self) -> bool:
-        """A newer frame exists than the viewer was sent, or it has to be sent the newest again."""
+        """True if a newer frame exists than the viewer was sent, or the newest has to be sent again."""
         newest = self.state.newest
         return newest is not None and (newest.version > self._framebuffer.version or self._send_again)
 
     @property
     def ready(self) -> bool:
-        """Somebody would see the next frame at once: open, visible, up to date, with room in the window."""
+        """True if the viewer would show the next frame at once: open, visible, up to date, with room in the window."""
         return self._may_be_fed and not self.stale and self._unacknowledged < self._window
 
     @property
     def only_video_serves(self) -> bool:
-        """Nothing but a keyframe of video can feed it: it takes no pictures, or knows no way back from them."""
+        """True if only a keyframe of video can serve it: it takes no images, or can't return from them."""
         selection = self.selection
         return bool(
             selection and (not selection.pictures or (self._subscribed and self._codec and not selection.tiles))
@@ -285,7 +285,7 @@ class ViewerSession:
 
     @property
     def still_due(self) -> float:
-        """When what it was sent as video has come to rest and may be sent finer so; infinity where pictures do that."""
+        """Time from which a finer keyframe of what was sent as video may follow; infinity if images refine it."""
         newest, selection = self.state.newest, self.selection
         if newest is None or selection is None or selection.pictures or self.stale or not self._framebuffer.lossy_tiles:
             return math.inf
@@ -293,16 +293,16 @@ class ViewerSession:
 
     @property
     def too_slow(self) -> bool:
-        """It takes frames too slowly to follow them beside others."""
+        """True if the viewer takes frames too slowly to share an encoder."""
         return self._turnaround * self.state.publish_rate.fps * (1 - HELD_SHARE) > 1
 
     @property
     def scale(self) -> float:
-        """Of the publisher's own size, what this viewer could keep up with; 1 for all of it."""
+        """The share of the publisher's own size that this viewer could keep up with; 1 for all of it."""
         return self._policy.step.scale
 
     def plan(self, now: float) -> EncodePlan | None:
-        """What shall be encoded for this viewer now, of the newest frame; if nothing, `next_look` says when to ask."""
+        """Returns what to encode for this viewer now, of the newest frame; if nothing, `next_look` says when to ask."""
         if self._refused:
             raise self._refused
         newest, selection = self.state.newest, self.selection
@@ -310,7 +310,7 @@ class ViewerSession:
         if newest is None or selection is None or not self.visible:
             return None
         self._steer(newest, selection, now)
-        # The last place in the window is a new frame's.
+        # The last place in the window is for a new frame.
         still_has_place = self._unacknowledged < max(1, self._window - 1)
         if not self.stale:
             if not still_has_place:
@@ -329,7 +329,7 @@ class ViewerSession:
         return self._plan_frame(newest, selection, now)
 
     def plan_ahead(self, now: float) -> EncodePlan | None:
-        """A still to encode already, so that it can be sent in its time."""
+        """Returns a still to encode in advance, so that it can be sent on time."""
         newest, selection = self.state.newest, self.selection
         if newest is None or selection is None or self.stale or not self.visible:
             return None
@@ -338,20 +338,20 @@ class ViewerSession:
         return plan
 
     def still_wanted(self, plan: EncodePlan) -> bool:
-        """Nothing of the still that was planned has changed meanwhile."""
+        """True if nothing in the planned still has changed meanwhile."""
         return self._refresh.wanted(plan)
 
     def greet(self, width: int, height: int) -> list[Message]:
-        """The answer to hello: the config of a stream that is *width* by *height* now."""
+        """Returns the answer to hello: the config of a stream that is *width* by *height* now."""
         newest = self.state.newest
         return self._config_if_new(newest if newest else TileMap.whole(width, height, 0))
 
     def send(self, plan: EncodePlan, encoded: Encoded, now: float) -> list[Message]:
-        """The planned region as messages to send now, in this order; it is in flight from here on."""
+        """Returns the planned region as messages to send now, in this order; it is in flight from here on."""
         assert self.selection
         tiles = plan.region.tiles
         if self._codec and not self.selection.tiles:
-            # A base viewer is told what it gets next, and may build another decoder when video comes again.
+            # A base viewer must be told what comes next, and may build another decoder when video returns.
             self._codec = None
             self._unsubscribe()
         messages = self._config_if_new(tiles)
@@ -369,7 +369,7 @@ class ViewerSession:
         return messages
 
     def send_chunk(self, now: float) -> list[Message]:
-        """The next access unit of its lane as messages; empty when there is none."""
+        """Returns the next access unit of its shared encoder as messages; empty when there is none."""
         if not self._chunks or not self.selection:
             return []
         chunk = self._chunks.popleft()
@@ -408,15 +408,16 @@ class ViewerSession:
             self.metrics.record_dropped(now=now, frames=version - shown - 1)
         self.metrics.record_encode(encode_ms, now=now)
         self._frame_at = now
-        # A keyframe may be older than the pictures that a viewer was fed while it waited.
+        # A keyframe may be older than the images that a viewer got while it waited.
         self._framebuffer.version = max(version, shown)
         if region.whole:
             self._send_again = False
 
-    # Pictures or video ------------------------------------------------------------------------------------------------
+    # Images or video ------------------------------------------------------------------------------------------------
 
     def video_room_at(self, now: float) -> float:
-        """When window, budget and pace have room for a frame; infinity until the viewer says something."""
+        """Returns when window, budget and frame rate have room for a frame; infinity until the viewer sends
+        something."""
         over = self._unacknowledged - self._window
         if not self.visible or over > 0 or (over == 0 and self._chunks):
             return math.inf
@@ -425,7 +426,7 @@ class ViewerSession:
         return max(self.bandwidth.next_send(now), next_frame, self._probe_at if over == 0 else now)
 
     def _steer(self, newest: TileMap, selection: Selection, now: float) -> None:
-        """Once a frame: whether it comes as video, and by which lane."""
+        """Chooses once a frame if it comes as video, and from which shared encoder."""
         asked = newest.version, self.state.video_works
         if asked == self._steered:
             return
@@ -436,7 +437,7 @@ class ViewerSession:
         if selection.video:
             self._subscribed = self.state.encoders.place(self, encoder, must=not selection.pictures)
 
-    # Pictures ---------------------------------------------------------------------------------------------------------
+    # Images ---------------------------------------------------------------------------------------------------------
 
     def _plan_frame(self, newest: TileMap, selection: Selection, now: float) -> EncodePlan:
         everything = self._send_again or not selection.tiles
@@ -444,14 +445,15 @@ class ViewerSession:
         self._policy.weigh(region.pixels)
         rung = self._policy.rung(region.pixels, selection, now)
         if rung == EXACT and not everything:
-            # Fewer rectangles cost less than a few tiles; lossy ones would make those lossy that rest exact.
+            # Fewer rectangles cost less than a few tiles; lossy ones would turn exact tiles lossy.
             region = self._framebuffer.behind(newest, EXACT_WASTE)
         return EncodePlan(region, self._policy.fidelity(selection, rung), rung, still=False)
 
     # Figures and times ------------------------------------------------------------------------------------------------
 
     def stats(self, now: float) -> list[Message]:
-        """A stats message when one is due and something was sent since the last; a viewer at rest costs nothing."""
+        """Returns a stats message when one is due and something was sent since the last; a viewer at rest costs
+        nothing."""
         interval, metrics = self.options.stats_interval, self.metrics
         at, frames = self._told
         if interval is None or now < at + interval or metrics.frames_sent == frames:
@@ -472,7 +474,7 @@ class ViewerSession:
         ]
 
     def _set_quality(self) -> list[Message]:
-        """What the hub keeps to, where that has changed enough to tell."""
+        """Returns a message with the hub's bit rate and frame rate, where these have changed enough to tell."""
         rate, fps = 8 * self.bandwidth.budget, self._target_fps
         told_rate, told_fps = self._target
         if not math.isfinite(rate) or (0.9 < rate / told_rate < 1.1 and fps == told_fps):
@@ -485,7 +487,7 @@ class ViewerSession:
         return self.options.fps * self._policy.step.fps
 
     def snapshot(self, now: float) -> dict[str, float | str]:
-        """The figures, as JSON can say them."""
+        """Returns the figures, as JSON can express them."""
         budget = 8 * self.bandwidth.budget
         self.metrics.inflight = self._unacknowledged
         self.metrics.target_fps = self._target_fps
@@ -499,7 +501,7 @@ class ViewerSession:
         }
 
     def check(self, now: float) -> None:
-        """Raise `ProtocolError` with 4408 once the viewer's time for hello or for an acknowledgement is over."""
+        """Raises `ProtocolError` with 4408 once the viewer's time for hello or for an acknowledgement is over."""
         if now < self.closes_at:
             return
         if self.selection is None:
@@ -508,7 +510,7 @@ class ViewerSession:
 
     @property
     def next_look(self) -> float:
-        """When to ask `plan` and `stats` again though nothing came; infinity when nothing is pending."""
+        """Time to ask `plan` and `stats` again though nothing came; infinity when nothing is pending."""
         look = self._look
         at, frames = self._told
         if self.options.stats_interval and self.metrics.frames_sent > frames:
@@ -525,7 +527,7 @@ class ViewerSession:
 
     @property
     def _window(self) -> int:
-        # No more than the way carries: what waits before it is lag.
+        # No more than bandwidth times latency: what waits before it is lag.
         travelling = sum(sent.nbytes for sent in self._in_flight)
         room = self.bandwidth.budget * self.bandwidth.latency if self.bandwidth.rate else _SURELY_CARRIED
         return self._least_window + (self._may_travel if travelling < room else 0)
@@ -536,7 +538,7 @@ class ViewerSession:
 
     @property
     def _may_travel(self) -> int:
-        """Payloads that a long way holds besides, which are neither at the hub nor at the viewer."""
+        """Payloads in transit at high latency, besides those at the hub and at the viewer."""
         latency = self.bandwidth.latency
         if self._policy.step.narrow or self.options.max_inflight or math.isinf(latency):
             return 0
@@ -552,7 +554,7 @@ class ViewerSession:
 
     @property
     def _turnaround(self) -> float:
-        """Seconds a frame, as the viewer takes them."""
+        """Seconds in which the viewer takes a frame."""
         return self._rtt / (self._least_window + self._may_travel)
 
     @property
@@ -561,7 +563,8 @@ class ViewerSession:
 
     @property
     def closes_at(self) -> float:
-        """When `check` will close the viewer unless it says something; infinity when nothing is expected of it."""
+        """Time at which `check` closes the viewer unless it sends something; infinity when nothing is expected of
+        it."""
         if self.selection is None:
             return self.started + HELLO_TIMEOUT
         return self._waiting_since + ACK_TIMEOUT if self._in_flight else math.inf
@@ -571,7 +574,7 @@ class ViewerSession:
         return max(self._last_ack, self._in_flight[0].at) if self._in_flight else -math.inf
 
     def _is_told_of(self, event: EventDict) -> bool:
-        """The stream puts a `resize` of its own among the events, once frames should have that size."""
+        """True if the stream itself puts this `resize` among the events, once frames should have that size."""
         box = self.viewport
         follows = self.options.resize_policy == "match_client"
         return follows and box is not None and all(event.get(name) == value for name, value in asdict(box).items())

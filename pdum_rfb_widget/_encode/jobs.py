@@ -1,4 +1,4 @@
-"""A region of a frame, encoded: large rectangles in stripes, by several threads at once."""
+"""Encoding of one region of a frame: large rectangles in stripes, by several threads at once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..types import Encoded, Fidelity, Part, Rect
 
 _STRIPE_PIXELS = 1 << 17
 _MAX_STRIPES = 4
-"""Browsers decode several pictures at once, and more than four gain nothing."""
+"""Browsers decode several images at once, and more than four gain nothing."""
 
 
 def stripes_of(rects: tuple[Rect, ...]) -> list[Rect]:
-    """The rectangles, those that are large cut into stripes of whole tiles."""
+    """Returns the rectangles, with the large ones cut into stripes of whole tiles."""
     stripes: list[Rect] = []
     for x, y, width, height in rects:
         count = max(1, min(_MAX_STRIPES, round(width * height / _STRIPE_PIXELS)))
@@ -28,7 +28,7 @@ def stripes_of(rects: tuple[Rect, ...]) -> list[Rect]:
 
 
 class EncodeJob:
-    """One region on its way through the pool's threads; whoever ends last calls *done*, on its own thread."""
+    """One region on its way through the pool's threads; the thread that finishes last calls *done*."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class EncodeJob:
         self._started = time.perf_counter()
 
     def start(self, pool: Executor, threads: int) -> None:
-        """Raises `RuntimeError` when the pool was shut down."""
+        """Submits the work. Raises `RuntimeError` when the pool was shut down."""
         for _ in range(min(threads, len(self._rects))):
             pool.submit(self._work)
 
