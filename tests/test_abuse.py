@@ -335,6 +335,7 @@ def test_pings_beyond_number_are_cut_and_their_answers_do_not_pile_up(
     wait_for(lambda: display.client_count == 1, "the viewer to be gone")
 
 
+@pytest.mark.slow
 def test_a_hundred_viewers_that_never_read_hold_a_frame_each_at_most() -> None:
     display = rfb.serve_server(port=0, limits=Limits(viewers_per_stream=101)).add_stream("default", 640, 480)
     with contextlib.ExitStack() as stack:

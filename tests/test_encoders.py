@@ -181,6 +181,7 @@ def test_padding_repeats_what_lies_at_the_edge() -> None:
     np.testing.assert_array_equal(shown, np.pad(pixels, ((0, 1), (0, 1), (0, 0)), mode="edge"))
 
 
+@pytest.mark.slow
 @every_encoder
 def test_a_frame_of_4096_by_2160_is_encoded(chosen: VideoFormat) -> None:
     pixels = np.broadcast_to(np.linspace(0, 255, 4096, dtype=np.uint8), (2160, 4096))

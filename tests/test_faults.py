@@ -340,6 +340,7 @@ async def come_and_go(display: rfb.Display, times: int) -> None:
         await asyncio.gather(*(display.server._hub._admission.receive(transport, visit) for transport in inside))
 
 
+@pytest.mark.slow
 def test_ten_thousand_viewers_that_come_and_go_leave_nothing(display: rfb.Display) -> None:
     server = display.server
     display.publish(np.zeros((8, 8, 3), np.uint8))
@@ -365,6 +366,7 @@ def all_tasks(server: rfb.Server) -> int:
     return server._hub.on_hub(lambda now: len(asyncio.all_tasks()))
 
 
+@pytest.mark.slow
 def test_hundreds_of_hubs_and_displays_that_open_and_close_leave_no_thread_socket_or_file() -> None:
     def cycle() -> None:
         display = rfb.serve(8, 8, port=0)

@@ -99,6 +99,7 @@ def test_a_value_that_a_field_cannot_have_is_the_viewers_fault_or_does_no_harm(k
                 talk.publish()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris can't be installed here")
 @pytest.mark.parametrize("target", ["parse", "session"])
 def test_atheris_finds_nothing_in_some_thousand_runs(target: str, tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return unpacked
 
 
+@pytest.mark.slow
 def test_the_sdist_holds_sources_and_bundle_and_nothing_of_the_machine(sdist: Path) -> None:
     names = {str(path.relative_to(sdist)) for path in sdist.rglob("*") if path.is_file()}
     assert {"pyproject.toml", "README.md", "LICENSE", "js/src/notebook/widget.ts", "js/package-lock.json"} <= names
@@ -53,6 +54,7 @@ def test_the_sdist_holds_sources_and_bundle_and_nothing_of_the_machine(sdist: Pa
     assert not [name for name in names if "node_modules" in name or "__pycache__" in name or name.startswith("tests")]
 
 
+@pytest.mark.slow
 def test_a_wheel_from_the_sdist_needs_no_node_and_works(sdist: Path, tmp_path: Path) -> None:
     poison = tmp_path / "poison"
     poison.mkdir()

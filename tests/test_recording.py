@@ -456,6 +456,7 @@ def test_it_is_complete_when_its_process_ends_without_a_word(path: Path) -> None
     assert film(path).greys[-1] == pytest.approx(99, abs=2)
 
 
+@pytest.mark.slow
 def test_what_is_older_than_seconds_plays_after_a_crash(path: Path) -> None:
     code = f"""{PROCESS}
 from pdum_rfb_widget import recording as module
@@ -686,6 +687,7 @@ def test_a_disk_that_is_full_before_the_first_frame_leaves_no_file(display: rfb.
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_at_every_size_of_the_disk_the_film_plays_up_to_there(tmp_path: Path) -> None:
     def record(path: Path, limit: int) -> None:
         made = Mp4Writer(path, Mp4Settings(30, None, None, "veryfast"))

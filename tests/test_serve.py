@@ -356,6 +356,7 @@ def test_a_script_without_close_ends_quietly_beside_viewers_and_strangers(reads:
     assert out == "end"
 
 
+@pytest.mark.slow
 def test_an_interrupt_of_the_publishing_cell_leaves_the_hub_alive() -> None:
     out = run_script("""
         import json, os, signal, threading, time, numpy as np, pdum_rfb_widget as rfb
@@ -413,6 +414,7 @@ def test_a_fork_makes_a_hub_of_its_own() -> None:
     assert out == "True True"
 
 
+@pytest.mark.slow
 def test_a_fork_is_told_at_once_and_ends_while_its_parent_publishes_and_records(tmp_path: Path) -> None:
     out = run_script(f"""
         import os, signal, sys, threading, warnings, numpy as np, pdum_rfb_widget as rfb

@@ -68,6 +68,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     return {name: [line for line in lines if f"{name}.py:" in line] for name in ("good", "bad")}
 
 
+@pytest.mark.slow
 def test_the_type_of_an_event_says_its_fields(checked: dict[str, list[str]]) -> None:
     assert [line.rpartition("type is ")[2] for line in checked["good"]] == ['"float"', '"float"', '"str"']
 

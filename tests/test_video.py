@@ -280,6 +280,7 @@ def test_a_publisher_is_advised_of_a_size_that_its_slowest_viewer_keeps_up_with(
         advised(1.0, draw_ms=0.1)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_viewers_that_come_and_go() -> None:
     display = rfb.serve(64, 48, port=0, codec="h264", still_after=None)
     display.publish(scene(0, 64, 48))

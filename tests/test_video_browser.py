@@ -63,6 +63,7 @@ def test_colours_are_right_in_every_format(page: Page, name: str) -> None:
         wait_for(lambda: error_of(canvas, picture) == 0, "every pixel")
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(not FIREFOX, reason="there is no Firefox")
 def test_colours_are_right_in_firefox() -> None:
     display = rfb.serve(384, 64, port=0, codec="h264", still_after=None)
