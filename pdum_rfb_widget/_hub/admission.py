@@ -1,4 +1,4 @@
-"""The hub's door: every way in leads through it, from a handshake to a viewer or to a close with a reason."""
+"""Admission to the hub: turns every connection request into a viewer, or closes it with a reason."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ _WRONG_TOKEN = "the token is not this hub's"
 
 @dataclass(frozen=True, slots=True)
 class ConnectionRequest:
-    """A connection that wants to come in: what its handshake says."""
+    """A connection that asks for admission: the content of its handshake."""
 
     path: str
-    """With its query."""
+    """Path of the URL, query included."""
     headers: Mapping[str, str]
-    """Their names in lower case; several of one name are joined by commas."""
+    """Header values by name in lower case; repeated headers are joined by commas."""
     remote: tuple[str, int] | None
-    """None for the unix socket."""
+    """Address and port of the peer; None for the unix socket."""
     by_route: bool = False
-    """A server that leads pages here has checked where they come from."""
+    """The connection comes through the hub proxy of a notebook server, which has checked the page's origin."""
     stream: str | None = None
-    """Its name; None for the path's."""
+    """Name of the stream; None takes it from the path."""
     own_name: bool = False
-    """The application that it came to is served under the name in its ``Host``."""
+    """The application that received the request is served under the name in its ``Host`` header."""
     authenticate: Authenticator | None = None
-    """Who decides about those that come this way."""
+    """The function that admits connections of this listener."""
     principal: Principal = None
-    """Of who was let in by the handshake alone."""
+    """Set if the handshake alone was enough to authenticate."""
 
     def with_principal(self, principal: Principal) -> ConnectionRequest:
         return replace(self, principal=principal)
@@ -72,17 +72,17 @@ class ConnectionRequest:
 
     @property
     def bearer(self) -> str | None:
-        """The token that the handshake brings, which only those who are no page can send."""
+        """The token in the ``Authorization`` header, which a web page cannot set on a WebSocket."""
         kind, _, token = self.headers.get("authorization", "").partition(" ")
         return token if kind.lower() == "bearer" else None
 
     @property
     def peer(self) -> str:
-        """The address of who connects, as far as it is known."""
+        """The address of the client, as far as it is known; else empty."""
         return self.remote[0] if self.remote else self.headers.get(discovery.PEER.lower(), "")
 
     def context(self, hello: Hello | None) -> AuthContext:
-        """What an authenticator may know of it."""
+        """The request as an authenticator gets it."""
         cookies = SimpleCookie()
         try:
             cookies.load(self.headers.get("cookie", ""))
@@ -101,7 +101,7 @@ class ConnectionRequest:
 
 
 class Admission:
-    """Lets viewers in to the streams of one hub. Owned by the hub's loop; any thread may read the tokens."""
+    """Admits viewers to the streams of one hub. Owned by the hub's loop; any thread may read the tokens."""
 
     def __init__(self, hub_id: str, streams: Mapping[str, Stream]) -> None:
         self.token = new_token()
@@ -113,24 +113,24 @@ class Admission:
         self._hub_id = hub_id
         self._streams = streams
         self.asking = AdmissionQueue(lambda: self.limits)
-        """Connections that have not ended their HTTP request."""
+        """Connections that have not finished their HTTP request."""
         self._pending = AdmissionQueue(lambda: self.limits)
-        """Those that have not said hello."""
+        """Pending connections: those that have not said hello."""
         self._inside: set[ViewerConnection] = set()
         self._warned_of: set[str] = set()
 
     def keep_to(self, limits: Limits) -> None:
-        """These are the limits from now on, also of who is inside."""
+        """Apply *limits* from now on, to connected viewers too."""
         self.limits = limits
         for viewer in self._inside:
             viewer.keep_to(limits)
 
     def allow(self, origins: Iterable[str]) -> None:
-        """Let pages of these *origins* in too."""
+        """Allow pages from these *origins* too."""
         self.origins |= frozenset(origins)
 
     def authenticator(self, name: str) -> Authenticator | None:
-        """Who decides about viewers of the stream *name* in place of the tokens."""
+        """The function that admits viewers of the stream *name* in place of the tokens; None if tokens decide."""
         stream = self._streams.get(name)
         return (stream.options.authenticate if stream else None) or self.authenticate
 
@@ -180,7 +180,7 @@ class Admission:
             self._inside.discard(viewer)
 
     def check_handshake(self, request: ConnectionRequest) -> None:
-        """Raise `ProtocolError` for a handshake that is refused before a word is said."""
+        """Raise `ProtocolError` for a handshake that is refused before the hello."""
         origin, host = request.headers.get("origin"), request.headers.get("host")
         forwarded = request.own_name or is_forwarded(request.headers.keys())
         if not request.by_route and not origin_allowed(origin, host, self.origins, forwarded=forwarded):
@@ -198,7 +198,7 @@ class Admission:
             raise ProtocolError(CloseCode.BAD_CREDENTIAL, _WRONG_TOKEN)
 
     def _warn_of(self, origin: str) -> None:
-        # Once: who asks again and again shall not fill a notebook's output.
+        # Once per origin: a page that keeps trying must not fill a notebook's output.
         if len(self._warned_of) < _MOST_WARNINGS and origin not in self._warned_of:
             self._warned_of.add(origin)
             if origin == "null":
@@ -207,7 +207,8 @@ class Admission:
                 log.warning("a page from %s was refused; pass origins=[%r] to allow it", origin, origin)
 
     def _identify(self, viewer: ViewerConnection, token: str | None, *, trusted: bool) -> None:
-        """Refuse, or know who it is. Who is *trusted* was decided by the application."""
+        """Set the viewer's principal and rights, or raise `ProtocolError`. If *trusted*, an authenticator has
+        decided."""
         if trusted:
             if viewer.principal is None:
                 raise ProtocolError(CloseCode.BAD_CREDENTIAL, "the application's authenticator refused the viewer")
@@ -234,7 +235,7 @@ class Admission:
             viewer.session.hub["view_only"] = True
 
     async def change_token(self, *, view: bool) -> str:
-        """A new token in place of the old, whose viewers are closed with 4401."""
+        """Replace the token, and close the viewers that used the old one with 4401. Returns the new token."""
         token = new_token()
         old = self.view_token if view else self.token
         if view:

@@ -1,4 +1,4 @@
-"""The application's functions, called one after the other: in its own event loop, or on a thread of the display's."""
+"""Calls the application's functions one after another, in its event loop or on a thread of the display."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .._system.failures import thrown_in
 log = logging.getLogger(__name__)
 
 _MOST_BYTES = 8 * 1024 * 1024
-"""That may wait with what functions are called with, where that can be large."""
+"""Most bytes that the arguments of waiting calls may hold."""
 
 Function: TypeAlias = Callable[..., Any]
-"""May be a coroutine function where it runs in a loop."""
+"""A callback; it may be a coroutine function if it runs in an event loop."""
 
 
 _Call: TypeAlias = tuple[Function, tuple[Any, ...], int]
-"""What is called, with what, and how many bytes that takes."""
+"""The function, its arguments, and their size in bytes."""
 
 
 class _Waiting:
-    """Calls to be made, oldest first, within bounds."""
+    """A bounded queue of calls, oldest first."""
 
     def __init__(self, most: int) -> None:
         self.calls: deque[_Call] = deque()
@@ -34,12 +34,12 @@ class _Waiting:
         self._bytes = 0
 
     def limit(self, most: int) -> int:
-        """Let at most *most* calls wait from now on; how many of the oldest had to go."""
+        """Let at most *most* calls wait from now on. Returns how many of the oldest were dropped."""
         self._most = most
         return self._drop(room=0, nbytes=0)
 
     def put(self, call: _Call) -> int:
-        """How many of the oldest had to go."""
+        """Queue *call*. Returns how many of the oldest calls were dropped."""
         gone = self._drop(room=1, nbytes=call[2])
         self.calls.append(call)
         self._bytes += call[2]
@@ -64,18 +64,18 @@ class _Waiting:
 
 
 class Callbacks:
-    """What one display calls. Any thread may add and call; what is called runs where it was asked to.
+    """The callbacks of one display. Any thread may add functions and request calls.
 
-    That is the *loop*, unless there is none, or it is closed by now: then the display's thread. At most *most* calls
-    wait in either place, and 8 MiB of what they are given; beyond that the oldest go. What a function raises is logged,
-    counted, and told to *report*.
+    Functions run in *loop*; if there is none, it is closed, or the function was added with ``thread``, they run on the
+    display's thread. At most *most* calls wait in each place, with at most 8 MiB of arguments; beyond that the oldest
+    are dropped. An error that a function raises is logged, counted, and passed to *report*.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None, most: int, report: Callable[[str], object]) -> None:
         self.errors = 0
-        """How many calls have raised."""
+        """Number of calls that raised an error."""
         self.left_out = 0
-        """How many calls never were, since too many waited."""
+        """Number of calls dropped because too many waited."""
         self._loop = loop
         self._report = report
         self._lock = threading.Lock()  # guards what follows
@@ -87,9 +87,9 @@ class Callbacks:
         self._closed = False
 
     def add(self, kind: str, function: Function, *, thread: bool = False) -> None:
-        """Call *function* for every *kind* from now on; with *thread* on the display's own thread.
+        """Call *function* for every *kind* from now on; with *thread*, on the display's own thread.
 
-        Raises `TypeError` for what can't be called, and for a coroutine function that has no loop to run in.
+        Raises `TypeError` for an object that can't be called, and for a coroutine function without a loop to run in.
         """
         if not callable(function):
             raise TypeError(f"a callback is a function, not {function!r}")
@@ -100,14 +100,14 @@ class Callbacks:
             self._functions.setdefault(kind, []).append((function, thread or self._loop is None))
 
     def remove(self, function: Function) -> None:
-        """Call *function* no more."""
+        """Stop calling *function*."""
         with self._lock:
             for kind, functions in self._functions.items():
                 self._functions[kind] = [entry for entry in functions if entry[0] != function]
 
     def call(self, kind: str, *arguments: Any, nbytes: int = 0) -> None:
-        """Have every function of *kind* called with *arguments*, after all that was asked for before. They take
-        *nbytes* of memory while they wait, where that is much."""
+        """Queue a call of every function for *kind* with *arguments*, after all earlier calls. *nbytes* is the memory
+        that large arguments take while they wait."""
         with self._lock:
             functions = self._functions.get(kind)
             if not functions or self._closed:
@@ -116,12 +116,12 @@ class Callbacks:
                 self._put((function, arguments, nbytes), thread)
 
     def limit(self, most: int) -> None:
-        """Let at most *most* calls wait in either place from now on."""
+        """Let at most *most* calls wait in each place from now on."""
         with self._lock:
             self.left_out += self._in_loop.limit(most) + self._in_thread.limit(most)
 
     def close(self) -> None:
-        """Call nothing more, and end the thread."""
+        """Drop the waiting calls, accept no more, and end the thread."""
         with self._lock:
             self._closed = True
             self._in_loop.clear()
@@ -131,9 +131,9 @@ class Callbacks:
     def _put(self, call: _Call, thread: bool) -> None:
         waiting = self._in_thread if thread else self._in_loop
         self.left_out += waiting.put(call)
-        # Calls that a loop left behind when it was closed would otherwise hide that nothing takes them any more.
+        # Calls left over in a closed loop would otherwise hide that nothing takes calls from that queue any more.
         if not thread and (len(waiting.calls) == 1 or self._loop_closed) and not self._wake_loop():
-            # Its functions were promised that loop; without it, late beats never.
+            # The functions were meant for that loop; without it, running late on a thread beats never.
             while lost := waiting.take():
                 self._in_thread.put(lost)
             thread = True

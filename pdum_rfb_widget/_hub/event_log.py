@@ -1,4 +1,4 @@
-"""The input of one stream, kept for tests and written to a file."""
+"""The event log of one stream: its input, kept in memory for tests and written to a file."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from ..types import InputEvent, StreamOptions
 log = logging.getLogger(__name__)
 
 MOST_KEPT = 10_000
-"""Events kept, and lines that may wait for a slow disk; beyond that the oldest, and the newest, are left out."""
+"""Most events kept, beyond which the oldest are dropped; and most lines that wait for a slow disk, beyond which the
+newest are."""
 
 
 class EventLog:
-    """Keeps what came, and appends it to a file from a thread of its own: a disk that hangs holds up nobody."""
+    """Keeps input events and appends them to a file. A thread of its own writes, so a slow disk blocks nothing else."""
 
     def __init__(self, *, keep: bool, path: Path | None) -> None:
         self._kept: deque[Event] = deque(maxlen=MOST_KEPT if keep else 0)
@@ -30,13 +31,13 @@ class EventLog:
 
     @classmethod
     def of(cls, options: StreamOptions) -> EventLog | None:
-        """What these options ask for."""
+        """The event log that *options* ask for; None if they ask for none."""
         path = Path(options.event_log).expanduser() if options.event_log else None
         return cls(keep=options.record_events, path=path) if options.record_events or path else None
 
     @property
     def kept(self) -> list[Event]:
-        """What came, oldest first."""
+        """The events kept, oldest first."""
         return list(self._kept)
 
     def forget(self) -> None:
@@ -49,7 +50,7 @@ class EventLog:
             self._put(json.dumps(named))
 
     def close(self) -> None:
-        """Write what waits, and end the thread."""
+        """Write the remaining lines, and end the thread."""
         if self._path:
             self._put(None)
 

@@ -1,4 +1,4 @@
-"""What the hub's port answers to plain HTTP: its page for all, figures and recorded events for who has the token."""
+"""The HTTP API of the hub's port: its page for everyone; metrics and recorded events for anyone with the token."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Figures = list[dict[str, Any]]
 
 
 class HttpApi:
-    """Answers for one hub, on its loop."""
+    """The HTTP API of one hub, on the hub's loop."""
 
     def __init__(self, admission: Admission, streams: Mapping[str, Stream], clock: Callable[[], float]) -> None:
         self._admission = admission
@@ -38,10 +38,10 @@ class HttpApi:
             ("POST", "/recorded-events/reset"): self._reset,
             ("POST", "/streams/{}/recorded-events/reset"): self._reset,
         }
-        """Method and path of all that the token guards; ``{}`` is a stream's name, without it ``default`` is meant."""
+        """Method and path of every resource that needs the token; ``{}`` is a stream's name, ``default`` if absent."""
 
     def __call__(self, request: Request, *, by_route: bool = False) -> Response | None:
-        """The answer to *request*; None for one that opens a WebSocket."""
+        """The response to *request*; None for a request that opens a WebSocket."""
         if "Upgrade" in request.headers:
             return None
         path, _, query = request.path.partition("?")
@@ -63,7 +63,7 @@ class HttpApi:
         return self._found(method, unquote(path), _header(headers, "Accept") or "")
 
     def _foreign(self, headers: Headers) -> str:
-        """Why a page that sends these may not ask; empty when it may."""
+        """The reason to refuse a page that sends these headers; empty if it is allowed."""
         origin, host = _header(headers, "Origin"), _header(headers, "Host")
         if not origin_allowed(origin, host, self._admission.origins):
             return f"pages from {origin} may not ask this hub\n"
@@ -110,7 +110,7 @@ class HttpApi:
 
 
 def _header(headers: Headers, name: str) -> str | None:
-    """What came under *name*, also where that was more than once."""
+    """The values of all headers *name*, joined by commas; None if there are none."""
     values = headers.get_all(name)
     return ", ".join(values) if values else None
 

@@ -1,7 +1,7 @@
-"""The hub: streams by name, listeners, and the thread of its own that they live in.
+"""The hub: streams by name, listeners, and the thread that runs them.
 
-Its loop runs in a daemon thread, so that frames flow while a notebook's cell is busy. Streams and listeners belong to
-that loop; the public methods may be called from any thread and wait for it.
+Its event loop runs in a daemon thread, so that frames flow while a notebook cell is busy. Streams and listeners belong
+to that loop; the public methods may be called from any thread and wait for the loop.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class StreamRequest:
-    """The arguments of a new stream, and the caller's session and event loop."""
+    """The arguments for a new stream, and the session and event loop of the caller."""
 
     name: str | None
-    """None for the first of ``default``, ``default-2`` and so on that is free."""
+    """None takes the first free name of ``default``, ``default-2`` and so on."""
     width: int
     height: int
     options: StreamOptionsDict
     session: str | None
     """The session of a marimo app; the stream closes with it."""
     loop: asyncio.AbstractEventLoop | None
-    """The event loop that callbacks run in."""
+    """The event loop that runs callbacks."""
 
 
 class Hub:
@@ -58,14 +58,14 @@ class Hub:
 
     def __init__(self) -> None:
         self.hub_id = discovery.new_hub_id()
-        """Its name among the hubs of this user: 16 hex digits. No secret."""
+        """Identifies the hub among the hubs of this user: 16 hex digits. Not a secret."""
         self.closed = False
         self.process = Own()
-        """The process that made it, which alone can use it."""
+        """The process that created the hub; no other can use it."""
         self._streams: dict[str, Stream] = {}
         self._publications: dict[str, Publication] = {}
         self._closing = threading.Lock()
-        """Taken once, by the thread that closes the hub."""
+        """Acquired once, by the thread that closes the hub."""
         self._admission = Admission(self.hub_id, self._streams)
         self._threads = max(2, usable_processors())
         self._pool = Pool(self._threads)
@@ -75,7 +75,7 @@ class Hub:
         self._thread = threading.Thread(target=self._loop.run_forever, name="rfb-hub", daemon=True)
         try:
             self._thread.start()
-        except RuntimeError as error:  # of a limit, or a Python without threads
+        except RuntimeError as error:  # a limit on threads, or a Python without them
             self._loop.close()
             raise RuntimeError(f"the hub needs a thread of its own, and gets none: {error}") from None
         atexit.register(self.close)
@@ -95,9 +95,9 @@ class Hub:
     def put_stream(
         self, request: StreamRequest, present: Callable[[Publication], object], *, replace: bool
     ) -> Publication:
-        """A new stream, or with *replace* a new publication of the one of that name, whose viewers stay.
+        """Create a stream; with *replace*, a stream of that name gets a new publication and keeps its viewers.
 
-        *present* makes the `Publication.handle`. Raises `ValueError` for a name that is invalid, or taken.
+        *present* creates the `Publication.handle`. Raises `ValueError` for a name that is invalid or taken.
         """
         return self._on_loop(self._put_stream(request, present, replace))
 
@@ -126,14 +126,14 @@ class Hub:
         return publication
 
     def close_session(self, session: str) -> None:
-        """Close the streams that the *session* of a marimo app has made."""
+        """Close the streams that the *session* of a marimo app has created."""
         for publication in tuple(self._publications.values()):
             if publication.session == session and (forgotten := self.begin_to_close(publication)):
                 result_of(forgotten)
 
     def begin_to_close(self, publication: Publication) -> Future[None] | None:
-        """Begin to drop *publication*'s stream and to close its viewers, unless another has taken that over; None where
-        it was closed before, or is another process's."""
+        """Start to remove *publication*'s stream and to close its viewers, unless another publication has taken the
+        stream over. None if it was closed before or belongs to another process."""
         if publication.closed or not self.process.here:
             return None
         with uninterrupted():
@@ -179,8 +179,8 @@ class Hub:
         self.on_hub(lambda now: self._admission.allow(more))
 
     def redirect(self, url: str, name: str) -> Path:
-        """A file that leads a browser to *url*: only this user can read it, and it goes with the hub. Raises `OSError`
-        where there is no folder for it."""
+        """Write an HTML file that redirects a browser to *url*. Only this user can read it; the hub deletes it when it
+        closes. Raises `OSError` if there is no folder for it."""
         return self.on_hub(lambda now: self.listeners.redirect(url, name))
 
     # Viewers ----------------------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ class Hub:
 
     @property
     def hub_key(self) -> str:
-        """The key with which the hub proves its identity to a viewer (`rfb/proof`). It gives no access."""
+        """The key with which the hub proves its identity to a viewer (`rfb/proof`). It grants no access."""
         return self._admission.hub_key
 
     @property
@@ -210,12 +210,12 @@ class Hub:
         return self._on_loop(self._admission.change_token(view=view))
 
     def authenticator(self, stream: str) -> Authenticator | None:
-        """The function that admits viewers of *stream*, in place of the tokens; None where tokens decide."""
+        """The function that admits viewers of *stream* in place of the tokens; None if tokens decide."""
         return self._admission.authenticator(stream)
 
     def check_handshake(self, request: ConnectionRequest) -> Future[None]:
-        """Done once the door has looked at a handshake, in the hub's loop; a `ProtocolError` where it is refused before
-        a word is said. Raises `RuntimeError` once the hub was closed."""
+        """Check a handshake in the hub's loop. The future fails with `ProtocolError` if admission refuses it before the
+        hello. Raises `RuntimeError` once the hub is closed."""
 
         async def look() -> None:
             self._admission.check_handshake(request)
@@ -223,18 +223,18 @@ class Hub:
         return self._start(look())
 
     def begin(self, transport: Transport, request: ConnectionRequest) -> Future[None]:
-        """Serve a connection of another listener, such as an ASGI server's, in the hub's loop, until it ends."""
+        """Serve a connection of another listener, such as an ASGI server, in the hub's loop until it ends."""
         return self._start(self._admission.receive(transport, request))
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The hub's, in the thread of its own."""
+        """The event loop of the hub, in the hub's thread."""
         return self._loop
 
     # Life -------------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close every stream and listener and end the hub's thread. Safe to call again."""
+        """Close every stream and listener and end the hub's thread. May be called again."""
         if shut_down := self._start_to_close():
             try:
                 result_of(shut_down, timeout=10)
@@ -268,7 +268,7 @@ class Hub:
         self.listeners.close()
         if others := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(others, timeout=_LAST_WORDS)
-        # Connections that never said a word would otherwise be waited for, up to HELLO_TIMEOUT.
+        # Otherwise closing would wait up to HELLO_TIMEOUT for connections that never said hello.
         LimitedConnection.abort_all(self._loop)
         await asyncio.sleep(0)
         stuck = asyncio.all_tasks() - {asyncio.current_task()}
@@ -285,7 +285,7 @@ class Hub:
 
     @property
     def usable(self) -> bool:
-        """Open, and in the process that made it: a fork has the object but not the thread."""
+        """Whether it is open, and in the process that created it: a fork has the object but not the thread."""
         return not self.closed and self.process.here
 
     def on_hub(self, function: Callable[[float], _T]) -> _T:

@@ -1,6 +1,6 @@
-"""The ways to the hub: TCP ports, a unix socket that only this user can open, and the file that announces them.
+"""The hub's listeners: TCP ports, a unix socket that only this user can open, and the file that announces them.
 
-All of it belongs to the hub's loop, but for what other threads may read: `port`, `address` and `private`.
+All of it belongs to the hub's loop, except `port`, `address` and `private`, which any thread may read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .admission import Admission, ConnectionRequest
 from .http_api import HttpApi
 
 log = logging.getLogger(__name__)
-# What websockets logs below WARNING holds headers and messages, and so tokens.
+# Records of websockets below WARNING contain headers and messages, and so tokens.
 _websocket_log = logging.getLogger(f"{__package__}.websocket")
 _websocket_log.setLevel(logging.WARNING)
 
@@ -37,11 +37,11 @@ _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class Listeners:
-    """The listeners of one hub, whose connections go to *admission*, and plain HTTP requests to *answers*."""
+    """The listeners of one hub. Connections go to *admission*, plain HTTP requests to the HTTP API *answers*."""
 
     def __init__(self, hub_id: str, admission: Admission, answers: HttpApi) -> None:
         self.socket_path = ""
-        """The unix socket's; empty where there is none."""
+        """Path of the unix socket; empty if there is none."""
         self._hub_id = hub_id
         self._admission = admission
         self._answers = answers
@@ -58,7 +58,7 @@ class Listeners:
         return next((port for _, port in list(self._ports)), 0)
 
     def address(self, wanted: tuple[str, int] | None = None) -> tuple[str, int]:
-        """Host and port at which a browser on this machine reaches the listener *wanted*, or else the first."""
+        """Host and port at which a browser on this machine reaches the listener *wanted*, by default the first."""
         listeners = list(self._ports)  # the hub's loop may add one meanwhile
         if not listeners:
             raise RuntimeError("the hub listens on no TCP port: it was closed, or serve() was told tcp=False")
@@ -67,13 +67,14 @@ class Listeners:
 
     @property
     def private(self) -> bool:
-        """It listens on a unix socket that only this user's processes reach."""
-        return os.path.exists(self.socket_path)  # what sweeps folders of temporary files may have taken it
+        """Whether the hub listens on a unix socket that only this user's processes can open."""
+        return os.path.exists(self.socket_path)  # a cleaner of temporary files may have deleted it
 
     async def open(self, host: str, port: int | None) -> tuple[str, int]:
-        """Listen on *host*:*port*, unless it does, and say where that is; None is the port there is, or any."""
+        """Listen on *host*:*port* unless it does already, and return the address. With None, any port of *host* that is
+        open already, else any free one."""
         if host == "localhost":
-            host = "127.0.0.1"  # the name can mean two addresses, and any free port then two ports
+            host = "127.0.0.1"  # the name can mean two addresses, and so two free ports
         async with self._opening:
             for there in self._ports:
                 if there[0] == host and port in (None, 0, there[1]):
@@ -94,7 +95,7 @@ class Listeners:
         return bound
 
     async def open_private(self) -> None:
-        """Listen where only processes of this user come, and leave word of it for the servers that lead pages here."""
+        """Listen on a unix socket that only this user's processes can open, and write the hub's file for hub proxies."""
         discovery.sweep()
         try:
             self._folder = discovery.own_folder()
@@ -107,7 +108,7 @@ class Listeners:
         self._tell_where()
 
     async def _bind_privately(self, folder: Path) -> None:
-        """Raises `OSError` that says why, where no place takes a unix socket."""
+        """Listen on a unix socket in the first place that allows one. Raises `OSError` with the reasons if none."""
         reasons = []
         for path in discovery.socket_paths(folder, self._hub_id):
             try:
@@ -133,25 +134,25 @@ class Listeners:
         return discovery.HubFile(self._hub_id, os.getpid(), self._started, *where, discovery.package_version())
 
     def redirect(self, url: str, name: str) -> Path:
-        """A file that leads a browser to *url*: only this user can read it, and it goes with the hub. Raises `OSError`
-        where there is no folder for it."""
+        """Write an HTML file that redirects a browser to *url*. Only this user can read it; the hub deletes it when it
+        closes. Raises `OSError` if there is no folder for it."""
         page = discovery.redirect(self._folder or discovery.own_folder(), f"{name}-{self._hub_id}", url)
         self._pages.add(page)
         return page
 
     def answer(self, connection: ServerConnection, request: Request, *, by_route: bool = False) -> Response | None:
-        """The answer to a plain HTTP *request*; None for a handshake that may go on."""
+        """The response to a plain HTTP *request*; None for a WebSocket handshake, which continues."""
         return self._answers(request, by_route=by_route)
 
     def forget(self) -> None:
-        """Take back the files that say where the hub is."""
+        """Delete the hub's file and its redirect pages."""
         if self._folder:
             discovery.forget(self._file())
         for page in self._pages:
             page.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Stop listening."""
         for listener in (*self._ports.values(), *filter(None, [self._private])):
             listener.close()
         self._ports.clear()
@@ -165,17 +166,17 @@ class Listeners:
         return dict(
             process_request=partial(self.answer, by_route=by_route),
             create_connection=connect,
-            compression=None,  # pixels are compressed already: 5 ms for 200 KB, and nothing gained
+            compression=None,  # pixels are compressed already: 5 ms per 200 KB for no gain
             open_timeout=HELLO_TIMEOUT,
             ping_interval=20,
-            ping_timeout=60,  # a kernel that holds the GIL for long must not lose its viewers
+            ping_timeout=60,  # a kernel that holds the GIL for long must keep its viewers
             close_timeout=2,
             server_header=None,
             logger=_websocket_log,
         )
 
     async def _welcome(self, socket: ServerConnection, by_route: bool = False) -> None:
-        """*by_route*: by the unix socket, where the server that leads pages here has checked where they come from."""
+        """Serve one WebSocket. *by_route*: it came over the unix socket, from a hub proxy that checked the origin."""
         request = socket.request
         assert request is not None
         headers = {name.lower(): ", ".join(request.headers.get_all(name)) for name in request.headers}
@@ -186,14 +187,14 @@ class Listeners:
 
 
 def _check_loopback(host: str) -> None:
-    """Raise `OSError` where a wildcard *host* has no address for this machine's browsers: ``::`` binds without IPv6."""
+    """Raise `OSError` if a wildcard *host* has no loopback address: ``::`` binds even without IPv6."""
     if loopback := _WILDCARDS.get(host):
         with socket.socket(socket.AF_INET6 if ":" in loopback else socket.AF_INET) as probe:
             probe.bind((loopback, 0))
 
 
 def _reason(error: OSError) -> str:
-    """Why a port can't be opened, and the way out."""
+    """Why a port can't be opened, and what to do about it."""
     if error.errno == errno.EADDRINUSE:
         return "another process has the port. End it, or take any free port: port=0"
     if error.errno == errno.EACCES:

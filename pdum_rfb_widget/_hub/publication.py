@@ -1,6 +1,6 @@
-"""One application's hold on a stream: the input that waits for it, its recordings and its sources.
+"""One application's use of a stream: its queued input, its recordings and its sources.
 
-Threads: the hub's loop puts events and messages, any thread takes them; a lock guards what both touch.
+Threads: the hub's loop queues events and messages, any thread takes them; a lock guards shared state.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ log = logging.getLogger(__name__)
 _F = TypeVar("_F", bound=Function)
 
 _CHANNEL = "message on "
-"""Prefix that tells callbacks of channels from those of events."""
+"""Prefix that distinguishes callbacks for channels from those for events."""
 
 
 class Film(Protocol):
-    """A recording, which ends with what it records."""
+    """A recording, which ends with the publication that it records."""
 
     done: Future[None]
 
@@ -56,9 +56,9 @@ class Film(Protocol):
 
 
 class Publication:
-    """An application that publishes into *stream*, as the hub sees it. `display.Display` is its public surface."""
+    """An application that publishes into *stream*. `display.Display` is its public surface."""
 
-    # What has locks, or is its stream's: a fork gets an error instead.
+    # Reading these in a fork raises an error: they hold locks, or belong to the stream.
     callbacks: Guarded[Callbacks] = Guarded()
     stream: Guarded[Stream] = Guarded()
     _lock: Guarded[threading.Lock] = Guarded()
@@ -72,7 +72,7 @@ class Publication:
         session: str | None,
     ) -> None:
         self.process = process
-        """The process that made it, which alone can use it."""
+        """The process that created it; no other can use it."""
         self.session = session
         """The session of a marimo app; the stream closes with it."""
         self.handle: Any = None
@@ -80,7 +80,7 @@ class Publication:
         self.closed = False
         self._unattended = self._said_unseen = False
         self.callbacks = Callbacks(loop, event_queue_size, stream.note_error)
-        """Functions registered by `Display.on` and `Display.on_message`."""
+        """The functions registered with `Display.on` and `Display.on_message`."""
         self.stream = stream
         self._lock = threading.Lock()  # guards what follows
         self._events: deque[StreamEvent] = deque(maxlen=event_queue_size)
@@ -89,7 +89,7 @@ class Publication:
         self._feeds: list[Future[None]] = []
 
     def check_open(self) -> None:
-        """Raise `RuntimeError` once it is closed."""
+        """Raise `RuntimeError` if it is closed."""
         if self.closed:
             raise RuntimeError(f"the display {self.stream.name!r} was closed, or its cell has run again")
 
@@ -142,7 +142,7 @@ class Publication:
     # Input ------------------------------------------------------------------------------------------------------------
 
     def put_event(self, event: StreamEvent) -> None:
-        """Queue *event* as if a viewer had sent it; the oldest goes when the queue is full."""
+        """Queue *event* as if a viewer had sent it; a full queue drops its oldest event."""
         with self._lock:
             self._events.append(event)
             self._wake_sleepers()
@@ -151,7 +151,7 @@ class Publication:
             self.callbacks.call("*", event)
 
     def put_message(self, message: ChannelMessage, nbytes: int) -> None:
-        """Have *message*, of so many bytes, handled as if a viewer had sent it."""
+        """Handle *message*, *nbytes* long, as if a viewer had sent it."""
         self.callbacks.call(_CHANNEL + message.channel, message, nbytes=nbytes)
 
     def poll_events(self) -> list[StreamEvent]:
@@ -162,7 +162,7 @@ class Publication:
         return taken
 
     async def events(self) -> AsyncIterator[StreamEvent]:
-        """The events as they come, until the publication is closed."""
+        """Yield events as they arrive, until the publication is closed."""
         while True:
             with self._lock:
                 event = self._events.popleft() if self._events else None
@@ -219,7 +219,7 @@ class Publication:
     def send(
         self, message: Message, channel: str, to: str | Iterable[str] | None, *, latest: bool, capability: str
     ) -> None:
-        """Send *message* to the viewers of *capability*, or those of them that *to* names by their ``client_id``."""
+        """Send *message* to the viewers with *capability*, limited to the ``client_id`` or ids in *to*."""
         ids = _as_ids(to)
         self.check_open()
         self.stream.tell(message, channel, latest=latest, to=ids, capability=capability)
@@ -232,7 +232,7 @@ class Publication:
         self.stream.set_cursor(cursor)
 
     def set_clipboard(self, text: str, to: str | Iterable[str] | None, most: int) -> None:
-        """`Display.set_clipboard`, of *most* bytes."""
+        """`Display.set_clipboard`; *most* is the largest message in bytes."""
         if not isinstance(text, str):
             raise TypeError(f"a clipboard is given text, not {text!r}")
         if not self.stream.options.clipboard:
@@ -243,8 +243,8 @@ class Publication:
         self.send(message, CLIPBOARD, to, latest=True, capability=CLIPBOARD)
 
     def reconfigure(self, options: StreamOptionsDict) -> None:
-        """`Display.configure`, on the hub's loop: another thread may have changed other options, or made the stream
-        another publication's."""
+        """`Display.configure`. Runs on the hub's loop, as another thread may change other options or give the stream to
+        another publication."""
         self.check_open()
         changed = self.stream.options.but(options)
         self.stream.reconfigure(changed)
@@ -260,18 +260,19 @@ class Publication:
         return len(self._films)
 
     def begin_recording(self, film: Film) -> None:
-        """End *film* when there is nothing more to come."""
+        """Register *film*, which ends when the publication does."""
         with self._lock:
             self.check_open()
             self._films.add(film)
 
     def end_recording(self, film: Film) -> None:
-        """The file of *film* is closed."""
+        """Remove *film*, whose file is closed."""
         with self._lock:
             self._films.discard(film)
 
     def begin_feed(self, feeding: Future[None]) -> None:
-        """Cancel *feeding* when this is closed; at once, with `RuntimeError`, where it is."""
+        """Cancel *feeding* when the publication closes. If it is closed already, cancel at once and raise
+        `RuntimeError`."""
         with self._lock:
             self._feeds = [other for other in self._feeds if not other.done()] + [feeding]
             closed = self.closed
@@ -282,7 +283,7 @@ class Publication:
     # Life -------------------------------------------------------------------------------------------------------------
 
     def retire(self) -> None:
-        """Take no more frames, and end `events` and ``wait_ready``; the viewers stay for the next publication."""
+        """Accept no more frames, and end `events` and ``wait_ready``; the viewers stay for the next publication."""
         with self._lock:
             self.closed = True
             self._wake_sleepers()
@@ -295,14 +296,14 @@ class Publication:
             film.end()
 
     async def recorded(self) -> None:
-        """Wait until the files of its recordings are closed."""
+        """Wait until the files of all recordings are closed."""
         with self._lock:
             done = [asyncio.wrap_future(film.done) for film in self._films]
         await asyncio.gather(*done, return_exceptions=True)
 
 
 def _refuse_functions(names: tuple[object, ...], call: str) -> None:
-    """Raises `TypeError` where a decorator was used without parentheses, or given the function besides the names."""
+    """Raise `TypeError` if a decorator is used without parentheses, or gets the function along with the names."""
     if any(map(callable, names)):
         raise TypeError(
             f"this is given names, and its result the function: @display.{call}, or display.{call}(function)"
@@ -310,7 +311,7 @@ def _refuse_functions(names: tuple[object, ...], call: str) -> None:
 
 
 def _as_ids(to: str | Iterable[str] | None) -> frozenset[str] | None:
-    """The viewers that a message is for; None for all."""
+    """The ids of a message's recipients; None for all viewers."""
     if to is None:
         return None
     ids = frozenset([to] if isinstance(to, str) else to)

@@ -1,4 +1,4 @@
-"""What runs: a display's state as plain values, and as a table for a notebook's cell."""
+"""A display's state as plain values, and as an HTML table for a notebook cell."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CELL = "text-align: left; padding: 0.1em 0.8em 0.1em 0"
 
 
 def status_of(publication: Publication, now: float, *, address: str | None, unix_socket: bool) -> dict[str, Any]:
-    """What `Display.status` returns. On the hub's loop; *now* in seconds of its clock."""
+    """The value of `Display.status`. Runs on the hub's loop; *now* is in seconds of its clock."""
     stream = publication.stream
     newest = stream.newest
     age = None if newest is None else round(time.monotonic() - newest.timestamp_us / 1e6, 3)
@@ -52,7 +52,7 @@ def _video(encoder: SharedEncoder) -> str:
 
 
 def as_html(status: dict[str, Any]) -> str:
-    """*status* as tables; it holds no secret, and what viewers said is escaped."""
+    """*status* as an HTML table. It holds no secret, and text from viewers is escaped."""
     width, height = status["size"]
     newest = status["newest_age_s"]
     rows = [

@@ -1,8 +1,8 @@
-"""One stream: the newest frame, its encodings, and the viewers that they are sent to.
+"""One stream: its newest frame, the encodings of that frame, and the viewers that receive them.
 
-Threads: publishers touch the frame store and the readiness flag, both behind locks; everything else belongs to the
-hub's loop. A frame crosses to the loop by one wake-up, and to the encoder's thread and back; more hand-offs would cost
-frames while a cell computes in pure Python.
+Threads: publishers use the frame store and the readiness flag, both guarded by locks; everything else belongs to the
+hub's loop. A frame is announced to the loop by one wake-up, then goes to an encoder thread and back. More hand-offs
+between threads would cost frames while a cell computes in pure Python.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 
 class Publisher(Protocol):
-    """Who publishes into a stream, and takes its viewers' input."""
+    """The publisher of a stream, which also receives the input of its viewers."""
 
     def put_event(self, event: StreamEvent) -> None: ...
 
@@ -58,29 +58,29 @@ class Publisher(Protocol):
 
 
 _CURSOR = "rfb/cursor"
-"""A channel of our own: no application's has a slash."""
+"""A channel reserved for the package: application channels have no slash."""
 _MAX_ENCODINGS = 32
-"""Encodings that are kept for viewers to share."""
+"""Number of encodings kept for viewers to share."""
 _KEPT_TROUBLES = 20
 _MOST_THAT_HANG = 2
-"""Encodings that may never return, each of which has a thread of the hub's, before a stream may begin no more."""
+"""How many encodings of a stream may hang, each blocking a thread of the hub, before the stream starts no more."""
 _LONGEST = threading.TIMEOUT_MAX / 2
-"""Seconds that a lock can be waited for at once."""
+"""Longest wait for a lock in one call, in seconds."""
 _KEPT_FRAMES = 2
-"""An encoding that was not asked for while so many frames came is dropped."""
+"""An encoding that is not requested for this many frames is dropped."""
 
 
 @dataclass(slots=True)
 class _Shared:
-    """An encoding, on its way or done, and the newest version when it was last asked for."""
+    """An encoding, in progress or done, and the frame version at its last request."""
 
     future: asyncio.Future[Encoded]
     used: int
 
 
 class _Soon:
-    """Calls *function* in the loop's next round, once however many viewers ask: it looks at every viewer, so that a
-    call for each of them would cost the square of their number."""
+    """Calls *function* once in the loop's next iteration, however often it is requested. The function visits every
+    viewer, so one call per viewer would cost the square of their number."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
         self._loop, self._function = loop, function
@@ -101,7 +101,7 @@ def now_us() -> int:
 
 
 class Stream:
-    """A named stream of the hub. It outlives the displays that publish into it, one after the other."""
+    """A named stream of the hub. Displays publish into it one after another; the stream outlives each of them."""
 
     def __init__(
         self,
@@ -116,11 +116,11 @@ class Stream:
         self.state = StreamState(options, size)
         self.viewers: set[ViewerConnection] = set()
         self.viewed = False
-        """A viewer has come."""
+        """True once any viewer has connected."""
         self.recent_errors: deque[str] = deque(maxlen=_KEPT_TROUBLES)
-        """What went wrong last, each with its time of day; the log has all of it."""
+        """The most recent errors, each with its time of day; the log has all of them."""
         self.controller: str | None = None
-        """The viewer whose input counts, None for all."""
+        """Id of the only viewer whose input is accepted; None accepts every viewer's."""
         self._cursor: str | None = None
         self._first_size = size
         self._loop = loop
@@ -129,9 +129,9 @@ class Stream:
         self._frames = FrameStore()
         self._video = VideoScheduler(self.state, self.hold, self.release, self._changed, self.note_error)
         self.step_video = _Soon(loop, self._video.step)
-        """Some viewer may have room now, or another encoder."""
+        """Run the video scheduler: some viewer may have room for a frame, or use another encoder."""
         self.update_readiness = _Soon(loop, self._update_readiness)
-        """Recompute what `wait_ready` waits for."""
+        """Recompute the flag that `wait_ready` waits for."""
         self._sizing = Sizing(options)
         self._settling: asyncio.TimerHandle | None = None
         self._hang = 0
@@ -139,7 +139,7 @@ class Stream:
         self._publisher: Publisher | None = None
         self._event_log: EventLog | None = None
         self._listeners: tuple[Callable[[], object], ...] = ()
-        # A plain lock, entered and left in C: an interrupt of the publisher's cell can't leave it locked.
+        # A plain lock is acquired and released in C: an interrupt of the publisher's cell can't leave it locked.
         self._lock = threading.Lock()
         self._waiting: set[threading.Lock] = set()
         self._wake_pending = False
@@ -155,18 +155,18 @@ class Stream:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of the newest frame, or what was asked for before the first."""
+        """Width and height of the newest frame in pixels; before the first frame, the requested size."""
         newest = self._frames.newest
         return newest.size if newest else self._first_size
 
     @property
     def newest(self) -> TileMap | None:
-        """Of the newest frame, None while there is none."""
+        """Tile map of the newest frame; None before the first."""
         return self._frames.newest
 
     @property
     def target(self) -> Target | None:
-        """What the viewers ask frames to be."""
+        """The frame size that the viewers request."""
         return self._sizing.target
 
     @property
@@ -175,7 +175,7 @@ class Stream:
 
     @property
     def recorded_events(self) -> list[Event]:
-        """With ``record_events``: the input that came, oldest first."""
+        """With ``record_events``: the received input, oldest first."""
         return self._event_log.kept if self._event_log else []
 
     def forget_recorded_events(self) -> None:
@@ -191,7 +191,7 @@ class Stream:
         color: ColorSpace | None = None,
         rendered_us: int | None = None,
     ) -> bool:
-        """Make *pixels* what every viewer is owed; False once another publisher has taken the stream over.
+        """Make *pixels* the newest frame; False once another publisher has taken the stream over.
 
         Never waits for a viewer. Raises `RuntimeError` when the hub was closed.
         """
@@ -208,9 +208,9 @@ class Stream:
         if outcome is Outcome.REFUSED:
             return False
         if outcome is Outcome.UNCHANGED:
-            # No viewer will slow down who publishes whenever one is ready.
+            # An unchanged frame keeps viewers ready, so nothing else slows a loop of wait_ready() and publish().
             self._rests_until = time.monotonic() + 0.5 / self.options.fps
-        # Also where an interrupt kept the hub from hearing of the same picture when it was new.
+        # Also announces an unchanged frame whose first announcement an interrupt prevented.
         if self._frames.newest is not self.state.newest:
             self._announce()
         return True
@@ -221,12 +221,12 @@ class Stream:
         with self._lock:
             self._is_ready = False
             if not self._wake_pending:
-                # In this order: an interrupt between the two costs a needless wake-up, never a missing one.
+                # In this order, an interrupt between the two lines costs a needless wake-up, never a missing one.
                 self._call_hub(self._wake)
                 self._wake_pending = True
 
     def wait_ready(self, timeout: float | None, given_up: Callable[[], bool]) -> bool:
-        """Wait until a visible viewer can take a frame; False when *timeout* seconds pass or *given_up* first."""
+        """Wait until a visible viewer can take a frame; False if *timeout* seconds pass or *given_up* returns true."""
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while True:
             with self._lock:
@@ -236,8 +236,8 @@ class Stream:
                 rests = self._rests_until > now
                 if now >= deadline or (self._is_ready and not rests):
                     return self._is_ready
-                # One of its own for each who waits, and no Condition: an interrupt inside of that unlocks what another
-                # thread has locked by then.
+                # One lock per waiting thread instead of a Condition: an interrupt inside a Condition can release a lock
+                # that another thread holds by then.
                 woken = threading.Lock()
                 woken.acquire()
                 self._waiting.add(woken)
@@ -247,7 +247,7 @@ class Stream:
                 self._waiting.discard(woken)
 
     def wake_waiters(self) -> None:
-        """Let every `wait_ready` ask again whether it was given up."""
+        """Make every `wait_ready` check again whether it was given up."""
         with self._lock:
             self._wake_all()
 
@@ -257,14 +257,14 @@ class Stream:
             woken.release()
 
     def note_error(self, what: str) -> None:
-        """Keep *what* went wrong, in words, for `Display.status`."""
+        """Add *what*, a description of an error, to the recent errors in `Display.status`."""
         self.recent_errors.append(f"{time.strftime('%H:%M:%S')} {what}")
 
     def tell(
         self, message: Message, channel: str, *, latest: bool, to: frozenset[str] | None, capability: str = CHANNELS
     ) -> None:
-        """Send *message* to the viewers of *capability*, or to those of them whose id is in *to*: without, all that
-        may see it, or a clipboard's whose input counts."""
+        """Send *message* to the viewers with *capability*, limited to the ids in *to*. Without *to*, a channel message
+        goes to all of them, a clipboard message only to those whose input is accepted."""
 
         def tell() -> None:
             for viewer in self.viewers:
@@ -276,14 +276,14 @@ class Stream:
             self._call_hub(tell)
 
     def set_cursor(self, cursor: str | None) -> None:
-        """Show *cursor* to the viewers that there are, and to those that come."""
+        """Show *cursor* to all present and future viewers."""
         with uninterrupted():
             self._call_hub(lambda: self._set_cursor(cursor))
 
     def add_listener(self, listener: Callable[[], object]) -> None:
-        """Call *listener* when there is a newer frame; it must not wait.
+        """Call *listener* for every new frame; it must not block.
 
-        On the publisher's thread: over the hub's it would be one more hand-off, and frames that come at once be one.
+        It runs on the publisher's thread: the hub's would add a hand-off and merge frames in quick succession.
         """
         with self._lock:
             self._listeners = (*self._listeners, listener)
@@ -293,9 +293,9 @@ class Stream:
             self._listeners = tuple(other for other in self._listeners if other != listener)
 
     def hold_from(self, publisher: Publisher) -> Frame | None:
-        """The newest frame, to be given to `release`; None when there is none that *publisher* published."""
+        """The newest frame, which the caller must `release`; None if *publisher* has published none."""
         frame = self._frames.hold()
-        # Asked afterwards: a frame of the next publisher is put when it is the stream's publisher already.
+        # Checked after holding the frame: a frame of the next publisher is stored only once that is the publisher.
         if frame and self._publisher is not publisher:
             self._frames.release(frame)
             return None
@@ -303,7 +303,7 @@ class Stream:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Frame | None]:
-        """The newest frame, which stays as it is meanwhile."""
+        """The newest frame or None; its pixels stay unchanged inside the block."""
         frame = self._frames.hold()
         try:
             yield frame
@@ -320,9 +320,9 @@ class Stream:
     # The hub's loop ---------------------------------------------------------------------------------------------------
 
     def take_over(self, publisher: Publisher, size: tuple[int, int], options: StreamOptions) -> None:
-        """Only *publisher* publishes from now on; the viewers stay, and keep their picture until its first frame.
+        """Make *publisher* the only publisher. The viewers stay and keep their picture until its first frame.
 
-        What their users hold down comes up for the publisher before, which was told that it went down.
+        The previous publisher gets release events for all buttons and keys that users hold down.
         """
         for viewer in self.viewers:
             self._release(viewer)
@@ -341,7 +341,7 @@ class Stream:
         self.update_sizes()
 
     def reconfigure(self, options: StreamOptions) -> None:
-        """Go on with other *options*."""
+        """Continue with new *options*."""
         before, self.state.options = self.options, options
         self.state.publish_rate.still_after = options.still_after
         if (options.record_events, options.event_log) != (before.record_events, before.event_log):
@@ -351,7 +351,7 @@ class Stream:
             if options.clipboard != before.clipboard:
                 viewer.announce()
         if options.codec != before.codec:
-            self.state.encoders.clear()  # one whose encoder is at work would go on with it
+            self.state.encoders.clear()  # an encoder at work would continue with the old codec
         self._video.step()
         self._sizing = Sizing(options)
         self.update_sizes()
@@ -363,7 +363,7 @@ class Stream:
         self._event_log = EventLog.of(options)
 
     def admit(self, viewer: ViewerConnection) -> None:
-        """Feed *viewer* from now on."""
+        """Add *viewer*, which receives frames from now on."""
         self.viewers.add(viewer)
         self.viewed = True
         if self._cursor:
@@ -390,9 +390,9 @@ class Stream:
             viewer.tell(cursor_message(self._cursor), _CURSOR, latest=True)
 
     def hand_over(self, controller: str | None) -> None:
-        """Only the viewer *controller* is heeded from now on, None for all; the others let go of what they hold.
+        """Accept input from the viewer *controller* only, or from all with None; release what other viewers hold down.
 
-        Raises `ValueError` for who isn't connected or may only look.
+        Raises `ValueError` for a viewer that isn't connected or is view-only.
         """
         able = [viewer.id for viewer in self._able]
         if controller is not None and controller not in able:
@@ -405,7 +405,7 @@ class Stream:
 
     @property
     def _able(self) -> list[ViewerConnection]:
-        """The viewers that may control, in the order that they came."""
+        """The viewers that may control, in the order of their arrival."""
         return sorted((viewer for viewer in self.viewers if not viewer.view_only), key=lambda viewer: viewer.number)
 
     async def close(self, reason: str) -> None:
@@ -416,7 +416,7 @@ class Stream:
             self._event_log.close()
 
     def hold(self) -> Frame | None:
-        """The newest frame, which the sessions know from now on. It must be given to `encode` or `release`."""
+        """The newest frame, announced to the sessions. The caller must pass it to `encode` or `release`."""
         if frame := self._frames.hold():
             self.state.published(frame.tiles)
         return frame
@@ -425,7 +425,9 @@ class Stream:
         self._frames.release(frame)
 
     def encode(self, frame: Frame, plan: EncodePlan) -> asyncio.Future[Encoded]:
-        """What is planned of *frame*, which is released. Encoded once for all viewers that ask for the same."""
+        """Encode *frame* by *plan*, then release it. Viewers that request the same share one encoding.
+
+        Raises `TimeoutError` while too many encoders of this stream hang."""
         key = plan.fidelity, plan.region.rects, plan.region.stamp
         shared = self._encodings.pop(key, None)
         if shared and shared.future.done() and (shared.future.cancelled() or shared.future.exception()):
@@ -438,7 +440,7 @@ class Stream:
                 self._frames.release(frame)
                 raise TimeoutError(f"{self._hang} encoders of this stream hang: no more are begun")
             shared = _Shared(self._begin(frame, plan), frame.tiles.version)
-        self._encodings[key] = shared  # as the last, which goes last
+        self._encodings[key] = shared  # as the newest, which is dropped last
         if len(self._encodings) > _MAX_ENCODINGS:
             del self._encodings[next(iter(self._encodings))]
         return shared.future
@@ -467,14 +469,14 @@ class Stream:
         def settle(outcome: Encoded | BaseException) -> None:
             for timer in timers:
                 timer.cancel()
-            if future.done():  # it did return, and was given up meanwhile
+            if future.done():  # it returned after it was given up
                 self._hang -= 1
                 return
             if isinstance(outcome, BaseException):
-                if not isinstance(outcome, Exception):  # the loop would end with who waits
+                if not isinstance(outcome, Exception):  # it would end the loop with the waiting task
                     outcome = RuntimeError(f"an encoder raised {outcome!r}")
                 future.set_exception(outcome)
-                future.exception()  # who waits is told; if it was encoded ahead, nobody does
+                future.exception()  # nobody awaits an encoding made ahead
                 return
             self.state.learn(plan, outcome)
             future.set_result(outcome)
@@ -488,25 +490,25 @@ class Stream:
         return future
 
     def _forget_encodings(self, version: int) -> None:
-        """Drop what nobody will ask for again."""
+        """Drop the encodings that no viewer has requested since the last few frames."""
         oldest = version - _KEPT_FRAMES
         self._encodings = {key: shared for key, shared in self._encodings.items() if shared.used >= oldest}
 
     def update_sizes(self) -> None:
-        """A viewer was resized, is seen or not seen any more, or went."""
+        """Recompute the requested size: a viewer was resized, became visible or hidden, or left."""
         accepted = {viewer.id: viewer.session for viewer in self.viewers if self.accepts_input_of(viewer)}
         self._sizing.update(accepted, self._loop.time())
         self._settle_size()
 
     def _settle_size(self) -> None:
-        """Take over the size that viewers ask for, or look again when that is due."""
+        """Adopt the size that viewers request, or schedule the next check."""
         if self._settling:
             self._settling.cancel()
         sizing = self._sizing
         if sizing.settle(self._loop.time()):
             assert sizing.asker
             name, box = sizing.asker
-            # For who renders only when something happens: the viewer's own event came before the target.
+            # For applications that render only on events: the viewer's own event came before the target changed.
             event = {"type": "resize", **asdict(box), "timestamp": time.time()}
             principal = next((viewer.principal for viewer in self.viewers if viewer.id == name), None)
             self._put(name, principal, event)
@@ -514,11 +516,11 @@ class Stream:
             self._settling = self._loop.call_at(sizing.due, self._settle_size)
 
     def accepts_input_of(self, viewer: ViewerConnection) -> bool:
-        """What *viewer* says reaches the application."""
+        """Whether input from *viewer* reaches the application."""
         return not viewer.view_only and self.controller in (None, viewer.id)
 
     def deliver(self, viewer: ViewerConnection, told: EventDict | Said) -> None:
-        """Pass on what *viewer* has said."""
+        """Pass an input event or a channel message from *viewer* to the publisher."""
         if not self.accepts_input_of(viewer):
             viewer.refused_events += 1
         elif not isinstance(told, Said):
@@ -529,7 +531,7 @@ class Stream:
             self._publisher.put_message(message, told.nbytes)
 
     def _release(self, viewer: ViewerConnection) -> None:
-        """Let go of what *viewer*'s user holds down, whose own words no longer reach the application."""
+        """Send release events for what *viewer*'s user holds down: its own no longer reach the application."""
         for event in viewer.held.release(time.time()):
             self._put(viewer.id, viewer.principal, event)
 
@@ -543,7 +545,7 @@ class Stream:
     def _update_readiness(self) -> None:
         ready = any(viewer.session.ready for viewer in self.viewers)
         with self._lock:
-            # While a wake-up is pending, the sessions don't know yet that they are owed a frame.
+            # While a wake-up is pending, the sessions don't know yet that there is a new frame to send.
             self._is_ready = ready and not self._wake_pending
             if self._is_ready:
                 self._wake_all()
@@ -565,7 +567,7 @@ class Stream:
             viewer.wake()
 
     def _advise(self) -> None:
-        """Tell the publisher what the slowest viewer could keep up with, where that is another size than before."""
+        """Tell the publisher the frame size that the slowest viewer can keep up with, if it has changed."""
         scale = min((viewer.session.scale for viewer in self.viewers), default=1.0)
         if scale != self._advised and self._publisher:
             self._advised = scale

@@ -1,4 +1,4 @@
-"""One viewer: its session joined to its transport, by a task that reads and one that writes."""
+"""One viewer: connects its session to its transport, with one task that reads and one that writes."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _client_ids = count(1)
 
 
 class ViewerConnection:
-    """Joins one session to its transport: one task reads, one writes. Owned by the hub's loop."""
+    """Connects one session to its transport: one task reads, one writes. Owned by the hub's loop."""
 
     def __init__(self, session: ViewerSession, transport: Transport, stream: Stream | None, limits: Limits) -> None:
         self.session = session
         self.number = next(_client_ids)
-        """Grows with every viewer that comes."""
+        """Increases with every new viewer."""
         self.id = f"viewer-{self.number}"
         self.principal: Principal = None
         self.view_only = False
         self.token: str | None = None
-        """That it came in with."""
+        """The token that admitted it; None if an authenticator did."""
         self.refused_events = 0
-        """That the application was not told, since it may not send or does not control."""
+        """Number of events withheld from the application, as the viewer is view-only or not in control."""
         self.held = Held()
-        """The buttons and keys that the application was told are down."""
+        """The buttons and keys that are down, according to the events sent to the application."""
         self._transport = transport
         self._outbox = session.outbox
         self._stream = stream
@@ -52,39 +52,39 @@ class ViewerConnection:
         self._bucket = TokenBucket(limits.bytes_per_second, self._clock())
 
     def keep_to(self, limits: Limits) -> None:
-        """These are the limits from now on."""
+        """Apply *limits* from now on."""
         self.session.keep_to(limits)
         self._bucket.rate = limits.bytes_per_second
 
     def wake(self) -> None:
-        """There may be something new to send."""
+        """Make the writing task check for something new to send."""
         self._something_new.set()
 
     def announce(self) -> None:
-        """Say the stream's config again, where it has changed."""
+        """Send the stream's config again after a change."""
         assert self._stream
         self._outbox.show(self.session.greet(*self._stream.size))
         self.wake()
 
     def tell(self, message: Message, channel: str, *, latest: bool) -> None:
-        """Send *message* as soon as the connection takes it. A viewer that reads too slowly for that is closed."""
+        """Send *message* as soon as the connection can take it. A viewer that reads too slowly is closed."""
         try:
             self._outbox.put(message, channel, latest=latest)
         except ProtocolError as fault:
-            # By `run`: the writer may be stuck.
+            # `run` closes the connection: the writer may be blocked.
             if not self._fault.done():
                 self._fault.set_exception(fault)
         self.wake()
 
     async def close(self, code: CloseCode, reason: str) -> None:
-        # A payload that is half sent would make the close one of a broken message.
+        # A close in the middle of a payload would look like a broken message.
         if self._writing:
             self._writing.cancel()
             await asyncio.wait({self._writing})
         await self._transport.close(code, reason)
 
     async def run(self) -> None:
-        """Until the peer goes or earns its close."""
+        """Serve the viewer until it disconnects or has to be closed."""
         self._writing = asyncio.ensure_future(self._write())
         reading, watching = asyncio.ensure_future(self._read()), asyncio.ensure_future(self._watch())
         tasks = {self._writing, reading, watching, self._fault}
@@ -135,7 +135,7 @@ class ViewerConnection:
             self._something_new.set()
 
     async def _write(self) -> None:
-        # The only task that sends, so that a config stands before the frames that it is for.
+        # Only this task sends, so that a config always precedes its frames.
         await self._something_new.wait()
         assert self._stream, "a hello is accepted for a stream only"
         for message in self.session.greet(*self._stream.size):
@@ -150,7 +150,7 @@ class ViewerConnection:
                 await self._wait_until(self.session.next_look)
 
     async def _send_next(self) -> bool:
-        """Send what is to go first; False when that is nothing."""
+        """Send the next message of the outbox; False if there is none."""
         cut = pieces_of(self.session.bandwidth) if self.session.takes(CHANNELS) else ()
         if (message := self._outbox.next(*cut)) is None:
             return False
@@ -158,7 +158,7 @@ class ViewerConnection:
         return True
 
     async def _plan(self, now: float) -> bool:
-        """Have what the session plans encoded, and ready to be sent; False when that is nothing."""
+        """Encode what the session plans and put it into the outbox; False if there is nothing to send."""
         assert self._stream
         if messages := self.session.send_chunk(now):
             self._outbox.show(messages)
@@ -178,8 +178,8 @@ class ViewerConnection:
         return True
 
     async def _sending_on(self, encoding: asyncio.Future[Encoded]) -> Encoded:
-        """What comes of *encoding*; what is to be sent does not wait for it. It is shared, and not cancelled if the
-        viewer goes."""
+        """The result of *encoding*; other messages are sent meanwhile. It is shared, so it isn't cancelled when this
+        viewer leaves."""
         if not encoding.done():
             encoding.add_done_callback(lambda _: self.wake())
         while not encoding.done():
@@ -197,7 +197,7 @@ class ViewerConnection:
             self._stream.encode(frame, plan)
 
     async def _watch(self) -> None:
-        # Apart from the writer, which is stuck when the peer doesn't read.
+        # A separate task: the writer is blocked while the peer doesn't read.
         while True:
             now = self._clock()
             self.session.check(now)

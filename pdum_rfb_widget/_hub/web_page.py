@@ -1,4 +1,4 @@
-"""What the hub's port answers to a plain browser: a page that shows one stream, and the bundle that it loads."""
+"""The web page of the hub's port, which shows one stream, and the JavaScript bundle that it loads."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _PAGE = """<!doctype html>
 
 
 def bundle() -> str:
-    """The browser's half. Raises `FileNotFoundError` that says how to build it."""
+    """The JavaScript bundle. Raises `FileNotFoundError` that says how to build it."""
     try:
         return BUNDLE.read_text("utf-8")
     except FileNotFoundError:
@@ -47,7 +47,7 @@ def bundle() -> str:
 
 
 def asset(path: str) -> Response | None:
-    """The page or the bundle, for everybody: neither holds a secret."""
+    """The page or the bundle, open to everyone as neither holds a secret; None for another path."""
     if path == "/":
         return response(_PAGE, "text/html")
     if path == "/widget.js":
