@@ -1,1 +1,1 @@
-"""Where a kernel runs: finding hubs, proxies of notebook servers, the calling cell, saved pictures."""
+"""Integration with notebooks: discovery of hubs, hub proxies, the notebook context, saved pictures."""

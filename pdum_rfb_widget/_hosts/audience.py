@@ -1,4 +1,4 @@
-"""Whether anybody can come to look, where nobody has yet: for `Display.wait_ready`."""
+"""Tells whether a stream without viewers can ever get one: for `Display.wait_ready`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from .notebook_context import jupyter_shell, marimo_context
 
 PATIENCE = 10.0
-"""Seconds in which the first page comes, where one does. A notebook's takes one or two."""
+"""Seconds to wait for a first page. A notebook's page takes one or two."""
 
 LIVE = (
     "nobody looks at %r yet, and wait_ready() goes on waiting: show display.widget() in a cell before the one that "
@@ -20,17 +20,17 @@ UNATTENDED = (
 
 
 def unattended() -> bool:
-    """The caller holds up a cell of a notebook that is executed without a page, as by nbconvert, papermill,
+    """Whether the caller blocks a cell of a notebook that is executed without a page, as by nbconvert, papermill,
     documentation builds and ``marimo export``."""
     if shell := jupyter_shell():
         if threading.current_thread() is not threading.main_thread():
-            return False  # it holds up no cell, and Voila's page comes once all have run
-        # Pages let a cell ask for input; those that run notebooks by themselves say that nobody would answer.
+            return False  # it blocks no cell, and Voila's page opens once all have run
+        # Pages allow a cell to ask for input; programs that execute notebooks say that nobody would answer.
         content = (shell.kernel.get_parent("shell") or {}).get("content", {})
         return content.get("allow_stdin") is False
     if context := marimo_context():
         import marimo
 
-        # An export runs as `edit` does, but with all that a page would fetch in the file itself.
+        # An export runs in mode `edit`, but embeds in its file all that a page would fetch.
         return marimo.app_meta().mode == "edit" and not context.virtual_files_supported
     return False

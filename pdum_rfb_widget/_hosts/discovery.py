@@ -1,7 +1,7 @@
-"""Where the hubs of this user are: one small file each, in a folder that only this user can open.
+"""Discovery of this user's hubs: one small file per hub, in a folder that only this user can open.
 
-A hub writes its file, and the servers that lead pages to it (`jupyter`, `marimo`) read it. Both import this module, so
-it is light. What a page says chooses among these files by a hub's id, and nothing else.
+A hub writes its file, and the hub proxies (`jupyter`, `marimo`) read it. Both import this module, so it is light. A
+page can only choose among these files by a hub's id.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HUB_ID = re.compile(r"[0-9a-f]{16}")
 STREAM_NAME = re.compile(r"[\w.~-]{1,64}")
 
 PEER = "X-Forwarded-For"
-"""The header by which those who lead pages to a hub say where they come from; believed on the unix socket only."""
+"""The header in which a hub proxy sends the address of the page; trusted on the unix socket only."""
 
 NO_PROCESS = (
     "Python in a browser's page (Pyodide, JupyterLite, marimo's WebAssembly notebooks) has no threads and no ports, so "
@@ -37,7 +37,7 @@ NO_PROCESS = (
 )
 
 MAX_SOCKET_PATH = 103
-"""Bytes of a unix socket's path that every system takes: Linux 107, macOS 103."""
+"""Longest path of a unix socket that every system accepts, in bytes: Linux 107, macOS 103."""
 
 _MAX_FILE = 4096
 _SOCKET_FOLDER = "pdum-rfb-"
@@ -46,46 +46,47 @@ _UNIX = os.name == "posix"
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """What is known of a hub without asking it. No secret is in it."""
+    """The content of a hub's file. It holds no secret."""
 
     hub: str
-    """Its id, 16 hex digits."""
+    """Id of the hub, 16 hex digits."""
     pid: int
     started: str
-    """When that process started, in words of the system: a number that was given again has another."""
+    """When the process started, as the system states it: distinguishes processes that reuse a number."""
     machine: str
-    """The name of the machine that it runs on: a folder may be shared by several."""
+    """Name of the machine that the hub runs on: several machines may share the folder."""
     socket: str
-    """The path of its unix socket, empty where there is none."""
+    """Path of its unix socket; empty if there is none."""
     host: str
     port: int
-    """Of its TCP listener, 0 where there is none."""
+    """Port of its TCP listener; 0 if there is none."""
     version: str
-    """Of the package."""
+    """Version of the package."""
 
     @property
     def here(self) -> bool:
-        """It runs on this machine, or did."""
+        """Whether it runs, or ran, on this machine."""
         return self.machine == machine()
 
     @property
     def alive(self) -> bool:
-        """Its process lives, or in another container somebody listens at its socket. Holds for hubs of this machine."""
+        """Whether its process runs, or for another container, its socket accepts connections. Valid for hubs of this
+        machine."""
         return _is_listened_at(self.socket) if self.foreign else "" != started(self.pid) == self.started
 
     @property
     def foreign(self) -> bool:
-        """It runs in another container of this machine, where numbers of processes mean others."""
+        """Whether it runs in another container of this machine, whose process numbers have no meaning here."""
         return self.started != "" and not self.started.endswith(_namespace())
 
     @property
     def gone(self) -> bool:
-        """Its process has certainly ended. Holds for hubs of this machine."""
+        """Whether its process has certainly ended. Valid for hubs of this machine."""
         return not self.alive and (not self.foreign or os.path.exists(self.socket))
 
 
 def machine() -> str:
-    """This machine's name."""
+    """Name of this machine."""
     return socket.gethostname()
 
 
@@ -95,7 +96,7 @@ def new_hub_id() -> str:
 
 @cache
 def package_version() -> str:
-    """Of this package, as installed; "0" where it is not."""
+    """Version of this package as installed; "0" if it is not."""
     try:
         return version("pdum-rfb-widget")
     except PackageNotFoundError:
@@ -106,10 +107,10 @@ def package_version() -> str:
 
 
 def folders() -> list[Path]:
-    """Where hubs may have their files, the best first: a hub takes the first that it can use, readers look in all.
+    """The folders for hub files, best first: a hub uses the first that it can, readers search all.
 
     ``PDUM_RFB_RUNTIME_DIR``; then ``pdum-rfb`` in ``JUPYTER_RUNTIME_DIR``, in Jupyter's own runtime folder, in
-    ``XDG_RUNTIME_DIR``, and in the folder for temporary files with the user's number behind it.
+    ``XDG_RUNTIME_DIR``, and in the folder for temporary files with the user's number appended.
     """
     found = [Path(own)] if (own := os.environ.get("PDUM_RFB_RUNTIME_DIR")) else []
     found += [Path(base) / "pdum-rfb" for base in _bases() if base]
@@ -128,7 +129,8 @@ def _bases() -> Iterator[str | None]:
 
 
 def own_folder() -> Path:
-    """The first of `folders` that can be made and is this user's alone. Raises `OSError` that says why none can."""
+    """The first of `folders` that can be created and is private to this user. Raises `OSError` with the reasons if
+    there is none."""
     reasons = []
     for folder in folders():
         made = not os.path.exists(folder)
@@ -149,7 +151,7 @@ def own_folder() -> Path:
 
 
 def check_private(folder: Path) -> None:
-    """Raise `PermissionError` unless *folder* is a folder, no link to one, and this user's alone."""
+    """Raise `PermissionError` unless *folder* is a real folder, not a link, and private to this user."""
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise PermissionError(f"{folder} is no folder, or a link to one")
@@ -160,9 +162,9 @@ def check_private(folder: Path) -> None:
 
 
 def socket_paths(folder: Path, hub: str) -> Iterator[Path]:
-    """Where the *hub* may listen, the best first: in *folder*, then in new private folders for temporary files.
+    """The socket paths for *hub*, best first: in *folder*, then in new private folders for temporary files.
 
-    Each path is short enough. Ask for the next one only when the last was of no use: its folder goes then.
+    Each path is short enough. Ask for the next one only if the last is unusable: its folder is then deleted.
     """
     if len(os.fsencode(path := folder / f"{hub}.sock")) <= MAX_SOCKET_PATH:
         yield path
@@ -178,10 +180,10 @@ def socket_paths(folder: Path, hub: str) -> Iterator[Path]:
 
 
 def write(folder: Path, file: HubFile) -> Path:
-    """Put *file* into *folder* at once and whole, or instead of the one there; its path."""
+    """Write *file* into *folder* atomically, replacing an earlier one. Returns its path."""
     path = folder / f"{file.hub}.json"
     fresh = path.with_suffix(f".{secrets.token_hex(4)}.new")
-    # 0600 from its first moment, and never through a link that somebody left there.
+    # Mode 0600 from the start, and never through a link that someone left there.
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with open(descriptor, "w", encoding="utf-8") as out:
@@ -194,7 +196,7 @@ def write(folder: Path, file: HubFile) -> Path:
 
 
 def find(hub: str) -> HubFile | None:
-    """What the file of the *hub* says, whether it lives or not; None when this user has no such file."""
+    """The content of the *hub*'s file, whether or not the hub still runs; None if this user has no such file."""
     if not HUB_ID.fullmatch(hub):
         return None
     for folder in folders():
@@ -204,7 +206,7 @@ def find(hub: str) -> HubFile | None:
 
 
 def forget(file: HubFile) -> None:
-    """Remove what the hub left: its socket and its file."""
+    """Delete the hub's socket and its file."""
     if file.socket:
         path = Path(file.socket)
         with contextlib.suppress(OSError):
@@ -218,7 +220,7 @@ def forget(file: HubFile) -> None:
 
 
 def sweep() -> None:
-    """Remove what hubs of this machine left that are gone, as a kill or a crash leaves it."""
+    """Delete the files of this machine's hubs that were killed or crashed."""
     for folder in folders():
         with contextlib.suppress(OSError):  # a name that is too long for a file system
             for path in folder.glob("*.json"):
@@ -228,7 +230,7 @@ def sweep() -> None:
 
 
 def _read(path: Path) -> HubFile | None:
-    """The file, or None unless it is this user's alone, in a folder that is so, and holds what it should."""
+    """The content of a file; None unless file and folder are private to this user and the content is valid."""
     try:
         check_private(path.parent)
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
@@ -246,7 +248,7 @@ def _read(path: Path) -> HubFile | None:
 
 
 def redirect(folder: Path, name: str, url: str) -> Path:
-    """A page in *folder*, for this user alone, that leads to *url*."""
+    """Write a page into *folder*, private to this user, that redirects to *url*."""
     path = folder / f"{name}.html"
     target = json.dumps(url).replace("<", "\\u003c")
     text = f"<!doctype html><meta charset=utf-8><title>Opening</title><script>location.replace({target})</script>"
@@ -260,13 +262,14 @@ def redirect(folder: Path, name: str, url: str) -> Path:
 
 
 def started(pid: int) -> str:
-    """When the process *pid* of this machine started, in words that only compare; empty when there is none."""
+    """When the process *pid* of this machine started, as text that is only good for comparison; empty if there is no
+    such process."""
     if sys.platform == "linux":
         try:
             fields_of_stat = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         except OSError:
             return ""
-        # proc(5): the state, and the 22nd field, the start in ticks since the boot; a zombie answers nobody.
+        # proc(5): the state, and as 22nd field the start in ticks since the boot; a zombie counts as ended.
         return "" if fields_of_stat[0] in b"ZX" else f"{_boot()}-{int(fields_of_stat[19])}{_namespace()}"
     if sys.platform == "win32":
         return _started_on_windows(pid)
@@ -286,7 +289,7 @@ def _boot() -> str:
 
 @cache
 def _namespace() -> str:
-    """The namespace that numbers of processes hold in, where there are several, as with containers."""
+    """The namespace of process numbers; containers have one each."""
     try:
         return f"@{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
@@ -301,7 +304,7 @@ def _is_listened_at(path: str) -> bool:
         try:
             probe.connect(path)
         except OSError as error:
-            return isinstance(error, BlockingIOError)  # too many wait already
+            return isinstance(error, BlockingIOError)  # its queue of connections is full
         return True
 
 

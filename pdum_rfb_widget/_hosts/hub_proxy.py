@@ -1,8 +1,8 @@
-"""The way from a notebook's own server to a hub: what `jupyter` and `marimo` share.
+"""The hub proxy: forwards pages of a notebook server to a hub. Shared by `jupyter` and `marimo`.
 
-The server has authenticated the page and checked its origin before anything here is asked. A hub is found by its id
-among this user's runtime files, and reached over its unix socket. It hears where the page comes from, and never what
-opened the server: no cookie, no Authorization, no query.
+The server authenticates the page and checks its origin first. The hub is found by its id among this user's runtime
+files, and reached over its unix socket. It receives the address of the page, and never the credentials of the server:
+no cookie, no Authorization, no query.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from . import discovery
 from .discovery import HubFile
 
 PREFIX = "pdum-rfb"
-"""The route is ``<base>pdum-rfb/<hub id>/<stream>``, a WebSocket; ``health`` in place of the stream, a plain GET."""
+"""The URL is ``<base>pdum-rfb/<hub id>/<stream>``, a WebSocket; with ``health`` as the stream, a plain GET."""
 
 TIMEOUT = 10.0
-"""Seconds for a hub to take a connection and to answer: its process may hold the GIL for long."""
+"""Seconds for a hub to accept a connection and to respond: its process may hold the GIL for long."""
 
 CHUNK = 256 * 1024
-"""Bytes on their way through at once, each way; what lies ahead of them waits in the hub's window."""
+"""Most bytes buffered here in each direction; everything beyond waits in the hub's window."""
 
 _PASSED_ON = ("Sec-WebSocket-Key", "Sec-WebSocket-Version", "Sec-WebSocket-Protocol")
 
 
 class Refusal(Exception):
-    """Why there is no way: an HTTP status, and a sentence for the person at the page."""
+    """The reason that a hub can't be reached: an HTTP status, and a sentence for the person at the page."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(f"{status} {sentence}")
@@ -36,8 +36,8 @@ class Refusal(Exception):
 
 
 def look_up(hub: str, stream: str) -> HubFile:
-    """The living hub of this id. Raises `Refusal` with 400 for names that can't be, 404 for a hub that nobody knows,
-    502 for one that is dead or elsewhere."""
+    """The running hub with this id. Raises `Refusal` with 400 for invalid names, 404 for an unknown hub, 502 for one
+    that has ended or runs elsewhere."""
     if not discovery.HUB_ID.fullmatch(hub):
         raise Refusal(400, "a hub's id is 16 hex digits")
     if not discovery.STREAM_NAME.fullmatch(stream):
@@ -63,7 +63,7 @@ def look_up(hub: str, stream: str) -> HubFile:
 
 
 async def connect(hub: HubFile) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to the *hub*. Raises `Refusal` with 502."""
+    """Connect to *hub*. Raises `Refusal` with 502."""
     try:
         async with asyncio.timeout(TIMEOUT):
             if hub.socket:
@@ -76,7 +76,8 @@ async def connect(hub: HubFile) -> tuple[asyncio.StreamReader, asyncio.StreamWri
 async def ask(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str, headers: Mapping[str, str]
 ) -> tuple[int, bytes]:
-    """Send the head of a GET for *target*; the status and the whole head of the answer. Raises `Refusal` with 502."""
+    """Send the head of a GET for *target*. Returns the status and the whole head of the response. Raises `Refusal`
+    with 502, or with 400 for a header that contains a line break."""
     lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     head = "".join(f"{line}\r\n" for line in lines)
     if head.count("\n") != len(lines) or head.count("\r") != len(lines):
@@ -91,14 +92,14 @@ async def ask(
 
 
 def upgrade_head(asked: Mapping[str, str], hub: HubFile, peer: str) -> dict[str, str]:
-    """The headers of the handshake, rebuilt: of what was *asked* only what WebSockets need."""
+    """The headers of the handshake to the hub: from the page's, *asked*, only those that WebSockets need."""
     named = {name: asked[name] for name in _PASSED_ON if asked.get(name)}
     return {"Host": "localhost", "Connection": "Upgrade", "Upgrade": "websocket"} | named | sender(asked, hub, peer)
 
 
 def sender(asked: Mapping[str, str], hub: HubFile, peer: str) -> dict[str, str]:
-    """Where the page comes from, by which a hub knows its own machine's pages. By TCP it would check the origin, which
-    the server has done."""
+    """Headers with the page's address, by which a hub recognizes pages of its own machine. None for TCP, where the
+    hub would check the origin, which the server has done."""
     if not hub.socket:
         return {}
     origin = asked.get("Origin")
@@ -114,7 +115,8 @@ def is_upgrade(headers: Mapping[str, str]) -> bool:
 
 
 def same_origin(origin: str | None, host: str | None) -> bool:
-    """Whether a page from *origin* is one of the server that it reaches as *host*; no browser, no origin."""
+    """Whether a page from *origin* belongs to the server that it reaches as *host*. No origin means no browser, which
+    is allowed."""
     if origin is None:
         return True
     try:

@@ -10,9 +10,9 @@ from .notebook_context import jupyter_shell
 
 
 def lasting_loop() -> asyncio.AbstractEventLoop | None:
-    """The running loop, None outside any; in a subshell of a Jupyter kernel the kernel's own.
+    """The running event loop, None outside any; in a subshell of a Jupyter kernel, the kernel's own loop.
 
-    JupyterLab runs a button's callback in a subshell, which has a loop of its own that ends when the page goes.
+    JupyterLab runs a button's callback in a subshell, whose own loop ends when the page closes.
     """
     try:
         running = asyncio.get_running_loop()

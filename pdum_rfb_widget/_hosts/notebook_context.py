@@ -1,6 +1,6 @@
-"""Which notebook cell is running: what a stream without a name is named after.
+"""The notebook context: which cell is running. A stream without a name is named after its cell.
 
-Only asks modules that the notebook has imported already; in a script there is no cell.
+Uses only modules that the notebook has imported already; in a script there is no cell.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from .._system.fork_guard import in_forks
 log = logging.getLogger(__name__)
 
 _RUNS = 10_000
-"""Runs whose streams are counted, the latest: tasks of older ones would begin at the cell's first stream again."""
+"""The number of latest runs whose streams are counted: tasks of older runs start again at the cell's first stream."""
 
 _READABLE = 36
-"""Characters of an id that stand in a stream's name, which has 64 at most, a hash and a number among them."""
+"""Characters of an id used in a stream's name, which has at most 64 with the hash and the number."""
 
 _made: dict[tuple[str, str], int] = {}
-"""How many streams each run has made, the run that made one last at the end. Guarded by `_lock`."""
+"""How many streams each run has created; the run with the newest stream is last. Guarded by `_lock`."""
 _nameless = 0
-"""How many streams a person has made from cells that nobody names. Likewise."""
+"""How many streams were created by cells without an id in interactive notebooks. Guarded by `_lock`."""
 _NAMELESS = 10
-"""So many are more likely one cell that runs again and again."""
+"""This many are more likely one cell run repeatedly."""
 _lock = threading.Lock()
 
 
@@ -41,17 +41,17 @@ def _forget_who_held_the_lock() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One run of one cell, or one call of a widget's callbacks."""
+    """One run of a cell, or one call of a widget's callbacks."""
 
     name: str
-    """Equal in all runs of the same cell, and in no others."""
+    """The same in all runs of a cell, different for every other cell."""
     run: str
-    """Equal only within the same run."""
+    """Different for every run."""
     named: bool = True
-    """The front end says which cell it is, or runs each only once."""
+    """Whether the front end identifies the cell, or runs each cell only once."""
 
     def next_stream_name(self) -> str:
-        """The cell's name; for the second stream that the same run makes, with -2 behind it, and so on."""
+        """The cell's name; for the second stream of the same run, with -2 appended, and so on."""
         global _nameless
         with _lock:
             _nameless += not self.named
@@ -69,7 +69,7 @@ class Cell:
 
 
 def current_cell() -> Cell | None:
-    """The cell that shows what is displayed now; None outside notebooks."""
+    """The cell whose output shows what is displayed now; None outside notebooks."""
     if cell := calling_cell():
         return cell
     if shell := jupyter_shell():
@@ -78,8 +78,8 @@ def current_cell() -> Cell | None:
 
 
 def calling_cell() -> Cell | None:
-    """The cell that the calling code belongs to, also in a task that outlived its run; None outside notebooks, and
-    where nobody can know: in threads, and in callbacks of displays and of marimo's elements."""
+    """The cell that the calling code belongs to, also in a task that outlived its run. None outside notebooks, and
+    where it can't be known: in threads, and in callbacks of displays and of marimo's elements."""
     return _marimo_cell() or _jupyter_cell()
 
 
@@ -89,12 +89,13 @@ def in_notebook() -> bool:
 
 
 def current_session() -> str | None:
-    """The visitor's session that the caller runs in, where a process has several: in apps of ``marimo run``."""
+    """The visitor's session that the caller runs in, for apps of ``marimo run``, whose process has several; else
+    None."""
     if (context := marimo_context()) is None:
         return None
     import marimo
 
-    # A thread of marimo's has a copy of the context, with the same registry.
+    # marimo's threads have a copy of the context with the same registry.
     return f"{id(context.ui_element_registry):x}" if marimo.app_meta().mode == "run" else None
 
 
@@ -110,7 +111,7 @@ def _jupyter_cell() -> Cell | None:
         return None
     parent = getattr(shell.kernel, "_shell_parent", None)
     if isinstance(parent, ContextVar):
-        # Tasks inherit it. Where it isn't set, as in threads, `get_parent` falls back on the latest request.
+        # Tasks inherit it. If it isn't set, as in threads, `get_parent` would fall back on the latest request.
         return _cell_of(parent.get(None))
     if threading.current_thread() is threading.main_thread():  # ipykernel before 7
         return _cell_of(shell.kernel.get_parent("shell"))
@@ -123,12 +124,12 @@ def _cell_of(request: Any) -> Cell | None:
         return None
     said, content = request.get("metadata", {}), request.get("content", {})
     cell_id = said.get("cellId") or said.get("colab", {}).get("cell_id") or content.get("comm_id")
-    # Who sends none, as nbclient, consoles and nbclassic, may run two cells of the same code: each run is a cell.
+    # Clients without cell ids (nbclient, consoles, nbclassic) may run equal code in two cells: each run is a cell.
     return Cell(_as_name(str(cell_id or run)), str(run), named=bool(cell_id or not content.get("allow_stdin")))
 
 
 def marimo_context() -> Any:
-    """marimo's runtime context, None outside its kernels."""
+    """marimo's runtime context; None outside its kernels."""
     if "marimo._runtime.context" not in sys.modules:
         return None
     import marimo
@@ -151,13 +152,13 @@ def _marimo_cell() -> Cell | None:
     else:
         return None
     if session := current_session():
-        # Every visitor of an app has a kernel of their own in the one process, with the same cells.
+        # Every visitor of an app has a separate kernel in the same process, with the same cells.
         cell_id = f"{cell_id}-{session}"
     return Cell(_as_name(cell_id), run)
 
 
 def _as_name(cell_id: str) -> str:
-    """The id as a stream's name: readable, and another for every id."""
+    """The id as a stream's name: readable, and different for every id."""
     plain = re.sub(r"[^\w.~-]", "-", cell_id)
     # "a-2" would also be the name of the second stream of the cell "a".
     if plain == cell_id and len(plain) <= _READABLE and not re.search(r"-\d{1,9}$", plain):

@@ -1,8 +1,8 @@
-"""The last picture of a stream as a second output of its widgets' cells, for when there is no kernel any more.
+"""The poster: the last picture of a stream as a second output of its widgets' cells, for when no kernel runs.
 
-A widget is nothing in a saved notebook. So below it stands a piece of HTML with a small picture, which the view hides
-while it has one of its own. It is updated through the kernel's channel, and so stored as any output is. marimo's
-exports keep the widget's traits instead: there one of them is the picture.
+A saved notebook doesn't show a widget. So below it stands a piece of HTML with a small picture, which the view hides
+while it shows its own. The kernel's channel updates it, so it is stored like any output. marimo's exports store the
+widget's traits instead: there one trait holds the picture.
 """
 
 from __future__ import annotations
@@ -27,57 +27,58 @@ if TYPE_CHECKING:
     from ..notebook import RfbCanvas
 
 Put = Callable[[], None]
-"""Puts the newest poster where a widget has it."""
+"""Writes the newest poster to its place at a widget."""
 
 REST = 1.0
-"""Seconds that a picture must have stood."""
+"""Seconds that a picture must stay unchanged first."""
 EVERY = 30.0
 """Seconds between two posters: each is sent to the notebook's page, which saves it."""
 MOST_BYTES = 100_000
-"""Of a poster, as HTML."""
+"""Largest poster, as HTML."""
 _CELLS = 16
-"""Cells whose posters of a stream are kept up to date, the latest: some front ends don't say which cell runs again."""
+"""The number of latest cells whose posters are kept up to date: some front ends don't say which cell runs again."""
 _LOOK = 1.0
 _MARKUP = 1000
-"""Bytes left for what is around the picture."""
+"""Bytes reserved for the HTML around the picture."""
 _NO_ANYWIDGET = (
     "The live picture didn't load. Where its error says that anywidget is not registered, run 'pip install anywidget' "
     "where the notebook's server runs, restart the server, and reload this page."
 )
-# Only beside a widget that didn't load, as the notebooks of Jupyter mark it. By the style alone, which notebooks that
-# aren't trusted drop: any other way of hiding it would be dropped too, and it would show there.
+# Shown only beside a widget that didn't load, as Jupyter's notebooks mark it. The style alone holds the text: a
+# notebook that isn't trusted drops styles, so any text hidden by one would show there.
 _WHERE = ".jp-OutputArea:has(.jupyter-widgets-error-widget) .rfb-hint::before"
 _HINT = f'<p class="rfb-hint"></p><style>{_WHERE} {{ content: {json.dumps(_NO_ANYWIDGET)} }}</style>'
 
 
 @dataclass(slots=True)
 class Rule:
-    """When a poster is due. No clock: times are given, in seconds."""
+    """Decides when a poster is due. Has no clock: times are arguments, in seconds."""
 
     version: int = 0
-    """Of the frame that the poster shows; 0 while it is empty."""
+    """Version of the frame that the poster shows; 0 while it is empty."""
     written: float = -math.inf
     viewed: bool = False
-    """Somebody has seen the stream."""
+    """True once the stream has had a viewer."""
 
     def due(self, version: int, rested: float, viewers: int, now: float) -> bool:
-        """There is a newer frame, it has *rested*, somebody looks on, and the last poster is long enough ago."""
+        """Whether there is a newer frame, unchanged for *rested* seconds, a viewer, and no recent poster."""
         self.viewed = self.viewed or viewers > 0
         return version > self.version and rested >= REST and viewers > 0 and now >= self.written + EVERY
 
     def due_at_end_of_cell(self, version: int, viewers: int) -> bool:
-        """Nobody has ever looked, as where notebooks are run without a browser: whoever opens the file is the first."""
+        """Whether there is a newer frame and never was a viewer, as in notebooks that run without a browser: the first
+        viewer opens the saved file."""
         self.viewed = self.viewed or viewers > 0
         return version > self.version and not self.viewed
 
     def wrote(self, version: int, now: float) -> None:
-        """The poster shows the frame *version* from now on."""
+        """Note that the poster shows the frame *version* since *now*."""
         self.version, self.written = version, now
 
 
 @dataclass(slots=True, weakref_slot=True)
 class Poster:
-    """The posters of one stream, which look the same. `poster_of` makes it."""
+    """The posters of one stream, which all look the same. Created by `poster_of`."""
 
     stream: Stream
     rule: Rule = field(default_factory=Rule)
@@ -85,16 +86,16 @@ class Poster:
     _version: int = 0
     _size: tuple[float, float] = (0, 0)
     _behind: bool = False
-    """Some cell shows another picture than that."""
+    """True if some cell shows another picture."""
     _shown: dict[str, tuple[Any, dict[str, Put]]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def show(self, widget: RfbCanvas) -> None:
-        """Put the poster of *widget* into the running cell, and keep it up to date."""
+        """Show the poster of *widget* in the running cell, and keep it up to date."""
         if (cell := current_cell()) is None:
             return
         if shell := jupyter_shell():
-            # Below the view: above it, it would push the view out of sight, which is then fed no picture.
+            # Below the view: above, it would push the view off the screen, and a hidden view gets no frames.
             first, later = (partial(self._put_html, widget, update=update) for update in (False, True))
             _waiting.append(lambda: self._show_in(cell, widget.poster_name, first, later))
             _start(shell)
@@ -114,13 +115,13 @@ class Poster:
             if not self._shown:
                 self.rule.version, self._behind = self._version, False
             run, puts = self._shown.pop(cell.name, (None, {}))
-            # When a cell runs again, its outputs are gone, and whoever wrote to them would write for ever.
+            # A new run of a cell deletes its outputs; without this, they would be written for ever.
             self._shown[cell.name] = (cell.run, {**(puts if run == cell.run else {}), name: later})
             if len(self._shown) > _CELLS:
                 del self._shown[next(iter(self._shown))]
 
     def look(self, now: float) -> bool:
-        """Write the poster when that is due; False when it may be later."""
+        """Write the poster if it is due; False if it may become due later."""
         newest = self.stream.newest
         if newest is None or newest.version <= self.rule.version or not self._shown:
             return True
@@ -130,7 +131,7 @@ class Poster:
         return True
 
     def cell_ended(self) -> None:
-        """A cell of the notebook has run."""
+        """Write the poster if it is due at the end of a cell."""
         newest = self.stream.newest
         if newest and self._shown and self.rule.due_at_end_of_cell(newest.version, len(self.stream.viewers)):
             self._write(time.monotonic())
@@ -149,7 +150,7 @@ class Poster:
             put()
 
     def _draw(self) -> bool:
-        """Make the picture that of the newest frame; whether that looks different."""
+        """Draw the newest frame; True if the picture looks different."""
         with self.stream.reading() as frame:
             if frame is None or frame.tiles.version == self._version:
                 return False
@@ -160,7 +161,7 @@ class Poster:
             return (self._data, self._size) != before
 
     def _put_html(self, widget: RfbCanvas, *, update: bool) -> None:
-        # Class names are what an untrusted notebook's HTML keeps, and what the view finds it by.
+        # An untrusted notebook's HTML keeps class names, and the view finds the poster by them.
         html = f'<div class="rfb-poster {widget.poster}">{self._img(widget.height)}{_HINT}</div>'
         data = {"text/html": html, "text/plain": f"<the last picture of {self.stream.name}>"}
         if shell := jupyter_shell():
@@ -189,7 +190,7 @@ _lock = threading.Lock()
 _news = threading.Event()
 _thread: threading.Thread | None = None
 _waiting: list[Callable[[], None]] = []
-"""What is to be shown once the running cell has ended."""
+"""Posters to show once the running cell has ended."""
 
 
 @in_forks
@@ -199,7 +200,7 @@ def _forget_who_held_the_lock() -> None:
 
 
 def poster_of(stream: Stream) -> Poster:
-    """The stream's poster, made when it is first asked for."""
+    """The stream's poster, created on first use."""
     with _lock:
         if (poster := _posters.get(stream)) is None:
             poster = _posters[stream] = Poster(stream)

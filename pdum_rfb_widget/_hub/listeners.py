@@ -95,7 +95,7 @@ class Listeners:
         return bound
 
     async def open_private(self) -> None:
-        """Listen on a unix socket that only this user's processes can open, and write the hub's file for hub proxies."""
+        """Listen on a unix socket that only this user's processes can open, and announce it to hub proxies."""
         discovery.sweep()
         try:
             self._folder = discovery.own_folder()

@@ -1,1 +1,1 @@
-"""The process and its machine: forks, processors, interrupts, threads, failures of callbacks."""
+"""The process and its machine: forks, processors, interrupts, threads, errors of callbacks."""

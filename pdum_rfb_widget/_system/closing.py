@@ -1,4 +1,4 @@
-"""A base class of context managers, sync and async, that may also be awaited."""
+"""A base class for context managers, sync and async, that may also be awaited."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Self
 
 
 class Closing(ABC):
-    """A context manager, sync or async, that closes; ``await`` gives the object itself."""
+    """A context manager, sync or async, that closes at its end; ``await`` returns the object itself."""
 
     @abstractmethod
     def close(self) -> None:
-        """Close it. Safe to call again."""
+        """Close it. May be called again."""
 
     @abstractmethod
     async def aclose(self) -> None:

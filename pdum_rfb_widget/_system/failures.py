@@ -1,4 +1,4 @@
-"""Errors that the application's own functions raise: told apart from what ends the task that awaits them."""
+"""Distinguishes errors raised by the application's functions from those that end the task that awaits them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import NoReturn
 
 
 def thrown_in(error: BaseException) -> bool:
-    """*error* was thrown into the running task, to cancel or to close it: the function that it awaited did not raise
-    it. Everything else is that function's, `SystemExit` and `KeyboardInterrupt` too, and must not end a loop that
-    others live in."""
+    """Whether *error* was thrown into the running task to cancel or close it. Any other error comes from the awaited
+    function, `SystemExit` and `KeyboardInterrupt` included, and must not end an event loop that others use."""
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
         return task is None or task.cancelling() > 0
@@ -17,7 +16,8 @@ def thrown_in(error: BaseException) -> bool:
 
 
 def raise_as_exception(error: BaseException, raiser: str) -> NoReturn:
-    """Raise *error* as a task or a future may hold it: asyncio lets a `SystemExit` in a task end the whole loop."""
+    """Raise *error*, wrapped in `RuntimeError` unless it is an `Exception`: asyncio lets a `SystemExit` in a task end
+    the whole loop."""
     if isinstance(error, Exception):
         raise error
     raise RuntimeError(f"{raiser} raised {error!r}") from error

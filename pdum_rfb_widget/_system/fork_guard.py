@@ -1,7 +1,7 @@
-"""Objects that belong to one process, and are neither forked nor copied.
+"""Objects that belong to one process, and can be used neither in forks nor in copies.
 
-A fork has the objects of its parent and none of the threads: locks that one of those held stay locked, and what is put
-anywhere for them is never seen. So every way in asks for the process before it touches a lock.
+A fork has its parent's objects but none of its threads: locks that a thread held stay locked, and work queued for a
+thread is never done. So every entry point checks the process before it touches a lock.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ _T = TypeVar("_T")
 
 
 class Own:
-    """An object of the process that made it."""
+    """Remembers the process that created it."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        """The process that it belongs to."""
+        """Number of the process that it belongs to."""
 
     @property
     def here(self) -> bool:
-        """This is its process."""
+        """Whether the caller runs in that process."""
         return self.pid == os.getpid()
 
     def check(self) -> None:
-        """Raise `RuntimeError` in a process that was forked from its own."""
+        """Raise `RuntimeError` in a fork of that process."""
         if not self.here:
             raise RuntimeError(
                 f"the display belongs to process {self.pid}, of which this one ({os.getpid()}) is a fork: nobody here "
@@ -40,7 +40,7 @@ class _Owned(Protocol):
 
 
 class Guarded(Generic[_T]):
-    """An attribute that can be read only in the process of its object."""
+    """An attribute that can be read only in the process that its object belongs to."""
 
     def __set_name__(self, owner: type[object], name: str) -> None:
         self._name = name
@@ -63,12 +63,12 @@ class Guarded(Generic[_T]):
 
 
 def in_forks(function: Callable[[], None]) -> Callable[[], None]:
-    """Call *function* in every process that is forked from this one, before anything else runs there."""
+    """Call *function* in every fork of this process, before anything else runs there."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=function)
     return function
 
 
 def refuse_to_copy(what: str, instead: str) -> NoReturn:
-    """Raise the `TypeError` of what can be neither copied nor pickled, as for another process."""
+    """Raise the `TypeError` for an object that can't be copied or pickled, as for another process."""
     raise TypeError(f"a {what} can't be copied or pickled, it is this process's: {instead}")

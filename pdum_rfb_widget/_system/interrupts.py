@@ -1,7 +1,7 @@
-"""Interrupts of the main thread, kept out of the moments in which they would leave something half done.
+"""Delays interrupts of the main thread while they would leave something half done.
 
-Python raises `KeyboardInterrupt` between any two of its instructions: also where a lock of its own classes was just
-taken and nothing gives it back yet, or in the middle of importing native code, which can't be imported again.
+Python raises `KeyboardInterrupt` between any two of its instructions: also right after its own classes have acquired a
+lock that nothing releases yet, or while importing native code, which can't be imported again.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
-# `signal` makes enums of what its own functions return: 8 µs a block in place of 1, and each frame has a block.
+# `signal` converts results of its functions to enums: 8 µs per block instead of 1, and each frame has a block.
 _get_handler, _set_handler = _signal.getsignal, _signal.signal
 
 
-class uninterrupted:  # it reads as what it does
-    """A block that an interrupt does not break off: it comes at the block's end. For what is short and never waits.
+class uninterrupted:  # reads well in a with statement
+    """A block that delays an interrupt until its end. For short code that never waits.
 
-    Only the main thread is interrupted; elsewhere, and where the program does not raise on interrupts, this does
-    nothing.
+    Interrupts reach only the main thread: in other threads, and if the program ignores interrupts, this has no effect.
     """
 
     __slots__ = ("_came", "_handler")
@@ -52,8 +51,8 @@ class uninterrupted:  # it reads as what it does
 
 
 def wait_for(future: Future[Any], timeout: float | None = None) -> bool:
-    """Wait until *future* is done, up to *timeout* seconds; whether it is. An interrupt ends the waiting, and leaves no
-    lock behind that who finishes the future would wait for."""
+    """Wait until *future* is done, up to *timeout* seconds; True if it is done. An interrupt ends the wait, and leaves
+    no lock held that the thread finishing the future would wait for."""
     done = threading.Lock()
     done.acquire()
     with uninterrupted():

@@ -1,4 +1,4 @@
-"""How many processors this process may use, which in a container or a batch job are fewer than the machine has."""
+"""The number of processors this process may use: in a container or a batch job, fewer than the machine has."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def usable_processors() -> int:
-    """At least 1: those of the process's affinity, or as many as its control group's CPU quota (Linux, versions 1 and
-    2) comes to, rounded up, if they are fewer."""
+    """The number of processors this process may use, at least 1: those of its affinity, limited by the CPU quota of its
+    control group (Linux, versions 1 and 2), rounded up."""
     if hasattr(os, "process_cpu_count"):  # since Python 3.13, which knows PYTHON_CPU_COUNT too
         allowed = os.process_cpu_count()
     elif hasattr(os, "sched_getaffinity"):
@@ -25,7 +25,7 @@ def usable_processors() -> int:
 
 
 def _quotas() -> Iterator[float]:
-    """The quotas of the process's control group and of those that it is in, in processors."""
+    """The quotas of the process's control group and the groups above it, in processors."""
     groups = ""
     with contextlib.suppress(OSError):
         groups = _OWN_GROUPS.read_text()
@@ -34,14 +34,14 @@ def _quotas() -> Iterator[float]:
         if controllers and "cpu" not in controllers.split(","):
             continue
         mount = _MOUNT / "cpu" if controllers else _MOUNT
-        # In a container the path may be the host's, of which only the container's own part is mounted: at the root.
+        # In a container the path may be the host's, with only the container's own part mounted, at the root.
         for group in (Path(path), *Path(path).parents):
             with contextlib.suppress(OSError, ValueError):
                 yield _quota(mount / group.relative_to("/"), version=1 if controllers else 2)
 
 
 def _quota(group: Path, version: int) -> float:
-    """Raises `OSError` or `ValueError` where the *group* has none."""
+    """The quota of *group* in processors. Raises `OSError` or `ValueError` if it has none."""
     if version == 2:
         quota, period = (group / "cpu.max").read_text().split()
     else:

@@ -1,7 +1,7 @@
 """Threads that work for the hub until the process ends.
 
-Those of `concurrent.futures` take no work once the main thread has ended, though other threads still publish, and the
-process then waits for one that hangs.
+The threads of `concurrent.futures` accept no work once the main thread has ended, though other threads still publish,
+and one that hangs keeps the process from ending.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 _LAST_WORK = 2.0
-"""Seconds that the process waits at its end for what these threads are at."""
+"""Seconds that the process waits at its end for the work in progress."""
 _T = TypeVar("_T")
 _threads: WeakSet[threading.Thread] = WeakSet()
 
 
 class Workers(Executor):
-    """Up to *most* daemon threads, each begun when there is work that nobody is free for."""
+    """Up to *most* daemon threads, each started when there is work and no thread is free."""
 
     def __init__(self, most: int, name: str) -> None:
         self._most = most
@@ -34,7 +34,8 @@ class Workers(Executor):
         self._closed = False
 
     def submit(self, function: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
-        """Raises `RuntimeError`, and never calls *function*, once it was shut down, and where no thread can begin."""
+        """Call *function* on a thread. Raises `RuntimeError`, without calling it, after a shutdown, or if no thread can
+        start."""
         future: Future[_T] = Future()
         with self._lock:
             if self._closed:
@@ -49,7 +50,7 @@ class Workers(Executor):
         return future
 
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:
-        """End the threads once what was begun is done, and what waits, unless that is cancelled. Never waits."""
+        """End the threads once all submitted work is done; *cancel_futures* drops work not yet started. Never waits."""
         with self._lock:
             if self._closed:
                 return
@@ -69,7 +70,7 @@ class Workers(Executor):
     def _work(self) -> None:
         while item := self._queue.get():
             _do(*item)
-            del item  # what was done with may be large, and there may be nothing to do for long
+            del item  # it may refer to large data, and the next work may be long in coming
             with self._lock:
                 self._unfinished -= 1
 
@@ -79,7 +80,7 @@ def _do(future: Future[Any], function: Callable[[], Any]) -> None:
         return
     try:
         result = function()
-    except StopIteration as error:  # no future of asyncio takes it, and whoever awaited that would wait for ever
+    except StopIteration as error:  # asyncio's futures refuse it: an awaiting task would wait for ever
         future.set_exception(RuntimeError(f"StopIteration was raised: {error}"))
     except BaseException as error:
         future.set_exception(error)
@@ -88,7 +89,7 @@ def _do(future: Future[Any], function: Callable[[], Any]) -> None:
 
 
 def run_apart(function: Callable[..., _T], *args: Any, name: str) -> Future[_T]:
-    """Call *function* on a thread of its own."""
+    """Call *function* on a new thread."""
     workers = Workers(1, name)
     future = workers.submit(function, *args)
     workers.shutdown()
@@ -97,7 +98,7 @@ def run_apart(function: Callable[..., _T], *args: Any, name: str) -> Future[_T]:
 
 @atexit.register
 def _finish() -> None:
-    # Whoever is inside of native code when the interpreter goes may take the process down with it.
+    # A thread inside native code while the interpreter shuts down may crash the process.
     deadline = time.monotonic() + _LAST_WORK
     for thread in tuple(_threads):
         thread.join(max(0.0, deadline - time.monotonic()))
