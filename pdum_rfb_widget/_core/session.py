@@ -138,7 +138,7 @@ class ViewerSession:
         self.outbox = Outbox(self.limits.channel_queue)
         self._inbox = Inbox(self._most_said)
 
-    # Input ----------------------------------------------------------------------------------------------------------
+    # Input ------------------------------------------------------------------------------------------------------------
 
     def receive(self, message: str | bytes, now: float) -> EventDict | Said | None:
         """Takes one message; returns the input event or the application's message in it, if it holds one. Raises
@@ -258,7 +258,7 @@ class ViewerSession:
     def _most_said(self) -> int:
         return self.limits.channel_bytes + _ENVELOPE
 
-    # Output ---------------------------------------------------------------------------------------------------------
+    # Output -----------------------------------------------------------------------------------------------------------
 
     def takes(self, capability: str) -> bool:
         """True if the viewer knows this *capability* beyond the base protocol, and the stream has it."""
@@ -413,7 +413,7 @@ class ViewerSession:
         if region.whole:
             self._send_again = False
 
-    # Images or video ------------------------------------------------------------------------------------------------
+    # Images or video --------------------------------------------------------------------------------------------------
 
     def video_room_at(self, now: float) -> float:
         """Returns when window, budget and frame rate have room for a frame; infinity until the viewer sends
@@ -437,7 +437,7 @@ class ViewerSession:
         if selection.video:
             self._subscribed = self.state.encoders.place(self, encoder, must=not selection.pictures)
 
-    # Images ---------------------------------------------------------------------------------------------------------
+    # Images -----------------------------------------------------------------------------------------------------------
 
     def _plan_frame(self, newest: TileMap, selection: Selection, now: float) -> EncodePlan:
         everything = self._send_again or not selection.tiles

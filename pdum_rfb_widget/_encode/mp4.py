@@ -21,29 +21,29 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
-"""Those of x264, from the fastest to the one with the smallest files."""
+"""x264's presets, from the fastest to the one with the smallest files."""
 
 _CRF = 18
-"""The quality unless something is asked for: where x264's users see no loss."""
+"""The default quality: where x264's users see no loss."""
 
 _TICKS = 10_000
-"""The film's clock, in ticks a second."""
+"""Ticks a second of the film's clock."""
 
 _LONGEST = 24 * 3600 * _TICKS
-"""Ticks that one frame may last: FFmpeg has 31 bits for it, two and a half days. What rests longer is encoded again."""
+"""Most ticks that one frame may last: FFmpeg has 31 bits, two and a half days. Longer ones are encoded again."""
 
 _MUXER = {
-    # Fragments while it is written, so that a crash or a full disk leaves a film that plays. At the end they get the
+    # Fragments during writing, so that after a crash or on a full disk the film still plays. At the end it gets the
     # ordinary index, with which more players can seek.
     "movflags": "hybrid_fragmented+default_base_moof",
-    "frag_duration": "1000000",  # microseconds: what a crash loses, beside the frames that x264 holds
+    "frag_duration": "1000000",  # microseconds: what a crash loses, besides the frames that x264 holds
     "flush_packets": "1",  # a fragment is in the file when the muxer returns
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Mp4Settings:
-    """The settings of the encoder. Raises `TypeError` or `ValueError` that names what came and what is wanted."""
+    """The settings of the encoder. Raises `TypeError` or `ValueError` that names what was given and what is wanted."""
 
     fps: int
     bitrate: int | None
@@ -76,12 +76,12 @@ class Mp4Writer:
         self._second_sizes = second_sizes
         self._waiting: tuple[Pixels, int, ColorSpace | None] | None = None  # the first frame, for the second's size
         self._shown: VideoFrame | None = None
-        self._packet: Packet[VideoStream] | None = None  # the newest, which waits to know how long it is shown
+        self._packet: Packet[VideoStream] | None = None  # the newest, which waits for its duration
         self._tick = -1
         self._finished = False
 
     def add(self, pixels: Pixels, time_us: int, color: ColorSpace | None = None) -> None:
-        """Show *pixels* from *time_us* on: at the film's start if they are the first."""
+        """Shows *pixels* from *time_us* on; the first frame starts the film."""
         if self._second_sizes:
             self._second_sizes = False
             self._waiting = pixels.copy(), time_us, color
@@ -91,21 +91,21 @@ class Mp4Writer:
         self._show(pixels, time_us)
 
     def _begin(self, pixels: Pixels, time_us: int, color: ColorSpace | None) -> None:
-        """Open the film in the size of *pixels*, with the frame that waits for that, if there is one."""
+        """Opens the film in the size of *pixels*, and shows the frame that waits for that, if there is one."""
         first, self._waiting = self._waiting, None
         self._open(pixels, first[1] if first else time_us, first[2] if first else color)
         if first:
             self._show(*first[:2])
 
     def _show(self, pixels: Pixels, time_us: int) -> None:
-        # Frames of two threads may be as good as simultaneous; the format wants them one after the other.
+        # Frames of two threads may be almost simultaneous; the format wants them one after the other.
         tick = max(self._tick + 1, self._tick_of(time_us))
         self._rest_until(tick)
         self._shown = _picture(pixels, *self._size)
         self._encode(tick)
 
     def finish(self, time_us: int) -> None:
-        """Show the last frame until *time_us*, or for as long as one of `fps` if that is longer."""
+        """Shows the last frame until *time_us*, or for one frame of `fps` if that is longer, and ends the film."""
         if self._waiting:
             self._begin(*self._waiting)
         self._finished = True
@@ -117,9 +117,9 @@ class Mp4Writer:
         self._container.close()
 
     def close(self) -> None:
-        """Close the file, whatever happened: a film that is not finished ends with what could be encoded."""
+        """Closes the file in any state: a film that is not finished ends with what could be encoded."""
         if self._tick >= 0 and not self._finished:
-            with contextlib.suppress(Exception):  # whoever calls this knows what failed
+            with contextlib.suppress(Exception):  # the caller knows what failed
                 self.finish(0)
         self.file.close()
 
@@ -138,19 +138,19 @@ class Mp4Writer:
         context.thread_type = "AUTO"  # PyAV's default, slices, takes 6 % longer
         context.thread_count = min(8, usable_processors() + 1)  # each holds a frame
         context.time_base = Fraction(1, _TICKS)
-        context.max_b_frames = 0  # then packets come in the order of the frames, and one after the other has a duration
+        context.max_b_frames = 0  # then packets come in the order of the frames, and each ends the one before
         if settings.bitrate is None:
             context.options["crf"] = str(_CRF if settings.crf is None else settings.crf)
         else:
             context.bit_rate = settings.bitrate
-        # BT.601 in files too: BT.709 is 12 of 255 off in Chromium and Firefox where this is 2, and what doesn't read
-        # tags, swscale for example, takes everything for BT.601.
+        # BT.601 in files too: BT.709 is 12 of 255 off in Chromium and Firefox where this is 2, and readers that ignore
+        # tags, swscale for example, take everything for BT.601.
         context.color_primaries, context.color_trc, context.colorspace, context.color_range = color_tags(color)
         self._container.start_encoding()
         self.file.mark(head=True)
 
     def _rest_until(self, tick: int) -> None:
-        """Encode what is shown as often as it takes, so that no frame before *tick* lasts too long."""
+        """Encodes the shown frame as often as it takes, so that no frame before *tick* lasts too long."""
         while self._shown and tick - self._tick > _LONGEST:
             self._encode(self._tick + _LONGEST)
 
@@ -177,7 +177,7 @@ class Mp4Writer:
         return round((time_us - self._first_us) * _TICKS / 1_000_000)
 
 
-# Pictures -------------------------------------------------------------------------------------------------------------
+# Frames ---------------------------------------------------------------------------------------------------------------
 
 
 def _even(side: int) -> int:
@@ -185,7 +185,7 @@ def _even(side: int) -> int:
 
 
 def _picture(pixels: Pixels, width: int, height: int) -> VideoFrame:
-    """*pixels* as 4:2:0, BT.601, limited range: as large as they fit into *width* x *height*, amid black."""
+    """Returns *pixels* as 4:2:0, BT.601, limited range: as large as fits into *width* x *height*, centred on black."""
     rows, columns = pixels.shape[:2]
     if (_even(columns), _even(rows)) == (width, height):
         return _converted(pixels, width, height)
@@ -202,7 +202,7 @@ def _converted(pixels: Pixels, width: int, height: int) -> VideoFrame:
     from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
     rows, columns = pixels.shape[:2]
-    if rows % 2 or columns % 2:  # the last row and column once more: to scale by a pixel would blur the whole picture
+    if rows % 2 or columns % 2:  # repeat the last row and column: scaling by a pixel would blur the whole frame
         pixels = np.pad(pixels, [(0, rows % 2), (0, columns % 2), (0, 0)][: pixels.ndim], mode="edge")
     source = "gray" if pixels.ndim == 2 else {3: "rgb24", 4: "rgba"}[pixels.shape[2]]
     return picture_of(pixels, source).reformat(
@@ -217,7 +217,7 @@ def _converted(pixels: Pixels, width: int, height: int) -> VideoFrame:
 
 
 def _planes(picture: VideoFrame) -> list[Pixels]:
-    """Y, U and V of *picture*, sharing its memory."""
+    """Returns Y, U and V of *picture*, sharing its memory."""
     return [
         np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
         for plane in picture.planes
@@ -228,10 +228,11 @@ def _planes(picture: VideoFrame) -> list[Pixels]:
 
 
 class _File:
-    """The file that the muxer writes to. It is emptied by the first bytes, and goes if no frame gets into it.
+    """The file that the muxer writes to. The first bytes empty it, and it is deleted if no frame gets into it.
 
-    After an error it takes nothing more, so that its head, which the muxer writes anew when all is done, stays that of
-    a fragmented film. What follows the last whole fragment is cut off: players stumble over a part of one.
+    After an error it takes nothing more, so that its head, which the muxer rewrites at the end, stays that of a
+    fragmented
+    film. Data after the last whole fragment is cut off: players fail on a partial one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -264,21 +265,21 @@ class _File:
 
     @property
     def closed(self) -> bool:
-        # PyAV asks before it writes the end of a film that was given up: FFmpeg crashes there when there is no frame.
+        # PyAV asks before it writes the end of an abandoned film: FFmpeg crashes there when there is no frame.
         return self._raw.closed
 
     def begin(self) -> None:
-        """The film replaces what the file holds."""
+        """Empties the file for the film."""
         self._raw.truncate(0)
 
     def mark(self, *, head: bool = False) -> None:
-        """Note that the file now holds the *head*, or the head and whole fragments."""
+        """Records that the file now holds the *head*, or the head and whole fragments."""
         self._whole = self.tell()
         if head:
             self._head = self._whole
 
     def abandon(self) -> None:
-        """Write nothing any more, and leave the file as it is."""
+        """Stops writing, and leaves the file as it is."""
         self._raw.close()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The threads that encode for all streams, of which one that is held up holds up no other stream."""
+"""The threads that encode for all streams; a thread that hangs delays no other stream."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ HELD_UP = 2.0
 format."""
 
 _MOST = 16
-"""Threads at work, after which no more are added: whoever hangs so many has to be stopped otherwise."""
+"""Most threads at work; beyond that no more are added: if so many hang, more threads are no remedy."""
 
 
 class Pool(Executor):
-    """So many *threads*, and others in place of those that `relieve` finds held up. Owned by the hub's loop."""
+    """A pool of this many *threads*, and more in place of those that `relieve` finds hung. Owned by the hub's loop."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._executor = Workers(threads, "rfb-encoder")
         self._waiting: dict[Future[Any], Callable[[], object]] = {}
         self._since: dict[int, float] = {}
-        """When each piece of work that a thread is at was begun."""
+        """Start time of each piece of work in progress."""
         self._held_up = 0
         self._number = 0
 
     def submit(self, work: Callable[[], Any], /) -> Future[Any]:  # type: ignore[override]  # no arguments are needed
-        """Raises `RuntimeError` once the pool was shut down."""
+        """Submits *work*. Raises `RuntimeError` once the pool was shut down."""
         self._number += 1
         future = self._executor.submit(self._run, work, self._number)
         self._waiting[future] = work
@@ -38,7 +38,7 @@ class Pool(Executor):
         return future
 
     def relieve(self) -> None:
-        """Let other threads do what waits for those that are held up."""
+        """Moves work that waits for hung threads to other threads."""
         late = time.monotonic() - HELD_UP
         evicted = sum(since <= late for since in tuple(self._since.values()))
         if evicted > self._held_up and len(self._since) < _MOST:

@@ -1,6 +1,6 @@
-"""A stream's encoders at work: each has an encoder, which is opened, used and closed on a thread of its own.
+"""Runs a stream's shared encoders: each has a backend, which is opened, used and closed on a thread of its own.
 
-Threads: everything belongs to the hub's loop, but for what `SharedEncoderWorker` does on the encoder's thread.
+Threads: everything belongs to the hub's loop, except what `SharedEncoderWorker` does on the encoder's thread.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 
 
 class VideoScheduler:
-    """The encoders of one stream's encoders.
+    """Runs the shared encoders of one stream.
 
-    *hold* gives its newest frame, to be given back to *release*; *changed* is called when viewers have something to
+    *hold* returns the newest frame, to be given back to *release*; *changed* is called when viewers have something to
     send, *report* with what went wrong, in words.
     """
 
@@ -54,7 +54,7 @@ class VideoScheduler:
         self._closed = False
 
     def step(self) -> None:
-        """Let every encoder that has room take the newest frame, and close those that nobody is in any more."""
+        """Lets every encoder that has room take the newest frame, and closes those without subscribers."""
         encoders = set(self._state.encoders)
         for encoder in self._workers.keys() - encoders:
             self._workers.pop(encoder).close()
@@ -64,7 +64,7 @@ class VideoScheduler:
         self._again = None if math.isinf(look) else self._loop.call_at(look, self.step)
 
     def close(self) -> None:
-        """Close every encoder; nothing is encoded any more."""
+        """Closes every encoder; nothing is encoded any more."""
         self._closed = True
         if self._again:
             self._again.cancel()
@@ -72,7 +72,7 @@ class VideoScheduler:
             self._workers.popitem()[1].close()
 
     def _take(self, encoder: SharedEncoder) -> float:
-        """Encode the newest frame if *encoder* takes it; when to ask again otherwise."""
+        """Encodes the newest frame if *encoder* takes it; returns when to ask again otherwise."""
         if (frame := self._hold()) is None:
             return math.inf
         worker, fps = self._workers.get(encoder), self._state.video_fps
@@ -124,25 +124,26 @@ class VideoScheduler:
 
 
 class SharedEncoderWorker:
-    """The encoder of one shared encoder, and its thread."""
+    """The worker of one shared encoder: its backend, and its thread."""
 
     def __init__(self, key: EncoderKey, fps: float, wanted: str = "auto") -> None:
         self._key = key
         self._wanted = wanted
         self.fps = fps
-        """That it is made for. The hub's loop changes it, while the worker's thread has no frame, before a keyframe."""
+        """The frame rate to encode for. The hub's loop changes it before a keyframe, while the worker's thread is
+        idle."""
         self._thread = Workers(1, "rfb-video")
-        # Of the worker's thread:
+        # Used on the worker's thread only:
         self._backend: EncoderBackend | None = None
         self._of: tuple[VideoFormat, int, int, ColorSpace | None, float] | None = None
 
     def encode(self, frame: Frame, request: EncodeRequest, done: Callable[[Chunk | BaseException], None]) -> None:
-        """Call *done* with the access unit for *frame*, on the worker's thread. Raises `RuntimeError` once it was
-        closed, and where that thread can't begin."""
+        """Encodes *frame* and calls *done* with its access unit, on the worker's thread. Raises `RuntimeError` once it
+        was closed, and where that thread can't begin."""
         self._thread.submit(self._run, frame, request, done)
 
     def close(self) -> None:
-        """Once what was begun is done."""
+        """Closes the backend after the work that was begun."""
         with contextlib.suppress(RuntimeError):  # no thread could begin, and there is nothing to close
             self._thread.submit(self._close)
         self._thread.shutdown()
@@ -157,7 +158,7 @@ class SharedEncoderWorker:
         done(outcome)
 
     def chunk(self, frame: Frame, request: EncodeRequest) -> Chunk:
-        """The access unit for *frame*, encoded on this thread, which is to be the same each time."""
+        """Returns the access unit for *frame*, encoded on this thread, which must be the same each time."""
         started = time.perf_counter()
         tiles, pixels = frame.tiles, frame.pixels
         if request.keyframe:
@@ -179,14 +180,14 @@ class SharedEncoderWorker:
         if request.still and encode_still:
             payloads = encode_still(raw)
         else:
-            # An encoder that holds frames back gives this one when it is flushed; its next is a keyframe then.
+            # An encoder that holds frames back returns this one when it is flushed; its next is a keyframe then.
             payloads = self._backend.encode(raw, force_keyframe=request.keyframe) or self._backend.flush()
         said = _access_unit(payloads, keyframe=request.keyframe)
         encode_ms = (time.perf_counter() - started) * 1000
         return Chunk(tiles, *said, self._key.rung, encode_ms, request.still, bool(encode_still))
 
     def _open(self, frame: Frame) -> None:
-        """An encoder that suits *frame*: the one there is, or another."""
+        """Opens a backend that suits *frame*, unless the open one does."""
         full = next((form for form in self._key.formats if form.chroma == "444"), None)
         form = full if full and frame.pixels.ndim == 3 and looks_drawn(frame.pixels) else self._key.formats[0]
         width, height, color = *frame.tiles.size, frame.tiles.color
@@ -212,7 +213,7 @@ class SharedEncoderWorker:
 
 
 def _access_unit(payloads: list[EncodedPayload], *, keyframe: bool) -> tuple[bytes, str, str, bool]:
-    """The bytes of one frame, their codec, how they are framed, and whether they are a keyframe, as *keyframe* asks.
+    """Returns the bytes of one frame, their codec, their framing, and if they are a keyframe, as *keyframe* asks.
 
     Raises `RuntimeError` for what can't be sent as one frame: the encoder may be the application's own.
     """

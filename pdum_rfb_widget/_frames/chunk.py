@@ -14,12 +14,12 @@ class Chunk:
     tiles: TileMap
     payload: bytes
     codec: str
-    """As WebCodecs names it."""
+    """WebCodecs name of the codec."""
     bitstream: str
     keyframe: bool
     rung: int
     encode_ms: float
     still: bool = False
-    """A fine keyframe of what was sent before; none that follows refers to it."""
+    """True for a fine keyframe of what was sent before; no later chunk refers to it."""
     stills: bool = False
-    """The encoder can give such."""
+    """True if the encoder can make stills."""

@@ -1,4 +1,4 @@
-"""What changed: a map of tiles, each with the version of the picture in which it last changed.
+"""Damage tracking: a map of tiles, each with the version of the frame in which it last changed.
 
 A viewer that shows version n needs the tiles that changed after n, however many versions it skipped.
 """
@@ -18,45 +18,46 @@ import numpy.typing as npt
 from ..types import ColorSpace, Pixels, Rect
 
 TILE = 64
-"""Pixels on a tile's side: the last in its row and column may be smaller."""
+"""Pixels on a tile's side; the last in a row or column may be smaller."""
 
 MAX_RECTS = 16
-"""Rectangles a region is merged into: each costs an encoder and a decoder call, some 50 us on either side."""
+"""Most rectangles that a region is merged into: each costs an encoder and a decoder call, about 50 us on either
+side."""
 
 _SAMPLED_ROWS = 8
-"""Of a stripe that differs, every eighth row is compared first: where everything moves, that is enough."""
+"""In a stripe that differs, every eighth row is compared first: where everything moves, that is enough."""
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Versions: TypeAlias = npt.NDArray[np.int64]
 
-# Through ctypes, which lets go of the GIL; numpy's comparisons write a mask as large as the picture.
+# Through ctypes, which releases the GIL; numpy's comparisons write a mask as large as the frame.
 _memcmp = (ctypes.CDLL("msvcrt") if sys.platform == "win32" else ctypes.CDLL(None)).memcmp
 _memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _memcmp.restype = ctypes.c_int
 
 
 def grid_of(width: int, height: int) -> tuple[int, int]:
-    """Rows and columns of the tiles of a picture."""
+    """Returns the rows and columns of tiles in a frame."""
     return -(-height // TILE), -(-width // TILE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TileMap:
-    """A published picture's size, version and time, what its pixels mean, and for each tile the version in which it
-    last changed."""
+    """A published frame's size, version and time, the meaning of its pixels, and the version in which each tile last
+    changed."""
 
     width: int
     height: int
     version: int
     timestamp_us: int
-    """When it was published, in microseconds of `time.monotonic`."""
+    """Time of publishing, in microseconds of `time.monotonic`."""
     changed: Versions
     pixel_ratio: float = 1.0
-    """Device pixels a logical pixel."""
+    """Device pixels for each logical pixel."""
     color: ColorSpace | None = None
     """None is `types.SRGB`."""
     lead_us: int = 0
-    """How far the clock of the stream's frames, which follows the timestamps of `RawFrame`, is ahead."""
+    """Microseconds by which the clock of the stream's frames, which follows the timestamps of `RawFrame`, is ahead."""
     _since: dict[tuple[int, int], tuple[Mask, tuple[Rect, ...]]] = field(
         default_factory=dict, repr=False
     )  # the hub's thread
@@ -68,7 +69,7 @@ class TileMap:
 
     @property
     def frame_us(self) -> int:
-        """The frame's time on that clock: what viewers and films are told."""
+        """The frame's time on that clock, as viewers and films get it."""
         return self.timestamp_us + self.lead_us
 
     @classmethod
@@ -82,19 +83,19 @@ class TileMap:
         color: ColorSpace | None = None,
         lead_us: int = 0,
     ) -> TileMap:
-        """The map of a picture of which every tile is new."""
+        """Returns the map of a frame in which every tile is new."""
         changed = np.full(grid_of(width, height), version, np.int64)
         return cls(width, height, version, timestamp_us, changed, pixel_ratio, color, lead_us)
 
     def after(self, mask: Mask, timestamp_us: int = 0, lead_us: int = 0) -> TileMap:
-        """The map of the next version, which differs in the tiles of *mask*."""
+        """Returns the map of the next version, which differs in the tiles of *mask*."""
         version = self.version + 1
         changed = np.where(mask, version, self.changed)
         meaning = self.pixel_ratio, self.color
         return TileMap(self.width, self.height, version, timestamp_us, changed, *meaning, lead_us)
 
     def since(self, version: int, waste: int = 0) -> tuple[Mask, tuple[Rect, ...]]:
-        """The tiles that changed after *version*, and the rectangles that they are merged into: see `merge`."""
+        """Returns the tiles that changed after *version*, and the rectangles that they are merged into: see `merge`."""
         if (version, waste) not in self._since:
             mask = self.changed > version
             self._since[version, waste] = mask, merge(mask, self.width, self.height, waste)
@@ -105,7 +106,7 @@ class TileMap:
 
 
 def stripes_that_differ(old: Pixels, new: Pixels) -> list[int]:
-    """The rows of tiles in which two pictures of one shape differ. Both are C-contiguous."""
+    """Returns the rows of tiles in which two frames of one shape differ. Both are C-contiguous."""
     height = old.shape[0]
     row = old[0].nbytes
     a, b = old.ctypes.data, new.ctypes.data
@@ -117,7 +118,7 @@ def stripes_that_differ(old: Pixels, new: Pixels) -> list[int]:
 
 
 def tiles_that_differ(old: Pixels, new: Pixels, stripes: Iterable[int]) -> Mask:
-    """The tiles in which two C-contiguous pictures of one shape differ, looked for in these *stripes* only."""
+    """Returns the tiles in which two C-contiguous frames of one shape differ, within these *stripes* only."""
     height, width = old.shape[:2]
     mask = np.zeros(grid_of(width, height), np.bool_)
     rows = old[0].nbytes
@@ -135,7 +136,7 @@ def tiles_that_differ(old: Pixels, new: Pixels, stripes: Iterable[int]) -> Mask:
 
 
 def tiles_under(rects: Iterable[Sequence[int]], width: int, height: int) -> Mask:
-    """The tiles that the rectangles touch; what lies outside the picture counts for nothing."""
+    """Returns the tiles that the rectangles touch; parts outside the frame are ignored."""
     mask = np.zeros(grid_of(width, height), np.bool_)
     for x, y, w, h in rects:
         left, top, right, bottom = max(0, x), max(0, y), min(width, x + w), min(height, y + h)
@@ -145,10 +146,10 @@ def tiles_under(rects: Iterable[Sequence[int]], width: int, height: int) -> Mask
 
 
 def as_damage(damage: object, width: int, height: int) -> Mask:
-    """The tiles under what the publisher names as changed.
+    """Returns the tiles under what the publisher names as changed.
 
-    *damage* is a sequence of ``(x, y, width, height)`` in whole pixels; what lies outside the picture is left out.
-    Raises `TypeError` for anything else and `ValueError` for a negative size, naming what came.
+    *damage* is a sequence of ``(x, y, width, height)`` in whole pixels; parts outside the frame are ignored.
+    Raises `TypeError` for anything else and `ValueError` for a negative size, naming what was given.
     """
     wanted = "damage is a list of (x, y, width, height) in whole pixels"
     try:
@@ -168,7 +169,7 @@ def as_damage(damage: object, width: int, height: int) -> Mask:
 
 
 def merge(mask: Mask, width: int, height: int, waste: int = 0) -> tuple[Rect, ...]:
-    """Few rectangles, in pixels, that cover the tiles of *mask*.
+    """Returns few rectangles, in pixels, that cover the tiles of *mask*.
 
     They cover other tiles where they would be too many, and where two become one by no more than *waste* of them.
     """
@@ -194,7 +195,7 @@ def _runs(mask: Mask) -> list[_Box]:
 
 
 def _stack(boxes: list[_Box]) -> list[_Box]:
-    """Boxes of the same left and right that follow one below the other become one."""
+    """Joins boxes with the same left and right that touch one below the other."""
     open_boxes: dict[tuple[int, int], _Box] = {}
     done: list[_Box] = []
     for left, top, right, bottom in boxes:
@@ -208,14 +209,14 @@ def _stack(boxes: list[_Box]) -> list[_Box]:
 
 
 def _bands(boxes: list[_Box]) -> list[_Box]:
-    """Scattered boxes, in the order of their tops, as few bands: nothing here is worth a search."""
+    """Joins scattered boxes, in the order of their tops, into few bands: nothing here is worth a search."""
     size = -(-len(boxes) // MAX_RECTS)
     bands = [reduce(_hull, boxes[n : n + size]) for n in range(0, len(boxes), size)]
     return _stack(bands)
 
 
 def _join_cheapest(boxes: list[_Box]) -> list[_Box]:
-    """One box fewer at least: of neighbours the two that waste the fewest tiles, with all within their hull."""
+    """Joins the two neighbours that waste the fewest tiles, with all boxes in their hull: at least one box fewer."""
     pairs = [(a, b) for n, a in enumerate(boxes) for b in boxes[n + 1 : n + 4]]
     hull = _hull(*min(pairs, key=lambda pair: _area(_hull(*pair)) - _area(pair[0]) - _area(pair[1])))
     rest = [box for box in boxes if _hull(box, hull) != hull]

@@ -1,4 +1,4 @@
-"""Whatever is published, as an array of pixels; or an error that says what came, what is wanted, and the way there."""
+"""Turns any published object into an array of pixels, or raises an error: what was given, what is wanted, and how."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CONVERTED_MODES = {
     "YCbCr": "RGB",
     "HSV": "RGB",
 }
-"""Pillow's modes whose colours are the same whoever converts them, and to what; ``P`` has its own rule."""
+"""Pillow's modes whose colours don't depend on the converter, and their targets; ``P`` has its own rule."""
 _PROFILED_MODES = ("CMYK", "LAB")
 
 _GETTERS = {
@@ -37,13 +37,13 @@ _GETTERS = {
     "toarray": "frame.toarray()",
     "numpy": "frame.numpy()",
 }
-"""Methods by which arrays of PyTorch, Numba, CuPy, SciPy and TensorFlow are brought to numpy."""
+"""Methods that bring arrays of PyTorch, Numba, CuPy, SciPy and TensorFlow to numpy."""
 
 
 def as_pixels(frame: object) -> Pixels:
-    """*frame* as a uint8 array of shape ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)``, 1 to 16384 pixels a side.
+    """Returns *frame* as a uint8 array of shape ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)``, 1 to 16384 pixels a side.
 
-    Takes arrays of that and of ``(H, W, 1)``, and what numpy can view as one, by its own protocols or DLPack; Pillow
+    Takes such arrays, and ``(H, W, 1)``; objects that numpy can view as one, by its own protocols or DLPack; Pillow
     images in every mode that has one meaning; a `RawFrame` of any of these. The last axis is always the channels.
     Copies only what has to be converted: images, and ``bgra8``.
     Raises `TypeError` for another type or dtype and `ValueError` for another shape, with the way to what is wanted.
@@ -60,10 +60,9 @@ def as_pixels(frame: object) -> Pixels:
 
 
 def raw_pixels(frame: RawFrame) -> Pixels:
-    """The pixels of *frame*, in the order of channels that its ``pixel_format`` says.
+    """Returns the pixels of *frame*, in the order of channels of its ``pixel_format``.
 
-    Raises `ValueError` where its fields are not those of its pixels, or ask for what there isn't, and what `as_pixels`
-    raises.
+    Raises `ValueError` where its fields do not match its pixels or name an unknown value, and what `as_pixels` raises.
     """
     if frame.pixel_format not in _CHANNELS:
         known = ", ".join(_CHANNELS)
@@ -84,7 +83,7 @@ def raw_pixels(frame: RawFrame) -> Pixels:
 
 
 def _viewed(frame: object) -> Any:
-    """*frame* as some array; raises `TypeError` for what is none."""
+    """Returns *frame* as some array; raises `TypeError` for what is none."""
     if isinstance(frame, RawFrame):
         return raw_pixels(frame)[..., (2, 1, 0, 3) if frame.pixel_format == "bgra8" else slice(None)]
     if isinstance(frame, Image.Image):
@@ -96,7 +95,7 @@ def _viewed(frame: object) -> Any:
     pixels: np.ndarray[Any, Any]
     try:
         pixels = np.asarray(frame)
-        # What numpy knows no protocol of becomes an array of one object.
+        # Objects without a protocol that numpy knows become an array of one object.
         if pixels.ndim == 0 and hasattr(frame, "__dlpack__"):
             pixels = np.from_dlpack(frame)
     except (TypeError, ValueError, RuntimeError, BufferError, AttributeError) as error:
@@ -107,7 +106,7 @@ def _viewed(frame: object) -> Any:
 
 
 def _converted(image: Image.Image) -> Image.Image:
-    """*image* in a mode whose numbers are pixels."""
+    """Returns *image* in a mode whose numbers are pixels."""
     mode = image.mode
     if mode in _PLAIN_MODES:
         return image
@@ -127,7 +126,7 @@ def _converted(image: Image.Image) -> Image.Image:
 
 
 def _no_array(frame: object, why: str = "") -> TypeError:
-    """The error for what numpy has no view of."""
+    """Returns the error for an object that numpy has no view of."""
     kind = type(frame)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     return TypeError(f"the frame is {'None' if frame is None else f'a {name}'}, {_WANTED}{why}: {_way_out(frame)}")
@@ -156,7 +155,7 @@ def _way_out(frame: object) -> str:
 
 
 def _refusal(frame: object, pixels: np.ndarray[Any, Any]) -> TypeError | ValueError:
-    """The error for an array of another dtype or shape."""
+    """Returns the error for an array of another dtype or shape."""
     name = "frame" if isinstance(frame, np.ndarray) else "np.asarray(frame)"
     hints = [hint for hint in (_dtype_hint(name, pixels), _shape_hint(name, pixels.shape)) if hint]
     words = f"the frame is {pixels.dtype} of shape {pixels.shape}, {_WANTED}" + "".join(f"; {hint}" for hint in hints)

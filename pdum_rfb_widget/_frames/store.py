@@ -1,8 +1,8 @@
 """The buffers that published frames are copied into.
 
-A stream holds its newest frame; encoders hold the frames they read. A buffer goes back to the free list when nobody
-holds its frame any more, because page faults of a fresh buffer cost several times the copy itself, and keeps what it
-holds: only the rows that changed since are copied into it.
+A stream holds its newest frame; encoders hold the frames they read. A buffer returns to the free list when nobody
+holds its frame any more, because page faults of a fresh buffer cost several times the copy itself. It keeps its
+content: only the rows that changed since are copied into it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from .damage import TILE, Mask, TileMap, stripes_that_differ, tiles_that_differ
 
 _SPARE_BUFFERS = 2
 _LONGEST_STEP = 24 * 3600 * 1_000_000
-"""Microseconds between two frames that their own times may say. A clock that jumps further, as from the process's start
-to 1970, was set: a film would have to show one frame for all the years between."""
+"""Most microseconds between two frames by their own times. A clock that jumps further, as from the process's start to
+1970, was set: a film would have to show one frame for all the years between."""
 
 
 @dataclass(slots=True, eq=False)
 class Frame:
-    """One published frame. `holders` belongs to the store's lock; the rest never changes."""
+    """One published frame. `holders` is guarded by the store's lock; the rest never changes."""
 
     pixels: Pixels
     tiles: TileMap
@@ -34,7 +34,7 @@ class Frame:
 
 
 class Outcome(Enum):
-    """What became of a frame that was put."""
+    """The result of `FrameStore.put`."""
 
     STORED = "stored"
     UNCHANGED = "unchanged"
@@ -45,17 +45,17 @@ class FrameStore:
     """The newest frame of a stream, and what changed in it. Every method may be called from any thread."""
 
     def __init__(self) -> None:
-        # Publishers stand in line at the first lock while they compare and copy; the hub only ever takes the second.
+        # Publishers queue at the first lock while they compare and copy; the hub only ever takes the second.
         self._putting = threading.Lock()
         self._lock = threading.Lock()
         self._newest: Frame | None = None
         self._version = 0
-        # Of the newest frame: how far its time is ahead of when it was published, and what a `RawFrame` said of it.
+        # How far the newest frame's time is ahead of when it was published, and what a `RawFrame` said of it.
         self._lead_us = 0
         self._rendered: tuple[int, int] | None = None
         self._spare: list[Frame] = []
         self.count = 0
-        """How many frames were put."""
+        """Number of frames that were put."""
 
     def put(
         self,
@@ -69,7 +69,7 @@ class FrameStore:
         color: ColorSpace | None = None,
         rendered_us: int | None = None,
     ) -> Outcome:
-        """Make *pixels* the newest frame, unless it is the same picture, or not *still_wanted* once it is copied.
+        """Makes *pixels* the newest frame, unless it is the same image, or not *still_wanted* once it is copied.
 
         *damage* names the tiles that differ from the frame before; without it they are looked for. With another
         *pixel_ratio* or *color* than before no tile is the same. *rendered_us* is a `RawFrame`'s own time.
@@ -102,7 +102,7 @@ class FrameStore:
             return Outcome.STORED
 
     def clear(self) -> None:
-        """Forget the newest frame; the next one's version is higher all the same."""
+        """Forgets the newest frame; the next one's version is higher all the same."""
         with self._lock:
             self._replace(None)
             self._rendered = None
@@ -114,7 +114,7 @@ class FrameStore:
         return newest.tiles if newest else None
 
     def hold(self) -> Frame | None:
-        """The newest frame, which stays as it is until `release`."""
+        """Returns the newest frame, which stays as it is until `release`."""
         with self._lock:
             if self._newest:
                 self._newest.holders += 1
@@ -125,8 +125,8 @@ class FrameStore:
             self._drop(frame)
 
     def _lead(self, rendered_us: int | None, timestamp_us: int) -> int:
-        """Of the next frame: two frames in a row with times of their own, which grow, are so far apart as these say,
-        up to a day; any other two as far as they were published. The first frame's time is its own."""
+        """Returns the next frame's lead. Two frames in a row with growing times of their own are as far apart as these
+        say, up to a day; any other two as far as they were published. The first frame's time is its own."""
         if rendered_us is None:
             return self._lead_us
         before = self._rendered  # once: the hub's thread may forget it meanwhile
@@ -135,7 +135,7 @@ class FrameStore:
         return self._lead_us if self._version else rendered_us - timestamp_us
 
     def _compare(self, newest: Frame | None, pixels: Pixels, damage: Mask | None, whole: TileMap) -> TileMap | None:
-        """The map of the frame that follows *newest*: *whole* if no tile is kept, None when it is the same picture."""
+        """Returns the map of the frame after *newest*: *whole* if no tile is kept, None when it is the same image."""
         if newest is None or newest.pixels.shape != pixels.shape:
             return whole
         if (newest.tiles.pixel_ratio, newest.tiles.color) != (whole.pixel_ratio, whole.color):
@@ -159,7 +159,8 @@ class FrameStore:
             self._spare.append(frame)
 
     def _spare_for(self, pixels: Pixels) -> Frame:
-        """A buffer of the shape of *pixels*, with what it holds: the most recent one that nobody reads any more."""
+        """Returns a buffer of the shape of *pixels*, with its content: the most recent one that nobody reads any
+        more."""
         with self._lock:
             while self._spare:
                 if (spare := self._spare.pop()).pixels.shape == pixels.shape:
@@ -169,7 +170,7 @@ class FrameStore:
 
 
 def _copy_newer(spare: Frame, pixels: Pixels, tiles: TileMap) -> None:
-    """Copy *pixels* into the spare buffer, but for the stripes that have not changed since it was the newest."""
+    """Copies *pixels* into the spare buffer, except the stripes that have not changed since it was the newest."""
     stale = tiles.changed.max(axis=1) > spare.tiles.version
     edges = np.flatnonzero(np.diff(stale, prepend=False, append=False)) * TILE
     for top, bottom in zip(edges[::2], edges[1::2], strict=True):
