@@ -1,7 +1,7 @@
 """The wire: messages, their validation, and negotiation. Pure functions, no I/O.
 
-Two message forms: JSON text both ways, and from the hub one binary message a payload, ``uint32 LE header length |
-UTF-8 JSON header | payload``. Unknown message types and unknown fields are ignored by both sides.
+Two message forms: JSON text both ways, and from the hub one binary message for each payload, ``uint32 LE header length
+| UTF-8 JSON header | payload``. Both sides ignore unknown message types and unknown fields.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ TILES = "rfb/tiles"
 """The capability of viewers that take several rectangles in a message."""
 
 PROOF = "rfb/proof"
-"""The capability of viewers that let a hub prove itself before they say their token."""
+"""The capability of viewers that let a hub prove itself before they send their token."""
 
 CHANNELS = "rfb/channels"
 """The capability of viewers that take an application's messages, a cursor, and large messages in pieces."""
 
 CLIPBOARD = "rfb/clipboard"
-"""The capability of viewers that write their user's clipboard and tell what is pasted."""
+"""The capability of viewers that write their user's clipboard and report what is pasted."""
 
 VIDEO = {
     "webcodecs/h264-annexb": VideoFormat("h264", "420"),
@@ -51,7 +51,7 @@ VIDEO = {
     "rfb/vp9": VideoFormat("vp9", "420"),
     "rfb/av1": VideoFormat("av1", "420"),
 }
-"""The capabilities of viewers that decode video, and what each stands for."""
+"""The capabilities of viewers that decode video, and the format that each stands for."""
 
 MIMES: dict[ImageMode, str] = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
@@ -62,7 +62,7 @@ _LENGTH = struct.Struct("<I")
 
 
 class CloseCode(IntEnum):
-    """Why a viewer is closed; a reason in words always goes with it."""
+    """Codes for closing a viewer; a reason in words always goes with one."""
 
     GOING_AWAY = 1001
     INTERNAL_ERROR = 1011
@@ -76,7 +76,7 @@ class CloseCode(IntEnum):
 
 
 class ProtocolError(Exception):
-    """The peer's fault: its connection is closed with this code and reason, and nobody else notices."""
+    """The peer's fault: its connection is closed with this code and reason, and no other viewer notices."""
 
     def __init__(self, code: CloseCode, reason: str) -> None:
         super().__init__(f"{code.value} {reason}")
@@ -97,15 +97,15 @@ class Hello:
     device_pixel_ratio: float
     token: str | None
     nonce: str | None = None
-    """32 hex digits of the viewer's choice."""
+    """32 hex digits that the viewer chose."""
     no_video: str = ""
-    """Why the viewer asks for no video, for people to read."""
+    """The reason why the viewer asks for no video, for people to read."""
     fields: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """The whole of it."""
+    """All fields of the message."""
 
     @property
     def wants_proof(self) -> bool:
-        """It is not a hello yet, but asks the hub for its proof."""
+        """True if it is not a hello yet, but asks the hub for its proof."""
         return PROOF in self.supported and self.nonce is not None and self.token is None
 
 
@@ -123,7 +123,7 @@ class Ack:
     seq: int
     decode_queue_size: int
     draw_ms: float | None
-    """From the payload's arrival to its picture on the canvas; viewers of `rfb/tiles` say it."""
+    """Milliseconds from the payload's arrival to its image on the canvas; viewers of `rfb/tiles` send it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +148,12 @@ class Said:
     channel: str
     data: Any
     nbytes: int = 0
-    """Of the whole message."""
+    """Bytes of the whole message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Got:
-    """The viewer has this piece, and all before it."""
+    """Acknowledges this piece, and all before it."""
 
     piece: int
 
@@ -162,9 +162,9 @@ ClientMessage: TypeAlias = Hello | SetViewport | Ack | RequestKeyframe | Decoder
 
 
 def parse(message: str | bytes, *, binary: bool = False) -> ClientMessage | None:
-    """The viewer's *message*, or None for one of a type that this version doesn't know.
+    """Returns the viewer's *message*, parsed; None for a type that this version doesn't know.
 
-    With *binary* it may send such messages too. Raises `ProtocolError` with 4400 for anything malformed, and nothing
+    With *binary* it may send binary messages too. Raises `ProtocolError` with 4400 for anything malformed, and nothing
     else.
     """
     if isinstance(message, bytes):
@@ -178,7 +178,7 @@ def parse(message: str | bytes, *, binary: bool = False) -> ClientMessage | None
 
 
 def parse_control(text: str) -> dict[str, Any]:
-    """The fields of a text message, of which ``type`` is a string and no other is looked at. Raises `ProtocolError`."""
+    """Returns a text message's fields; checks only that ``type`` is a string. Raises `ProtocolError`."""
     try:
         fields = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
@@ -294,7 +294,7 @@ def _malformed(reason: str) -> NoReturn:
 
 
 def proof_message(nonce: str, mac: str) -> str:
-    """The hub's answer to a hello that wants a proof: its own *nonce*, and the *mac* of `auth.prove`."""
+    """Returns the hub's answer to a hello that wants a proof: its own *nonce*, and the *mac* of `auth.prove`."""
     return _json({"type": "proof", "nonce": nonce, "mac": mac})
 
 
@@ -311,10 +311,10 @@ def config_message(
     clipboard: bool = False,
     channel_bytes: int = 0,
 ) -> str:
-    """What comes next: pictures, or video of this *codec*; to a viewer of `rfb/tiles` both in any order from there.
+    """Announces what follows: images, or video of this *codec*; for a viewer of `rfb/tiles` both, in any order.
 
-    *hub*, its id and its version, and a policy of sizes other than the usual, is told to viewers that *supported*
-    something beyond the base; *channel_bytes*, the most that a message may hold, to those of `rfb/channels`.
+    *hub*, its id, its version and a resize policy other than the default, goes to viewers that *supported* something
+    beyond the base; *channel_bytes*, the most that a message may hold, to those of `rfb/channels`.
     """
     offered = set(supported)
     extras = (PROOF, True), (CHANNELS, True), (CLIPBOARD, clipboard)
@@ -337,23 +337,23 @@ def stats_message(**figures: float) -> str:
 
 
 def image_header(p: EncodedPayload) -> dict[str, Any]:
-    """The header of an encoder's image, which is a whole picture."""
+    """Returns the header of an encoder's image, which is a whole frame."""
     return _header("image_frame", p.seq, p) | {"mime": p.mime}
 
 
 def video_header(p: EncodedPayload) -> dict[str, Any]:
-    """The header of an encoder's access unit. Raises `ValueError` for a codec that isn't sent."""
+    """Returns the header of an encoder's access unit. Raises `ValueError` for a codec that isn't sent."""
     kind = {"codec": p.codec, "bitstream": bitstream_of(p.codec or ""), "keyframe": p.keyframe}
     return _header("video_chunk", p.seq, p) | kind
 
 
 def header_for(p: EncodedPayload) -> dict[str, Any]:
-    """The header of what an encoder gave, for `pack_binary_message`."""
+    """Returns the header of an encoder's payload, for `pack_binary_message`."""
     return image_header(p) if p.kind == "image" else video_header(p)
 
 
 def bitstream_of(codec: str) -> str:
-    """How the access units of this WebCodecs *codec* are framed on the wire."""
+    """Returns the framing of this WebCodecs *codec*'s access units on the wire."""
     for family, bitstream in (("avc1", "annexb"), ("vp09", "vp9"), ("av01", "av1")):
         if codec.startswith(family):
             return bitstream
@@ -361,21 +361,21 @@ def bitstream_of(codec: str) -> str:
 
 
 def picture_header(seq: int, tiles: TileMap, encoded: Encoded) -> dict[str, Any]:
-    """The header of a whole picture, for base viewers."""
+    """Returns the header of a whole image, for base viewers."""
     return _header("image_frame", seq, tiles) | {"mime": encoded.parts[0].mime}
 
 
 def tiles_header(seq: int, tiles: TileMap, encoded: Encoded) -> dict[str, Any]:
-    """The header of `rfb/tiles`: rectangles to draw together, ``[x, y, width, height, mime, bytes]`` each, one after
-    the other in the payload. What they leave out stays as it is; a first message, or one of a new size, leaves out
-    nothing."""
+    """Returns the header of `rfb/tiles`: rectangles to draw together, ``[x, y, width, height, mime, bytes]`` each, one
+    after the other in the payload. The rest of the canvas stays as it is; a first message, or one of a new size, covers
+    it all."""
     parts = [[*part.rect, part.mime, len(part.data)] for part in encoded.parts]
     return _header("tiles", seq, tiles) | {"parts": parts}
 
 
 def chunk_header(seq: int, chunk: Chunk, rects: Iterable[Rect] | None, after: int | None) -> dict[str, Any]:
-    """The header of an access unit. For viewers of `rfb/tiles` it names the rectangles of the decoded frame to draw,
-    and the video chunk that it refers to."""
+    """Returns the header of an access unit. For viewers of `rfb/tiles` it names the rectangles of the decoded frame to
+    draw, and the video chunk that it refers to."""
     named = {} if rects is None else {"rects": [list(rect) for rect in rects]}
     kind = {"codec": chunk.codec, "bitstream": chunk.bitstream, "keyframe": chunk.keyframe}
     chain = {} if rects is None or chunk.keyframe else {"after": after}
@@ -383,7 +383,7 @@ def chunk_header(seq: int, chunk: Chunk, rects: Iterable[Rect] | None, after: in
 
 
 def set_quality_message(bitrate: float, fps: float) -> str:
-    """What the hub keeps to for this viewer."""
+    """Tells the viewer the bit rate and frame rate that the hub keeps to for it."""
     return _json({"type": "set_quality", "bitrate": round(bitrate), "fps": round(fps, 1)})
 
 
@@ -395,19 +395,19 @@ def _header(kind: str, seq: int, frame: TileMap | EncodedPayload) -> dict[str, A
 
 
 def _meaning(pixel_ratio: float, color: ColorSpace | None) -> dict[str, Any]:
-    """The fields that say what a frame's pixels mean, where that isn't what viewers expect without them."""
+    """Returns the fields for the meaning of a frame's pixels, where it isn't what viewers assume without them."""
     ratio = {} if pixel_ratio == 1 else {"pixel_ratio": pixel_ratio}
     return ratio | ({} if color is None else {"color": color.to_dict()})
 
 
 def pack_header(header: dict[str, Any]) -> bytes:
-    """*header* with its length in front, to be followed by the payload's bytes."""
+    """Returns *header* with its length in front, to be followed by the payload's bytes."""
     text = _json(header).encode()
     return _LENGTH.pack(len(text)) + text
 
 
 def pack_binary_message(header: dict[str, Any], payload: bytes) -> bytes:
-    """One whole binary message."""
+    """Returns one whole binary message."""
     return pack_header(header) + payload
 
 
@@ -421,7 +421,7 @@ def check_channel(name: object) -> None:
 
 
 def channel_message(channel: str, data: object, most: int) -> Message:
-    """*data* for the viewers' pages: bytes as they are, all else as JSON.
+    """Returns *data* as a message for the viewers' pages: bytes as they are, all else as JSON.
 
     Raises `ValueError` for a name that a channel can't have, for *data* that holds more than *most* bytes, and for a
     number that JSON doesn't know; `TypeError` for what is neither bytes nor JSON.
@@ -444,12 +444,12 @@ def channel_message(channel: str, data: object, most: int) -> Message:
 
 
 def cursor_message(cursor: str | None) -> str:
-    """How the pointer looks over the picture; None for the default."""
+    """Sets the pointer's look over the canvas; None for the default."""
     return _json({"type": "cursor", "cursor": cursor})
 
 
 def clipboard_message(text: str) -> str:
-    """What shall stand in the user's clipboard."""
+    """Sets the text of the user's clipboard."""
     return _json({"type": "clipboard", "text": text})
 
 
@@ -459,18 +459,18 @@ class Piece:
 
     of: int
     text: bool
-    """The whole message is a text."""
+    """True if the whole message is text."""
     last: bool
     data: bytes
 
 
 def piece_header(number: int, of: int, text: bool, last: bool) -> dict[str, Any]:
-    """The header of a piece of message *of*; its payload are the next bytes of that, be it text or binary."""
+    """Returns the header of a piece of message *of*; its payload is the next bytes of that, text or binary."""
     return {"type": "piece", "piece": number, "of": of, "text": text, "last": last}
 
 
 def read_piece(message: bytes) -> Piece | None:
-    """The viewer's piece, None for another binary message. Raises `ProtocolError` for one that is malformed."""
+    """Returns the viewer's piece, None for another binary message. Raises `ProtocolError` for a malformed one."""
     header, payload = _unpack(message)
     if header.get("type") != "piece":
         return None
@@ -505,8 +505,8 @@ def _json(fields: dict[str, Any]) -> str:
 
 
 def negotiate(supported: Iterable[str], options: StreamOptions, codecs: Sequence[VideoCodec] = ("h264",)) -> Selection:
-    """The formats for a viewer: lossy ones in the stream's own format where the viewer takes it, else in JPEG or WebP,
-    exact ones in PNG; video where the stream may use it, of the first of *codecs* that the viewer takes.
+    """Chooses the formats for a viewer: lossy images in the stream's own format where the viewer takes it, else in JPEG
+    or WebP, exact ones in PNG; video where the stream may use it, of the first of *codecs* that the viewer takes.
 
     Raises `ProtocolError` with 4406 when the viewer takes none of them.
     """
@@ -531,8 +531,8 @@ def select_transport(
     prefer_video: bool = True,
     image_mode: ImageMode = "jpeg",
 ) -> BackendSelection:
-    """What `negotiate` comes to for one encoder and one viewer, as `build_encoder` takes it: H.264 where both have it,
-    unless *prefer_video* is false and the viewer takes pictures too; else *image_mode* or the next best.
+    """Chooses for one encoder and one viewer as `negotiate` does, in the form for `build_encoder`: H.264 where both
+    have it, unless *prefer_video* is false and the viewer takes images too; else *image_mode* or the next best.
 
     Raises `UnsupportedClient` where there is nothing.
     """
@@ -550,7 +550,7 @@ def _negotiate_video(
     if options.codec == "none" or options.alpha:
         return ()
     if options.codec == "auto" and pictures and (not lossy or isinstance(options.quality, int)):
-        return ()  # a quality of pictures was asked for
+        return ()  # the stream asks for a quality of images
     formats = [form for name, form in VIDEO.items() if name in offered and form.codec in codecs]
     if options.quality == "lossless" and pictures:
         return tuple(form for form in formats if form.chroma == "rgb")

@@ -1,4 +1,4 @@
-"""The seam between a session and the network: what every way in and out must do, and the WebSocket that does it."""
+"""The interface between a session and the network, and its implementations: WebSocket, memory, opening."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOO_MUCH = "the viewer sends more than it may for long"
 
 _PING_INTERVAL = 1.0
 _JOIN_BELOW = 100 * 1024
-"""Below this a copy is cheaper than a second frame; above it header and payload go as two fragments."""
+"""Bytes below which a copy is cheaper than a second frame; larger ones go as two fragments, header and payload."""
 
 
 _REFUSAL = b"this hub takes requests of HTTP/1.1 without a body, and WebSockets\n"
@@ -41,31 +41,31 @@ class TransportClosed(Exception):
 class Transport(Protocol):
     """One viewer's connection: whole messages both ways, in order. All methods are called on the hub's loop.
 
-    Which of what waits goes first, and in which pieces, is decided before, by `channels.Outbox`: so that another
-    transport needs to know nothing of channels, and sessions nothing of it.
+    `Outbox` decides beforehand which waiting message goes first, and in which pieces, so that another transport needs
+    to know nothing of channels, and sessions nothing of it.
     """
 
     @property
     def latency(self) -> float:
-        """Seconds there and back for a ping, 0 while unknown."""
+        """Seconds of a ping's round trip, 0 while unknown."""
 
     async def receive(self) -> str | bytes:
-        """The next message. Raises `TransportClosed` once there is none."""
+        """Returns the next message. Raises `TransportClosed` once there is none."""
 
     async def send(self, data: Message) -> None:
-        """Send *data* and wait until the network took it. Raises `TransportClosed`."""
+        """Sends *data* and waits until the network took it. Raises `TransportClosed`."""
 
     async def close(self, code: int, reason: str) -> None:
-        """Say why and end; harmless when ended already."""
+        """Sends the reason and ends; harmless when ended already."""
 
 
 Channel: TypeAlias = Transport
-"""Its name in `pdum.rfb`."""
+"""The name in `pdum.rfb`."""
 
 
 class LimitedConnection(ServerConnection):
-    """A connection that keeps to *limits* before anybody looks at a message: when it has its turn to ask, and how much
-    it may send. A message over its limit is answered with 4429 in place of WebSocket's own 1009."""
+    """A connection that enforces *limits* before any message is read: when it is admitted, and how much it may send. A
+    message over its limit is answered with 4429 in place of WebSocket's own 1009."""
 
     _alive: ClassVar[WeakSet[LimitedConnection]] = WeakSet()
 
@@ -89,10 +89,10 @@ class LimitedConnection(ServerConnection):
         protocol.fail = fail_in_our_words  # type: ignore[method-assign]  # websockets has no hook for it
 
     def keep_to(self, limits: Limits) -> None:
-        """Keep to *limits* from now on, but for `Limits.queued_messages`."""
+        """Enforces *limits* from now on, except `Limits.queued_messages`."""
         self._limits = limits
         self._bucket.rate = limits.bytes_per_second
-        # It has had two names.
+        # The attribute has two names, depending on the version of websockets.
         name = "max_message_size" if hasattr(self.protocol, "max_message_size") else "max_size"
         setattr(self.protocol, name, limits.message_bytes)
 
@@ -106,7 +106,7 @@ class LimitedConnection(ServerConnection):
             self.transport.pause_reading()
 
     def _begin(self) -> None:
-        """It has its turn."""
+        """Starts the connection, which is now admitted."""
         self._begun = True
         super().connection_made(self.transport)
         self.transport.resume_reading()
@@ -122,7 +122,7 @@ class LimitedConnection(ServerConnection):
         self._turns.leave(self)
 
     def send_data(self) -> None:
-        # websockets ends without a word what is no request to it, such as one with a body.
+        # websockets ends silently on anything that is no request to it, such as one with a body.
         fault = self.protocol.handshake_exc
         if isinstance(fault, InvalidMessage) and not isinstance(fault.__cause__, EOFError) and not self._refused:
             self._refused = True
@@ -130,7 +130,7 @@ class LimitedConnection(ServerConnection):
         super().send_data()
 
     def data_received(self, data: bytes) -> None:
-        # Pings and pieces of messages, too, which a viewer's session never hears of.
+        # Counts pings and pieces of messages too, which a viewer's session never sees.
         if not self._bucket.spend(len(data), self.loop.time()) and self.protocol.state is State.OPEN:
             self.protocol.fail(CloseCode.OVER_LIMIT, TOO_MUCH)
             data = b""
@@ -142,13 +142,13 @@ class LimitedConnection(ServerConnection):
 
     @classmethod
     def keep_all_to(cls, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
-        """Have all of *loop*'s connections keep to *limits* from now on."""
+        """Enforces *limits* from now on for all of *loop*'s connections."""
         for connection in cls._connected(loop):
             connection.keep_to(limits)
 
     @classmethod
     def abort_all(cls, loop: asyncio.AbstractEventLoop) -> None:
-        """Cut what is left of *loop*'s connections, also of those that never finished their handshake."""
+        """Cuts the rest of *loop*'s connections, including those that never finished their handshake."""
         for connection in cls._connected(loop):
             connection.transport.abort()
 
@@ -168,10 +168,10 @@ class WebSocketTransport:
     async def receive(self) -> str | bytes:
         try:
             message = await self._socket.recv()
-            # With the first message, before any picture, and then while there is traffic: a viewer at rest stays so.
+            # With the first message, before any image, and then while there is traffic: a viewer at rest stays so.
             if (now := self._socket.loop.time()) >= self._ping_at:
                 self._ping_at = now + _PING_INTERVAL
-                # Not awaited: it would wait behind a picture that the network has not taken yet.
+                # Not awaited: it would wait behind an image that the network has not taken yet.
                 self._pinging = asyncio.ensure_future(self._ping())
             return message
         except ConnectionClosed as closed:
@@ -203,9 +203,9 @@ class WebSocketTransport:
 
 
 class MemoryTransport:
-    """One end of a `Transport` within an event loop: for tests of what speaks to a hub, and for viewers beside it.
+    """One end of a `Transport` within an event loop: for tests of hub connections, and for viewers in its process.
 
-    At most *most* bytes may come in one message. `pair` makes two that lead to each other.
+    At most *most* bytes may come in one message. `pair` makes two connected ends.
     """
 
     ROOM = 2
@@ -222,7 +222,7 @@ class MemoryTransport:
 
     @classmethod
     def pair(cls, most: int) -> tuple[MemoryTransport, MemoryTransport]:
-        """A hub's end, which takes *most* bytes in a message, and a viewer's, which takes any."""
+        """Returns the hub's end, which takes *most* bytes in a message, and the viewer's, which takes any."""
         hub, viewer = cls(most), cls(1 << 62)
         hub._other, viewer._other = viewer, hub
         return hub, viewer
@@ -257,11 +257,11 @@ class MemoryTransport:
 
 
 class OpeningTransport:
-    """A `Transport` on which both sides first learn who the other is.
+    """A `Transport` on which both sides first identify each other.
 
     *prove* makes the answer to a hello that wants the hub to prove itself (`rfb/proof`); that is answered here, once,
-    before the session hears anything. *meet* is given the hello that counts and may take its time: nothing else is
-    looked at, or sent, until then.
+    before the session hears anything. *meet* gets the hello that counts and may take its time: nothing else is read, or
+    sent, until then.
     """
 
     def __init__(

@@ -8,8 +8,7 @@ from ..limits import Limits
 
 
 class AdmissionQueue:
-    """Admits `Limits.handshakes` connections at a time; up to `Limits.viewers_per_hub` more wait, first come, first
-    served.
+    """Admits `Limits.handshakes` connections at a time, in order of arrival; at most `Limits.viewers_per_hub` wait.
 
     A notebook of a hundred views, or pages that reconnect after a proxy was away, all connect within the same second.
     """
@@ -25,16 +24,16 @@ class AdmissionQueue:
 
     @property
     def full(self) -> bool:
-        """True when no more connections may wait."""
+        """True if no more connections may wait."""
         return len(self._taken) >= self._limits().handshakes and len(self._line) >= self._limits().viewers_per_hub
 
     def ask(self, who: object, begin: Callable[[], None]) -> None:
-        """Call *begin* when *who* is admitted, which may be at once."""
+        """Calls *begin* when *who* is admitted, which may be at once."""
         self._line[who] = begin
         self._go_on()
 
     def leave(self, who: object) -> None:
-        """Remove *who*, which is done or no longer waits; harmless if it is unknown."""
+        """Removes *who*, which is done or no longer waits; harmless if it is unknown."""
         self._taken.discard(who)
         self._line.pop(who, None)
         self._go_on()

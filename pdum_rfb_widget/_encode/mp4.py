@@ -231,8 +231,7 @@ class _File:
     """The file that the muxer writes to. The first bytes empty it, and it is deleted if no frame gets into it.
 
     After an error it takes nothing more, so that its head, which the muxer rewrites at the end, stays that of a
-    fragmented
-    film. Data after the last whole fragment is cut off: players fail on a partial one.
+    fragmented film. Data after the last whole fragment is cut off: players fail on a partial one.
     """
 
     def __init__(self, path: Path) -> None:

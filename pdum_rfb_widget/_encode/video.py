@@ -130,8 +130,7 @@ class SharedEncoderWorker:
         self._key = key
         self._wanted = wanted
         self.fps = fps
-        """The frame rate to encode for. The hub's loop changes it before a keyframe, while the worker's thread is
-        idle."""
+        """The frame rate to encode for. The hub's loop changes it before a keyframe, while that thread is idle."""
         self._thread = Workers(1, "rfb-video")
         # Used on the worker's thread only:
         self._backend: EncoderBackend | None = None

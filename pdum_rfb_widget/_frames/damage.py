@@ -21,8 +21,7 @@ TILE = 64
 """Pixels on a tile's side; the last in a row or column may be smaller."""
 
 MAX_RECTS = 16
-"""Most rectangles that a region is merged into: each costs an encoder and a decoder call, about 50 us on either
-side."""
+"""Most rectangles that a region is merged into: each costs an encoder and a decoder call, some 50 us on each side."""
 
 _SAMPLED_ROWS = 8
 """In a stripe that differs, every eighth row is compared first: where everything moves, that is enough."""

@@ -159,8 +159,7 @@ class FrameStore:
             self._spare.append(frame)
 
     def _spare_for(self, pixels: Pixels) -> Frame:
-        """Returns a buffer of the shape of *pixels*, with its content: the most recent one that nobody reads any
-        more."""
+        """Returns a buffer of the shape of *pixels*, with its content: the most recent one that nobody reads."""
         with self._lock:
             while self._spare:
                 if (spare := self._spare.pop()).pixels.shape == pixels.shape:

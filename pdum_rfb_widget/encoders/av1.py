@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
 
 _SAME_PSNR = ((0, 9.5, 14.5, 18, 20.5, 24.5, 28, 33.5, 42), (1, 4, 10, 17, 25, 33, 41, 51, 63))
-"""H.264's QP, and the rate factor, 1 to 63, that comes to its PSNR: measured on renders, terrain, plots and points."""
+"""H.264's QP, and the rate factor, 1 to 63, with the same PSNR: measured on renders, terrain, plots and points."""
 
 _PARAMETERS = {
     "pred-struct": "1",  # low delay: with these two each frame gives its payload at once
@@ -32,9 +32,9 @@ _PARAMETERS = {
 }
 
 _PAUSE = 0.002
-"""Seconds between an access unit and the next frame. SVT-AV1 4.1 gives an access unit before it has put its buffers
-back; on a busy machine a frame that follows at once can find none left, and never comes out: of 64x64, sent without a
-pause beside three busy loops, one of some 1,000. With a pause of 1 ms none of 146,000 was lost."""
+"""Seconds between an access unit and the next frame. SVT-AV1 4.1 returns an access unit before its buffers are free
+again; on a busy machine a frame that follows at once may find none, and never comes out: of 64x64 frames, sent without
+a pause beside three busy loops, one in about 1,000. With a pause of 1 ms none of 146,000 was lost."""
 
 
 class Av1Encoder(VideoEncoder):
@@ -46,7 +46,7 @@ class Av1Encoder(VideoEncoder):
 
     LIBRARIES: ClassVar[dict[Chroma, str]] = {"420": "libsvtav1"}
     SMALLEST: ClassVar[int] = 64
-    """With two threads SVT-AV1 stands still for ever on pictures of which a side is shorter than 32."""
+    """With two threads SVT-AV1 hangs for ever on frames with a side shorter than 32."""
 
     _rested_at = 0.0
 
@@ -57,7 +57,7 @@ class Av1Encoder(VideoEncoder):
         return payloads
 
     def _options(self) -> dict[str, str]:
-        # SVT-AV1 tells stderr, which may be a cell's output, about every encoder that it opens.
+        # SVT-AV1 writes to stderr, which may be a cell's output, about every encoder that it opens.
         os.environ.setdefault("SVT_LOG", "1")
         params = _PARAMETERS | {"lp": str(self._threads)}
         return {
@@ -81,7 +81,7 @@ _opening = threading.Lock()
 
 @contextmanager
 def _same_scheduling() -> Iterator[None]:
-    """Leave every thread of this process in the scheduling class that it had.
+    """Keeps every thread of this process in the scheduling class that it had.
 
     As root, which is usual in containers, SVT-AV1 puts the whole process into the real-time class when an encoder is
     opened: from then on a busy cell, and all that it starts, would leave no processor to the rest of the machine.
@@ -102,7 +102,7 @@ def _same_scheduling() -> Iterator[None]:
 
 
 def _policies() -> dict[int, tuple[int, os.sched_param]]:
-    """The scheduling policy and its priority, by thread."""
+    """Returns the scheduling policy and its priority, by thread."""
     found = {}
     for thread in map(int, os.listdir("/proc/self/task")):
         with suppress(OSError):

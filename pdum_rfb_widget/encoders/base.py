@@ -1,4 +1,4 @@
-"""The encoders by name: the built-in ones, which are imported when they are asked for, and those that were added."""
+"""The encoders by name: the built-in ones, imported on first use, and those that were registered."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _BUILT_IN = {
     "vp9": ("vp9", "Vp9Encoder"),
     "av1": ("av1", "Av1Encoder"),
 }
-"""Module and class."""
+"""Module and class of each name."""
 _OF_CODEC: dict[VideoCodec, str] = {"h264": "h264_cpu", "vp9": "vp9", "av1": "av1"}
 # Any thread registers; nothing is removed.
 _registered: dict[str, VideoEncoderFactory] = {}
@@ -43,12 +43,12 @@ _gives: dict[str, VideoCodec] = {name: codec for codec, name in _OF_CODEC.items(
 
 
 def register_video_encoder(name: str, factory: VideoEncoderFactory, *, codec: VideoCodec | None = None) -> None:
-    """Add an encoder, or for all streams put it in the place of the one of that *name*, as ``h264_cpu`` or ``vp9``.
+    """Adds an encoder for all streams, or replaces the one of that *name*, such as ``h264_cpu`` or ``vp9``.
 
-    A stream asks for one of another name by ``codec=name``. *codec* is what it gives: by default what the one of that
-    name did, or ``h264``. It needs no PyAV. Streams open it with ``pipeline_depth=0``, which is one payload, or several
-    to be joined, for each frame; what it holds back all the same is flushed after every frame, and costs keyframes.
-    Raises `ValueError` for a name that means something else, or a codec that there isn't.
+    A stream asks for one of another name by ``codec=name``. *codec* is what it produces: by default that of the encoder
+    that it replaces, or ``h264``. It needs no PyAV. Streams open it with ``pipeline_depth=0``: one payload, or several
+    to be joined, for each frame; frames that it holds back all the same are flushed every time, which costs keyframes.
+    Raises `ValueError` for a name that means something else, or an unknown codec.
     """
     if name in get_args(Codec) and name not in _BUILT_IN:
         raise ValueError(f"{name!r} is no name for an encoder: codec={name!r} means something else")
@@ -65,12 +65,12 @@ def is_registered(name: str) -> bool:
 
 @cache
 def pyav_installed() -> bool:
-    """PyAV is there. It is imported when it is first needed."""
+    """True if PyAV is installed. It is imported when it is first needed."""
     return find_spec("av") is not None
 
 
 def codecs_for(wanted: str) -> tuple[VideoCodec, ...]:
-    """Codecs that streams with the option ``codec=wanted`` may send and that have an encoder, the preferred first."""
+    """Returns the codecs that streams with ``codec=wanted`` may send and that have an encoder, the preferred first."""
     if wanted == "none":
         return ()
     first = _gives.get(wanted, "h264") if wanted in _registered else wanted
@@ -83,18 +83,18 @@ def codecs_for(wanted: str) -> tuple[VideoCodec, ...]:
 
 
 def encoder_for(codec: VideoCodec, wanted: str) -> str:
-    """The name of the encoder that gives *codec* in streams with the option ``codec=wanted``."""
+    """Returns the name of the encoder for *codec* in streams with the option ``codec=wanted``."""
     return wanted if wanted in _registered and _gives[wanted] == codec else _OF_CODEC[codec]
 
 
 def available_video_encoders() -> list[str]:
-    """The names of those that were registered, and of the built-in ones that this machine has; sorted."""
+    """Returns the names of registered encoders, and of the built-in ones that this machine has; sorted."""
     built_in = {name for name in _BUILT_IN if _class_of(name).available()}
     return sorted(built_in | set(_registered))
 
 
 def require_codec(codec: str) -> None:
-    """Raises `ImportError` that names the extra where PyAV is missing, `ValueError` where it has no such encoder."""
+    """Raises `ImportError` that names the extra where PyAV is missing, `ValueError` where it lacks that encoder."""
     if codec in ("auto", "none"):
         return
     name = codec if codec in _registered else _OF_CODEC[codec]  # type: ignore[index]
@@ -114,10 +114,10 @@ def build_encoder(
     pipeline_depth: int = 0,
     color: ColorSpace | None = None,
 ) -> EncoderBackend:
-    """The encoder of what was negotiated: of images in `selection.image_mode`, or *video_encoder*, 4:2:0.
+    """Returns the encoder for a negotiated selection: images in `selection.image_mode`, or *video_encoder*, 4:2:0.
 
-    The other settings are those of `VideoEncoderFactory`, and images need none. Raises `ValueError` for an encoder that
-    there is not, `ImportError` that names the extra where PyAV is missing.
+    The other settings are those of `VideoEncoderFactory`; images need none. Raises `ValueError` for an unknown encoder,
+    `ImportError` that names the extra where PyAV is missing.
     """
     if selection.transport == "image":
         return ImageEncoder(mode=selection.image_mode or "jpeg")
@@ -144,10 +144,10 @@ def video_encoder_for(
     color: ColorSpace | None = None,
     wanted: str = "auto",
 ) -> EncoderBackend:
-    """The encoder of a lane: *format* in one *quality*, 0 to 51, or steered towards *bitrate* bits a second; of a
-    stream with the option ``codec=wanted``.
+    """Returns the backend of a shared encoder, in a stream with the option ``codec=wanted``: *format* at one *quality*,
+    0 to 51, or steered towards *bitrate* bits a second.
 
-    Raises `ValueError` for a chroma that the codec has not, `ImportError` that names the extra where PyAV is missing.
+    Raises `ValueError` for a chroma that the codec lacks, `ImportError` that names the extra where PyAV is missing.
     """
     return _factory_of(encoder_for(format.codec, wanted))(
         width=width,

@@ -13,12 +13,12 @@ NON_IDR, IDR, SEI, SPS, PPS = 1, 5, 6, 7, 8
 """Types of NAL units."""
 
 _HAVE_CHROMA_FORMAT = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
-"""The profiles whose sequence parameters name a chroma format; others are 4:2:0."""
+"""Profiles whose sequence parameters name a chroma format; others are 4:2:0."""
 _EXTENDED_SAR = 255
 
 
 def split_nal_units(annexb: bytes) -> list[bytes]:
-    """The NAL units of an Annex B byte stream, without start codes and the zeros around them."""
+    """Returns the NAL units of an Annex B byte stream, without start codes and the zeros around them."""
     starts = []
     at = annexb.find(b"\0\0\1")
     while at >= 0:
@@ -29,7 +29,7 @@ def split_nal_units(annexb: bytes) -> list[bytes]:
 
 
 def nal_types(annexb: bytes) -> list[int]:
-    """The types of the NAL units, in their order."""
+    """Returns the types of the NAL units, in order."""
     return [unit[0] & 31 for unit in split_nal_units(annexb) if unit]
 
 
@@ -52,7 +52,7 @@ class SequenceParameters:
     chroma_format_idc: int
     """1 for 4:2:0, 3 for 4:4:4."""
     width: int
-    """Pixels that are shown: what the crop leaves."""
+    """Shown pixels, after the crop."""
     height: int
     max_num_ref_frames: int
     full_range: bool | None = None
@@ -63,7 +63,7 @@ class SequenceParameters:
 
 
 def sequence_parameters(annexb: bytes) -> SequenceParameters:
-    """The parameters of the first SPS in the stream. Raises `ValueError` when there is none, or it ends too early."""
+    """Returns the parameters of the first SPS. Raises `ValueError` when there is none, or it ends too early."""
     for unit in split_nal_units(annexb):
         if unit and unit[0] & 31 == SPS:
             return _read_sps(unit)
@@ -71,7 +71,7 @@ def sequence_parameters(annexb: bytes) -> SequenceParameters:
 
 
 def codec_string(annexb: bytes) -> str:
-    """The WebCodecs name of the stream, ``avc1`` and three bytes of its SPS. Raises `ValueError` when there is none."""
+    """Returns the WebCodecs name: ``avc1`` and three bytes of the SPS. Raises `ValueError` when there is none."""
     sps = sequence_parameters(annexb)
     return f"avc1.{sps.profile_idc:02x}{sps.constraints:02x}{sps.level_idc:02x}"
 
@@ -142,7 +142,7 @@ def _skip_picture_order_count(bits: _Bits) -> None:
 
 
 def _read_vui(bits: _Bits) -> tuple[bool | None, tuple[int, int, int] | None, int | None, int | None]:
-    """Range, colour, reordered and buffered frames."""
+    """Returns range, colour, reordered and buffered frames."""
     if bits.flag() and bits.read(8) == _EXTENDED_SAR:
         bits.read(32)
     if bits.flag():
@@ -187,7 +187,7 @@ def _without_emulation_prevention(unit: bytes) -> bytes:
 
 
 class _Bits:
-    """Bits from the highest of the first byte on, with the codes of H.264, 9.1."""
+    """A reader of bits, from the highest of the first byte on, with the codes of H.264, 9.1."""
 
     def __init__(self, data: bytes) -> None:
         self._value = int.from_bytes(data, "big")
@@ -231,11 +231,11 @@ _VP9_LEVELS = (
     (61, 2_353_004_544, 35_651_584, 16832),
     (62, 4_706_009_088, 35_651_584, 16832),
 )
-"""Level; pixels a second, of a picture and of a side at most. Source: VP9 Levels, the WebM project."""
+"""Level, then most pixels a second, in a frame and on a side. Source: VP9 Levels, the WebM project."""
 
 
 def vp9_codec_string(width: int, height: int, fps: float) -> str:
-    """``vp09``, profile 0, the lowest level that allows so many pixels, eight bits: the stream itself says no level."""
+    """Returns ``vp09``, profile 0, the lowest level for this many pixels, eight bits: the stream names no level."""
     pixels = width * height
     fitting = (
         level
@@ -246,7 +246,7 @@ def vp9_codec_string(width: int, height: int, fps: float) -> str:
 
 
 def av1_codec_string(data: bytes) -> str:
-    """``av01`` with profile, level and tier of the sequence header. Raises `ValueError` when there is none."""
+    """Returns ``av01`` with the sequence header's profile, level and tier. Raises `ValueError` when there is none."""
     bits = _Bits(_sequence_header(data)[:32])
     profile = bits.read(3)
     bits.flag()  # still_picture
@@ -261,7 +261,7 @@ def av1_codec_string(data: bytes) -> str:
 
 
 def _sequence_header(data: bytes) -> bytes:
-    """The payload of the first OBU of that type; all must say how long they are."""
+    """Returns the payload of the first sequence header OBU; every OBU must give its length."""
     at = 0
     while at < len(data):
         header = data[at]

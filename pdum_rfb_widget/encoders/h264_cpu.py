@@ -21,19 +21,19 @@ _X264_PARAMS = {
 
 @cache
 def h264_cpu_available() -> bool:
-    """PyAV is installed and has libx264."""
+    """True if PyAV is installed and has libx264."""
     return has_codec("libx264")
 
 
 def h264_available() -> bool:
-    """H.264 can be encoded on this machine."""
+    """True if this machine can encode H.264."""
     return h264_cpu_available()
 
 
 def h264_color_vui(color: ColorSpace | None, chroma: Chroma = "420") -> tuple[int, int, int, int]:
-    """The SPS's tags of *color*: primaries, transfer and matrix as in ITU-T H.273, range 1 limited or 2 full.
+    """Returns the SPS's tags of *color*: primaries, transfer and matrix as in ITU-T H.273, range 1 limited or 2 full.
 
-    Never nothing: what an untagged stream means is not the same in all browsers.
+    Always tagged: what an untagged stream means is not the same in all browsers.
     """
     return color_tags(color, chroma)
 
@@ -63,7 +63,7 @@ class H264CpuEncoder(VideoEncoder):
 
 
 def self_test(width: int = 64, height: int = 64, frames: int = 8) -> bool:
-    """Encodes *frames* frames and decodes them: as many come back, of this size, each near to what went in.
+    """Encodes and decodes *frames* frames; True if as many return, of this size, each near to its original.
 
     False where PyAV or libx264 is missing.
     """

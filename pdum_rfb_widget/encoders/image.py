@@ -1,4 +1,4 @@
-"""Whole pictures: JPEG, PNG and WebP. Every function may run in any thread and, but for Pillow's, without the GIL."""
+"""Images: JPEG, PNG and WebP. Every function may run in any thread, and releases the GIL except in Pillow."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ except ImportError:  # no wheel for this platform: Pillow serves, at twice the t
 _WEBP_MAX_SIDE = 16383
 _PROBED_ROWS = 16
 _SCRATCH_KEPT = 1 << 20
-"""Bytes that a thread's buffer may have though less is needed."""
+"""Bytes that a thread's buffer may keep though less is needed."""
 
 
 class ImageEncoder:
-    """Whole frames as pictures, each of which is a keyframe: the image side of the encoders' protocol.
+    """Encodes whole frames as images, each a keyframe: the image side of the encoders' protocol.
 
     *mode* is ``jpeg``, ``webp`` or ``png``, *quality* 1 to 100. Raises `ValueError` for others.
     """
@@ -40,19 +40,19 @@ class ImageEncoder:
         self._still = Fidelity("image/png", None, tiles=False)
 
     def encode(self, frame: RawFrame, *, force_keyframe: bool = False) -> list[EncodedPayload]:
-        """One payload."""
+        """Returns one payload."""
         return [self._payload(frame, self._fidelity)]
 
     def encode_still(self, frame: RawFrame) -> list[EncodedPayload]:
-        """The frame as PNG, exact."""
+        """Returns the frame as PNG, exact."""
         return [self._payload(frame, self._still)]
 
     def flush(self) -> list[EncodedPayload]:
-        """Nothing: no frame is held back."""
+        """Returns nothing: no frame is held back."""
         return []
 
     def close(self) -> None:
-        """It holds nothing."""
+        """Does nothing: it holds no resources."""
 
     def _payload(self, frame: RawFrame, fidelity: Fidelity) -> EncodedPayload:
         pixels = raw_pixels(frame)
@@ -74,9 +74,9 @@ class ImageEncoder:
 
 
 def encode_image(pixels: Pixels, fidelity: Fidelity) -> tuple[bytes, str]:
-    """*pixels* as *fidelity* says, and the mime type. Without ``alpha`` the alpha channel of RGBA is left out.
+    """Encodes *pixels* as *fidelity* says; returns data and mime type. Without ``alpha``, RGBA loses its alpha channel.
 
-    A picture that is too large for WebP becomes a JPEG.
+    An image that is too large for WebP becomes a JPEG.
     """
     if fidelity.quality is None:
         return encode_png(pixels, alpha=fidelity.alpha), fidelity.mime
@@ -89,17 +89,17 @@ def encode_image(pixels: Pixels, fidelity: Fidelity) -> tuple[bytes, str]:
 
 
 def looks_drawn(pixels: Pixels) -> bool:
-    """Few colours, as plots, text and point clouds have: their edges need 4:4:4, and PNG may be the smaller format."""
+    """True for few colours, as in plots, text and point clouds: edges need 4:4:4, and PNG may be smaller than JPEG."""
     height, width = pixels.shape[:2]
     sample = pixels[:: max(1, height // 32), :: max(1, width // 32)][:40, :40]
     if sample.ndim == 3:
-        # One number a colour; the alpha channel counts for nothing.
+        # One number for each colour; alpha is ignored.
         sample = sample[..., 0] * np.uint32(65536) + sample[..., 1] * np.uint32(256) + sample[..., 2]
     return len(np.unique(sample)) * 4 <= sample.size
 
 
 def encode_jpeg(pixels: Pixels, quality: int, subsampling: str = "420") -> bytes:
-    """JPEG with 4:2:0 or 4:4:4 chroma subsampling. Row-strided views are read without a copy."""
+    """Returns a JPEG with 4:2:0 or 4:4:4 chroma subsampling. Row-strided views are read without a copy."""
     if simplejpeg is None:
         return _encode_by_pillow(pixels, "JPEG", quality=quality, subsampling={"444": 0, "420": 2}[subsampling])
     if pixels.ndim == 2:
@@ -112,7 +112,7 @@ def encode_jpeg(pixels: Pixels, quality: int, subsampling: str = "420") -> bytes
 
 
 def encode_png(pixels: Pixels, *, alpha: bool = False) -> bytes:
-    """PNG of one IDAT, its rows filtered by 'up' or not at all, deflated by ISA-L at level 1.
+    """Returns a PNG of one IDAT, its rows filtered by 'up' or not at all, deflated by ISA-L at level 1.
 
     On the terrain that takes an eighth of the time of Pillow's level 1, and fewer bytes. Source: PNG, third edition.
     """
@@ -133,7 +133,7 @@ def encode_png(pixels: Pixels, *, alpha: bool = False) -> bytes:
 
 
 def _filter(rows: Pixels, up: bool, opaque: bool) -> Pixels:
-    """*rows* as PNG wants them, each behind the number of its filter, in this thread's scratch buffer."""
+    """Returns *rows* in PNG's layout, each after the number of its filter, in this thread's scratch buffer."""
     height, length = rows.shape
     filtered = _scratch(height * (1 + length)).reshape(height, 1 + length)
     filtered[0, 0], filtered[1:, 0] = 0, 2 if up else 0
@@ -155,7 +155,7 @@ def _up_is_smaller(rows: Pixels, pixels: Pixels) -> bool:
         sample = rows[max(0, middle - _PROBED_ROWS // 2) : middle + _PROBED_ROWS // 2]
         sizes = [len(isal_zlib.compress(_filter(sample, up, opaque=False), 1)) for up in (True, False)]
         return sizes[0] <= sizes[1]
-    # Magnitudes decide; on noise a difference is no smaller than what it is made of.
+    # Magnitudes decide; on noise a difference is no smaller than its operands.
     below, above = rows[middle - 4 : middle + 4 : 2], rows[middle - 3 : middle + 5 : 2]
     shared = min(len(below), len(above))
     up = np.abs((below[:shared] - above[:shared]).view(np.int8).astype(np.int16)).sum()
@@ -163,7 +163,7 @@ def _up_is_smaller(rows: Pixels, pixels: Pixels) -> bool:
 
 
 def _png_is_no_larger(pixels: Pixels, quality: int) -> bool:
-    """True if a lossless picture takes no more bytes than a JPEG, measured on the rows in the middle."""
+    """True if a lossless image takes no more bytes than a JPEG, measured on the rows in the middle."""
     middle = len(pixels) // 2
     sample = pixels[max(0, middle - _PROBED_ROWS // 2) : middle + _PROBED_ROWS // 2]
     return len(encode_png(sample)) <= len(encode_jpeg(sample, quality, "444"))

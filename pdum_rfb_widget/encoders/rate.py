@@ -1,7 +1,7 @@
-"""A constant quality, steered towards a bit rate: pure, told of every access unit.
+"""Steers a quality towards a bit rate. Pure: every access unit is an input.
 
-A quality that stays the same takes half the time of the codecs' own rate control, and next to nothing for what does
-not change. It can't be changed in an open encoder, so each change costs a keyframe, and is made rarely.
+A quality that stays the same takes half the time of the codecs' own rate control, and almost nothing for frames that
+do not change. It can't be changed in an open encoder, so each change costs a keyframe, and is rare.
 """
 
 from __future__ import annotations
@@ -10,38 +10,38 @@ import math
 from collections import deque
 
 FINEST, COARSEST = 16, 44
-"""The QPs that are steered between: below, bytes buy nothing that is seen; above, nothing is left to see."""
+"""The range of QPs: finer ones cost bytes that nobody sees; coarser ones leave nothing to see."""
 
 _HALVES = 6.0
-"""Bytes halve each time that the QP grows by so many: it doubles the step of H.264's quantizer."""
+"""QP increase that halves the bytes: it doubles the step of H.264's quantizer."""
 _USED = 0.9
-"""The share of the bit rate that is aimed at."""
+"""The share of the bit rate to aim at."""
 _PATIENCE_US = 2_000_000
 _TOO_LOW, _TOO_HIGH = 3.0, 1.5
-"""By how much the QP must be wrong: a keyframe is not worth less, and too many bytes are worse than too few."""
+"""QP error that justifies a keyframe, down and up: too many bytes are worse than too few."""
 _BOLDEST = 4
 """The largest step by which the QP falls at once: slow motion may not last."""
 _PAUSE_US = 100_000
-"""A longer gap between two frames counts as this long: a pause does not pay for a burst."""
+"""Most microseconds that a gap between two frames counts as: a pause does not pay for a burst."""
 _FEWEST = 8
-"""Frames that say what a quality costs."""
+"""Fewest frames that show what a quality costs."""
 
 
 class RateControl:
     """The QP for a bit rate: `qp`, 0 to 51."""
 
     def __init__(self, bitrate: int, *, pixels: int, fps: float) -> None:
-        """*bitrate* in bits a second. The first QP is a guess for frames of so many *pixels*, *fps* times a second."""
+        """*bitrate* in bits a second. The first QP is a guess for frames of this many *pixels* at *fps*."""
         self._target = _USED * bitrate / 8
         self._frames: deque[tuple[int, int]] = deque()
         self._changed_at: int | None = None
         self._last_us: int | None = None
-        # Moving renders take some 0.1 bits a pixel at QP 24.
+        # Moving renders take about 0.1 bits a pixel at QP 24.
         guess = 24 + _HALVES * math.log2(0.1 * pixels * fps / bitrate)
         self.qp = min(max(round(guess), 20), 38)
 
     def observe(self, nbytes: int, timestamp_us: int, *, keyframe: bool) -> None:
-        """An access unit of *nbytes* came out. Changes `qp` at most every two seconds."""
+        """Records an access unit of *nbytes*. Changes `qp` at most every two seconds."""
         if self._changed_at is None:
             self._changed_at = timestamp_us
         elapsed = min(timestamp_us - self._last_us, _PAUSE_US) if self._last_us is not None else 0

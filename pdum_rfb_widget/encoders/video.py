@@ -1,4 +1,4 @@
-"""The base of all encoders of PyAV: pixels in, one access unit out for each, keyframes when requested.
+"""The base of all PyAV encoders: one access unit for each frame, keyframes when requested.
 
 PyAV is imported when the first encoder is made: the package works without it.
 """
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 QUALITIES = (0, 51)
-"""The finest and the coarsest quality of every video encoder here: H.264's QP, or what comes to a similar PSNR."""
+"""The finest and the coarsest quality of every video encoder here: H.264's QP, or a value with a similar PSNR."""
 
 STILL_QUALITY = 8
-"""Quality of a scene at rest: brightness is within 3 of 255, in 100 to 420 KB for renders of 720p. Finer
-ones only take more bytes."""
+"""Quality for a scene at rest: brightness within 3 of 255, in 100 to 420 KB for renders of 720p. Finer ones only take
+more bytes."""
 
 _SOURCES: dict[PixelFormat, str] = {"gray8": "gray", "rgb24": "rgb24", "rgba8": "rgba", "bgra8": "bgra"}
-"""PyAV's name of a pixel format."""
+"""PyAV's name of each pixel format."""
 _PIXEL_FORMATS: dict[Chroma, str] = {"420": "yuv420p", "444": "yuv444p", "rgb": "rgb24"}
 
 _PRIMARIES = {"bt709": 1, "bt470bg": 5, "smpte170m": 6, "bt2020": 9, "smpte432": 12}
@@ -47,7 +47,7 @@ _SMALL = 1 << 18
 
 
 def color_tags(color: ColorSpace | None, chroma: Chroma = "420") -> tuple[int, int, int, int]:
-    """Primaries, transfer, matrix and range that a stream is tagged with, in FFmpeg's code points; None is `SRGB`.
+    """Returns a stream's tags: primaries, transfer, matrix and range in FFmpeg's code points; None is `SRGB`.
 
     The matrix is BT.601 of limited range for ``420`` and ``444``: tagged so, with primaries and transfer, Chromium 156
     and Firefox 153 show flat patches within 2 of 255; untagged they are up to 39 off, and Firefox takes full range for
@@ -59,7 +59,7 @@ def color_tags(color: ColorSpace | None, chroma: Chroma = "420") -> tuple[int, i
 
 
 def import_av() -> Any:
-    """PyAV. Raises `ImportError` that says which extra to install."""
+    """Returns the module of PyAV. Raises `ImportError` that says which extra to install."""
     try:
         with uninterrupted():  # half imported it can't be imported again, and crashes
             return import_module("av")
@@ -69,7 +69,7 @@ def import_av() -> Any:
 
 
 def has_codec(*names: str) -> bool:
-    """PyAV is there, and has all encoders of these names."""
+    """True if PyAV is installed, and has all encoders of these names."""
     try:
         av = import_av()
         return all(av.Codec(name, "w").is_encoder for name in names)
@@ -86,12 +86,12 @@ class _Given:
 
 
 class VideoEncoder:
-    """Frames of one size into access units, by an encoder of FFmpeg that is opened with the first frame.
+    """Encodes frames of one size into access units, with an FFmpeg encoder that is opened with the first frame.
 
     *width* and *height* are pixels, 1 to 16384; odd ones are padded with their last row and column, and the viewer
-    crops. *fps* is advice to codecs that plan ahead. *quality*, 0 to 51, holds one quality, a QP of H.264 or what comes
-    close to it; None steers it towards *bitrate*, in bits a second. *color* is what the frames are in, tagged and never
-    converted. *codec_string* is said in place of what the stream says of itself.
+    crops. *fps* is advice to codecs that plan ahead. *quality*, 0 to 51, holds one quality, H.264's QP or a value close
+    to it; None steers it towards *bitrate*, in bits a second. *color* is the frames' colour space, tagged and never
+    converted. *codec_string* replaces the one that the stream gives.
 
     Raises `ImportError` that names the extra where PyAV is missing, `ValueError` or `TypeError` for settings.
     """
@@ -99,7 +99,7 @@ class VideoEncoder:
     LIBRARIES: ClassVar[dict[Chroma, str]]
     """FFmpeg's encoder for each chroma that the codec has."""
     SMALLEST: ClassVar[int] = 2
-    """Pixels of a side that the codec takes at least; smaller frames are padded."""
+    """Fewest pixels of a side that the codec takes; smaller frames are padded."""
 
     def __init__(
         self,
@@ -134,28 +134,28 @@ class VideoEncoder:
 
     @classmethod
     def available(cls) -> bool:
-        """PyAV is installed, and has the encoders."""
+        """True if PyAV is installed, and has the encoders."""
         return has_codec(*cls.LIBRARIES.values())
 
     @property
     def quality(self) -> int:
-        """0 to 51: what the next frame is encoded with."""
+        """Quality of the next frame, 0 to 51."""
         return self._quality
 
     # What the codecs differ in ----------------------------------------------------------------------------------------
 
     def _options(self) -> dict[str, str]:
-        """FFmpeg's options, for `quality` and no delay."""
+        """Returns FFmpeg's options, for `quality` and no delay."""
         raise NotImplementedError
 
     def _name(self, keyframe: bytes) -> str:
-        """The WebCodecs codec string of a stream that begins so."""
+        """Returns the WebCodecs codec string of a stream that begins with *keyframe*."""
         raise NotImplementedError
 
     # EncoderBackend ---------------------------------------------------------------------------------------------------
 
     def encode(self, frame: RawFrame, *, force_keyframe: bool = False) -> list[EncodedPayload]:
-        """The access units that *frame* completes; their timestamps are the frames', or a microsecond after the last.
+        """Returns the access units that *frame* completes; timestamps are the frames', or a microsecond after the last.
 
         Raises `ValueError` for a frame of another size than the encoder's, what `raw_pixels` raises, and `RuntimeError`
         after `close`. After an error of FFmpeg the next frame begins anew.
@@ -179,7 +179,7 @@ class VideoEncoder:
         return held + self._payloads(packets)
 
     def encode_still(self, frame: RawFrame) -> list[EncodedPayload]:
-        """*frame* as a keyframe of at least `STILL_QUALITY`, whatever the `quality`. The next frame is one too."""
+        """Returns *frame* as a keyframe of at least `STILL_QUALITY`, whatever `quality` is. The next frame is one too."""
         held = self.flush()
         rate, quality = self._rate, self._quality
         self._rate, self._quality = None, min(quality, STILL_QUALITY)
@@ -191,12 +191,12 @@ class VideoEncoder:
             self._rate, self._quality = rate, quality
 
     def flush(self) -> list[EncodedPayload]:
-        """The payloads that were held back. The next frame opens the encoder again, and is a keyframe."""
+        """Returns the payloads that were held back. The next frame opens the encoder again, and is a keyframe."""
         codec, self._codec = self._codec, None
         return self._payloads(codec.encode(None)) if codec else []
 
     def close(self) -> None:
-        """Safe in any state. Frames are refused from then on."""
+        """Closes the encoder, in any state. Frames are refused from then on."""
         self._closed = True
         self._abandon()
         self._padded = None
@@ -205,14 +205,14 @@ class VideoEncoder:
         codec, self._codec = self._codec, None
         self._given.clear()
         if codec and codec.is_open:
-            # SVT-AV1 complains of an encoder that goes without having been told that no frame follows.
+            # SVT-AV1 complains of an encoder that is dropped without having been told that no frame follows.
             with suppress(self._av.FFmpegError):
                 codec.encode(None)
 
     def _follow_rate(self) -> list[EncodedPayload]:
         if self._rate is None or self._rate.qp == self._quality:
             return []
-        # An open encoder keeps its quality whatever it is told.
+        # An open encoder ignores changes of its quality.
         self._quality = self._rate.qp
         return self.flush()
 
@@ -255,14 +255,14 @@ class VideoEncoder:
     # Pixels -----------------------------------------------------------------------------------------------------------
 
     def _picture(self, frame: RawFrame) -> VideoFrame:
-        """The pixels as they are, without a copy where rows are packed and sizes even."""
+        """Returns the pixels as they are, without a copy where rows are packed and sizes even."""
         if (frame.width, frame.height) != (self.width, self.height):
             came = f"{frame.width}x{frame.height}"
             raise ValueError(f"the frame is {came} pixels, the encoder is for {self.width}x{self.height}")
         return picture_of(self._pad(raw_pixels(frame)), _SOURCES[frame.pixel_format])
 
     def _pad(self, pixels: Pixels) -> Pixels:
-        """*pixels*, or a copy that repeats the last column and row as often as the codec needs."""
+        """Returns *pixels*, or a copy that repeats the last column and row as often as the codec needs."""
         height, width = pixels.shape[:2]
         wanted = (_padded(height, self.SMALLEST), _padded(width, self.SMALLEST), *pixels.shape[2:])
         if wanted == pixels.shape:
@@ -293,11 +293,11 @@ class VideoEncoder:
 
 
 def picture_of(pixels: Pixels, source: str) -> VideoFrame:
-    """*pixels*, of even width and height, as PyAV has them in its format *source*: uncopied where rows are packed."""
+    """Returns *pixels*, of even width and height, in PyAV's format *source*: uncopied where rows are packed."""
     if not _rows_are_packed(pixels):
         pixels = np.ascontiguousarray(pixels)
     height, width = pixels.shape[:2]
-    # PyAV has been seen to end the process on odd sizes; this is the only way to it.
+    # PyAV has been seen to end the process on odd sizes; all frames pass here.
     assert width % 2 == height % 2 == 0
     picture: VideoFrame = import_av().video.frame.VideoFrame.from_numpy_buffer(pixels, format=source)
     return picture

@@ -11,13 +11,13 @@ from .bitstream import vp9_codec_string
 from .video import VideoEncoder
 
 _SAME_PSNR = ((0, 9, 14, 17.5, 22.5, 27, 33, 39, 46), (1, 2, 6, 10, 20, 30, 40, 51, 63))
-"""H.264's QP, and the quantizer, 0 to 63, that comes to its PSNR: measured on renders, terrain, plots and points."""
+"""H.264's QP, and the quantizer, 0 to 63, with the same PSNR: measured on renders, terrain, plots and points."""
 
 
 class Vp9Encoder(VideoEncoder):
     """VP9 of profile 0, 4:2:0, without delay: every frame gives one payload, and is shown. See `VideoEncoder`.
 
-    The stream says its matrix but no primaries, and Chromium believes neither: the decoder must be told.
+    The stream names its matrix but no primaries, and Chromium trusts neither: the decoder must be told.
     """
 
     LIBRARIES: ClassVar[dict[Chroma, str]] = {"420": "libvpx-vp9"}
