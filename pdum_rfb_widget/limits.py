@@ -30,7 +30,7 @@ MESSAGE_COST = 200
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much viewers may ask of a hub; `serve_server` takes one. Raises `TypeError` or `ValueError` that names the
+    """Limits on what viewers may ask of a hub, for `serve_server`. Raises `TypeError` or `ValueError` that names the
     limit, what was given and what is wanted.
 
     The limits of a later call apply to open connections too, except that no admitted viewer is removed because there

@@ -452,8 +452,7 @@ class ViewerSession:
     # Figures and times ------------------------------------------------------------------------------------------------
 
     def stats(self, now: float) -> list[Message]:
-        """Returns a stats message when one is due and something was sent since the last; a viewer at rest costs
-        nothing."""
+        """Returns a stats message when due, if something was sent since the last; a viewer at rest costs nothing."""
         interval, metrics = self.options.stats_interval, self.metrics
         at, frames = self._told
         if interval is None or now < at + interval or metrics.frames_sent == frames:

@@ -29,7 +29,7 @@ HELD_SHARE = 0.25
 
 
 class Subscriber(Protocol):
-    """What a shared encoder needs from a viewer's session."""
+    """A viewer's session, as a shared encoder uses it."""
 
     @property
     def stale(self) -> bool:
@@ -70,7 +70,7 @@ class EncodeRequest:
 
 @dataclass(slots=True)
 class _Held:
-    """How long a subscriber delayed the others: a leaky bucket."""
+    """A leaky bucket of the seconds that a subscriber delayed the others."""
 
     at: float
     seconds: float = 0.0

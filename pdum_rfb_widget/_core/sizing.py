@@ -19,7 +19,7 @@ class Target(NamedTuple):
     """The size that frames should have."""
 
     width: int
-    """In pixels, even and at least 2: video in 4:2:0 has nothing else, and all viewers should see the same."""
+    """Pixels, even and at least 2: video in 4:2:0 has nothing else, and all viewers should see the same."""
     height: int
     ratio: float
     """Device pixels for each CSS pixel; fewer where the size was cut, so that text keeps its size on the screen."""

@@ -14,7 +14,7 @@ from ..types import Encoded, Fidelity, Part, Rect
 
 _STRIPE_PIXELS = 1 << 17
 _MAX_STRIPES = 4
-"""Browsers decode several images at once, and more than four gain nothing."""
+"""Most stripes of a rectangle: browsers decode several images at once, and more than four gain nothing."""
 
 
 def stripes_of(rects: tuple[Rect, ...]) -> list[Rect]:

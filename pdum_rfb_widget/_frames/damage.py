@@ -24,7 +24,7 @@ MAX_RECTS = 16
 """Most rectangles that a region is merged into: each costs an encoder and a decoder call, some 50 us on each side."""
 
 _SAMPLED_ROWS = 8
-"""In a stripe that differs, every eighth row is compared first: where everything moves, that is enough."""
+"""Step between the rows of a differing stripe that are compared first: enough where everything moves."""
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Versions: TypeAlias = npt.NDArray[np.int64]

@@ -179,7 +179,7 @@ class VideoEncoder:
         return held + self._payloads(packets)
 
     def encode_still(self, frame: RawFrame) -> list[EncodedPayload]:
-        """Returns *frame* as a keyframe of at least `STILL_QUALITY`, whatever `quality` is. The next frame is one too."""
+        """Returns *frame* as a keyframe of `STILL_QUALITY`, or of `quality` if finer. The next frame is one too."""
         held = self.flush()
         rate, quality = self._rate, self._quality
         self._rate, self._quality = None, min(quality, STILL_QUALITY)

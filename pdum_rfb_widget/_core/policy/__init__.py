@@ -1,1 +1,1 @@
-"""How much to send to a viewer, at which quality, and when: bandwidth, publish rate, costs, degradation, backoff."""
+"""The decisions on how much to send to a viewer, and when: bandwidth, publish rate, costs, degradation, backoff."""

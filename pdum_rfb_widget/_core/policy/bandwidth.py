@@ -1,4 +1,4 @@
-"""Which quality a viewer gets, and what it may cost. Pure: every sending and acknowledgement is an input.
+"""Chooses the quality that a viewer gets, and limits its cost. Pure: every sending and acknowledgement is an input.
 
 - `CostModel` learns what a pixel of a stream costs at each rung: bytes, and time to encode.
 - `BandwidthEstimator` measures the bandwidth and latency to one viewer, and keeps its byte budget.
@@ -87,7 +87,7 @@ class CostModel:
 
 
 class PublishRate:
-    """How often the stream publishes, and which of its versions are at rest."""
+    """The rate at which the stream publishes, and the versions that are at rest."""
 
     def __init__(self, still_after: float | None = None) -> None:
         self.still_after = still_after
@@ -119,8 +119,7 @@ class PublishRate:
         return next((version for version, at in reversed(self._times) if at + self.still_after <= now), -1)
 
     def rests_at(self, version: int) -> float:
-        """Returns the time at which *version* comes to rest if nothing changes before; infinity where nothing
-        settles."""
+        """Returns when *version* comes to rest if nothing changes before; infinity where nothing settles."""
         if self.still_after is None:
             return math.inf
         return next((at for there, at in self._times if there >= version), -math.inf) + self.still_after

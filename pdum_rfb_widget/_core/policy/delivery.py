@@ -1,4 +1,4 @@
-"""How one viewer is served: images or video, at which quality and rate, by bandwidth and by the cost of the content.
+"""The delivery policy of one viewer: images or video, the quality and the rate, by bandwidth and cost of the content.
 
 No I/O, no clock. Owned by the hub's thread.
 """
