@@ -1,4 +1,4 @@
-"""Who may connect: tokens, the application's own authenticator, and where the page that asks comes from."""
+"""Access control: tokens, the application's own authenticator, and checks of the page's origin."""
 
 from __future__ import annotations
 
@@ -21,44 +21,44 @@ from ._system.threads import run_apart
 log = logging.getLogger(__name__)
 
 Principal: TypeAlias = Any
-"""Whoever an authenticator says that a viewer is: any object but None."""
+"""The identity that an authenticator gives a viewer: any object except None."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthContext:
-    """What an authenticator may look at. All but address and stream may hold secrets, and stay out of its repr."""
+    """The request that an authenticator decides on. Its repr shows only address and stream: the rest may be secret."""
 
     token: str | None = field(default=None, repr=False)
-    """Of the viewer's hello: browsers can't set headers of a WebSocket. `Display.widget` and `RemoteFramebufferView`
-    take one; without one of their own, widgets send the hub's."""
+    """The token in the viewer's hello, as browsers can't set headers of a WebSocket. `Display.widget` and
+    `RemoteFramebufferView` take one; by default, widgets send the hub's."""
     headers: Mapping[str, str] | None = field(default=None, repr=False)
-    """Of the handshake, their names in lower case."""
+    """Headers of the handshake, by name in lower case."""
     cookies: Mapping[str, str] | None = field(default=None, repr=False)
     path: str | None = field(default=None, repr=False)
-    """With its query."""
+    """Path of the URL, query included."""
     query: Mapping[str, str] | None = field(default=None, repr=False)
-    """The last value of each name."""
+    """Query parameters; the last value of each name."""
     remote: tuple[str, int] | None = None
-    """The address that connected, None for the unix socket."""
+    """Address and port of the client; None for the unix socket."""
     hello: dict[str, Any] | None = field(default=None, repr=False)
-    """The whole first message; None where the handshake alone is asked about (`asgi`)."""
+    """The whole hello message; None if the handshake alone is checked (`asgi`)."""
     stream: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ViewOnly:
-    """What an authenticator returns for a principal who may look and not touch."""
+    """Returned by an authenticator for a principal that may only watch."""
 
     principal: Principal = None
 
 
 Authenticator: TypeAlias = Callable[[AuthContext], Principal | Awaitable[Principal]]
-"""Returns a principal, or None to refuse. A coroutine function runs in the hub's loop; any other in a thread, so that
-it may wait. What it raises is logged, and refuses."""
+"""Returns a principal, or None to refuse. A coroutine function runs in the hub's loop; any other runs in a thread, so
+it may block. An error that it raises is logged, and refuses the viewer."""
 
 
 async def ask(authenticate: Authenticator, context: AuthContext) -> Principal | None:
-    """What *authenticate* says of *context*."""
+    """The principal that *authenticate* returns for *context*; None if it refuses or fails."""
     try:
         if inspect.iscoroutinefunction(authenticate):
             return await authenticate(context)
@@ -72,26 +72,26 @@ async def ask(authenticate: Authenticator, context: AuthContext) -> Principal | 
 
 
 def new_token() -> str:
-    """A token nobody guesses: 192 random bits, safe in a URL."""
+    """A new token of 192 random bits, safe in a URL."""
     return secrets.token_urlsafe(24)
 
 
 def same_token(given: str | None, token: str) -> bool:
-    """Whether *given* is *token*, in a time that tells nothing about where they differ."""
+    """Whether *given* equals *token*, compared in constant time."""
     return hmac.compare_digest((given or "").encode("utf-8", "surrogatepass"), token.encode())
 
 
 def prove(key: str, client_nonce: str, hub_nonce: str, hub: str, stream: str) -> str:
-    """The ``mac`` of `rfb/proof`: who knows it knows the *key*, hex digits, of the *hub*, and has it at this very time.
+    """The ``mac`` of `rfb/proof`: proves that the sender has the *key* (hex digits) of the *hub* at this moment.
 
-    HMAC-SHA256, in hex, of both nonces, the hub's id and the stream's name, a line each.
+    HMAC-SHA256, in hex, of both nonces, the hub's id and the stream's name, one per line.
     """
     said = "\n".join((client_nonce, hub_nonce, hub, stream))
     return hmac.new(bytes.fromhex(key), said.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
 def check_origin(origin: object) -> str:
-    """*origin* as browsers send it; raises `TypeError` or `ValueError` for what can never match."""
+    """*origin* as browsers send it. Raises `TypeError` or `ValueError` for a value that can never match."""
     wanted = "an origin is a string like 'https://host' or 'https://host:port'"
     if not isinstance(origin, str):
         raise TypeError(f"{wanted}, not {origin!r}")
@@ -102,7 +102,7 @@ def check_origin(origin: object) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether *host*, a name or an address without brackets, means this machine and cannot mean another."""
+    """Whether *host*, a name or an address without brackets, can only mean this machine."""
     if host == "localhost":
         return True
     try:
@@ -114,10 +114,10 @@ def is_loopback(host: str) -> bool:
 def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str], *, forwarded: bool = False) -> bool:
     """Whether a page from *origin* may open a stream at *host* (the handshake's ``Origin`` and ``Host`` headers).
 
-    Allowed are: no origin at all (not a browser), pages of this machine, the hub's own page when it was reached by
-    address, the webviews of VS Code, and *allowed*. A name in ``Host`` proves nothing, since a hostile page can have
-    its own name resolve to this machine; who serves under a name passes it in *allowed*. Only where a proxy has
-    *forwarded* the handshake was that name the proxy's: a page can't make its WebSocket say so.
+    Allowed are: no origin at all (not a browser), pages of this machine, the hub's own page if it was reached by
+    address, the webviews of VS Code, and *allowed*. A name in ``Host`` proves nothing, since a hostile page can make
+    its own name resolve to this machine; a hub served under a name needs that name in *allowed*. If a proxy has
+    *forwarded* the handshake, the name is the proxy's: a page can't forge the headers that show this.
     """
     if origin is None or origin in allowed:
         return True
@@ -134,14 +134,14 @@ def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str
 
 
 def host_allowed(host: str | None, allowed: Collection[str]) -> bool:
-    """Whether *host*, a ``Host`` header, is a name that this machine is known to have: an address, ``localhost``, its
-    own name, or that of an *allowed* origin. A hostile page may have a name of its own that leads here."""
+    """Whether *host*, a ``Host`` header, is a known name of this machine: an address, ``localhost``, its own name, or
+    that of an *allowed* origin. A hostile page may have a name of its own that resolves to this machine."""
     if host is None:
         return True
     try:
         parts = urlsplit(f"//{host}")
         name = parts.hostname or ""
-        _ = parts.port  # where several names came together there is none
+        _ = parts.port  # raises if several headers were joined
     except ValueError:
         return False
     own = socket.gethostname().lower()
@@ -151,14 +151,14 @@ def host_allowed(host: str | None, allowed: Collection[str]) -> bool:
 
 
 def is_forwarded(names: Collection[str]) -> bool:
-    """Whether a proxy has put a header of its own among these, in lower case."""
+    """Whether the header *names*, in lower case, include one that a proxy adds."""
     return any(name in ("forwarded", "via") or name.startswith("x-forwarded-") for name in names)
 
 
 def is_local(origin: str | None, peer: str) -> bool:
-    """Whether a page from *origin* and the *peer* that it connects from are of this machine.
+    """Whether a page from *origin* and the address *peer* that it connects from are on this machine.
 
-    A forwarded port looks the same from here: its rate has to tell.
+    A forwarded port looks the same: only its measured rate can reveal it.
     """
     return is_loopback(peer) and (origin is None or is_loopback(urlsplit(origin).hostname or ""))
 

@@ -1,9 +1,9 @@
-"""The Jupyter Server extension: `route` inside the server that the page came from.
+"""The Jupyter Server extension: a hub proxy inside the server that the page came from.
 
 A plain install enables it, by ``etc/jupyter/jupyter_server_config.d/pdum_rfb_widget.json``, in JupyterLab, Notebook,
 JupyterHub's single-user servers, nbclassic and Voila as an extension. It authenticates and authorizes as Jupyter does,
-by cookie, token or identity provider, and minds its ``allow_origin``; then bytes pass both ways as they are, so
-messages of any size, close codes and backpressure stay what they were.
+by cookie, token or identity provider, and respects its ``allow_origin``. Then it forwards bytes both ways unchanged,
+which preserves messages of any size, close codes and backpressure.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ load_jupyter_server_extension = _load_jupyter_server_extension
 
 
 class RouteHandler(WebSocketMixin, JupyterHandler):
-    """One page's way to one stream, or a question whether there is one."""
+    """Connects a page to a stream, or tells it whether the hub can be reached."""
 
     async def get(self, hub: str, stream: str) -> None:
         if not self.current_user:
@@ -48,7 +48,7 @@ class RouteHandler(WebSocketMixin, JupyterHandler):
             raise HTTPError(403, "pages from another origin may not come through this server")
         await self._lead(hub, stream)
 
-    # What may be done through a stream is what the code behind it does with input.
+    # Input to a stream can do anything that the code behind it does, so it needs the right to execute.
     @authorized(action="execute", resource="kernels")  # type: ignore[untyped-decorator]
     async def _lead(self, hub: str, stream: str) -> None:
         try:
@@ -76,7 +76,7 @@ class RouteHandler(WebSocketMixin, JupyterHandler):
             await _splice(stream_of_page, answer, reader, writer)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """A sentence, that pages can show as it is."""
+        """Respond with a sentence that pages can show unchanged."""
         error = kwargs.get("exc_info", (None, None))[1]
         sentence = error.log_message if isinstance(error, HTTPError) and error.log_message else self._reason
         self._say(status_code, sentence)
@@ -89,8 +89,8 @@ class RouteHandler(WebSocketMixin, JupyterHandler):
 
 
 async def _splice(page: IOStream, answer: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass bytes both ways until either side ends, the hub's *answer* to the handshake first. Each write is awaited, so
-    that a side that doesn't read holds the other up and nothing piles up here."""
+    """Forward bytes both ways until either side closes, first the hub's *answer* to the handshake. Each write is
+    awaited, so that a side that doesn't read slows the other and nothing accumulates here."""
 
     async def to_page() -> None:
         data = answer

@@ -1,7 +1,7 @@
-"""marimo: `route` inside its server, and displays that close with the session that made them.
+"""marimo: a hub proxy inside its server, and displays that close with the session that created them.
 
-marimo finds both by entry points, which it may change: where that happens, one line in the log says so, and pages reach
-hubs on this machine by their port as before. Messages pass one by one, each awaited; close codes stay what they were.
+marimo finds both by entry points, which it may change: then one line in the log says so, and pages still reach hubs on
+this machine by their port. Messages are forwarded one by one, each awaited; close codes stay unchanged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ._hosts.hub_proxy import Refusal
 from ._hosts.notebook_context import current_session
 
 log = logging.getLogger(__name__)
-# What websockets logs below WARNING holds messages, and so tokens.
+# Records of websockets below WARNING contain messages, and so tokens.
 _websocket_log = logging.getLogger(f"{__name__}.websocket")
 _websocket_log.setLevel(logging.WARNING)
 
@@ -31,11 +31,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _PATH = re.compile(rf"/{hub_proxy.PREFIX}/([^/]+)/([^/]+)$")
 _QUEUE = 2
-"""Messages that may wait here for a page to read; what lies ahead of them waits in the hub's window."""
+"""Messages buffered here for a page that doesn't read; the rest waits in the hub's window."""
 
 
 class RouteMiddleware:
-    """One page's way to one stream, or a question whether there is one; everything else goes to *app*."""
+    """Connects a page to a stream, or tells it whether the hub can be reached; everything else goes to *app*."""
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -62,7 +62,7 @@ try:
     from starlette.middleware import Middleware
 
     middleware = Middleware(RouteMiddleware)
-except ImportError as error:  # what Starlette has always taken in its place
+except ImportError as error:  # a form that every version of Starlette accepts
     log.warning("marimo's server has changed: %s", error)
     middleware = (RouteMiddleware, (), {})
 
@@ -72,7 +72,7 @@ def _headers(scope: Scope) -> dict[str, str]:
 
 
 def _admit(scope: Scope, headers: dict[str, str]) -> None:
-    """Raise `Refusal` unless marimo has let this page in, and it is marimo's own."""
+    """Raise `Refusal` unless marimo has authenticated this page, and the page is from marimo's own origin."""
     if "auth" not in scope:
         log.warning("marimo no longer says who is logged in: pages can't come to hubs through its server")
         raise Refusal(403, "this marimo doesn't say who is logged in: update pdum_rfb_widget")
@@ -83,7 +83,7 @@ def _admit(scope: Scope, headers: dict[str, str]) -> None:
 
 
 async def _check(hub: str, stream: str) -> None:
-    """Raise `Refusal` unless a plain GET may hear that the hub is well."""
+    """Check for a plain GET that the hub responds. Raises `Refusal` if it doesn't, or the GET is for a stream."""
     reader, writer = await hub_proxy.connect(hub_proxy.look_up(hub, stream))
     with contextlib.closing(writer):
         await hub_proxy.ask(reader, writer, "/health", {"Host": "localhost", "Connection": "close"})
@@ -102,7 +102,7 @@ async def _lead(hub: str, stream: str, scope: Scope, headers: dict[str, str], re
         compression=None,
         max_size=None,
         max_queue=_QUEUE,
-        ping_interval=None,  # the hub asks, and the page answers
+        ping_interval=None,  # the hub sends pings, and the page answers
         open_timeout=hub_proxy.TIMEOUT,
         close_timeout=2,
         user_agent_header=None,
@@ -116,13 +116,13 @@ async def _lead(hub: str, stream: str, scope: Scope, headers: dict[str, str], re
             socket = await connect(f"ws://{found.host}:{found.port}{target}", proxy=None, **settings)
     except (OSError, WebSocketException) as error:
         raise Refusal(502, f"the hub takes no connection: {type(error).__name__}") from None
-    await receive()  # the page's wish to connect
+    await receive()  # the page's request to connect
     await send({"type": "websocket.accept"})
     await _pass_on(socket, receive, send)
 
 
 async def _pass_on(socket: Any, receive: Receive, send: Send) -> None:
-    """Messages both ways until either side ends, whose close the other then gets."""
+    """Forward messages both ways until either side closes, then close the other with the same code."""
     from websockets.exceptions import ConnectionClosed
 
     async def to_page() -> None:
@@ -150,12 +150,12 @@ async def _pass_on(socket: Any, receive: Receive, send: Send) -> None:
         await socket.close()
     for result in results:
         if isinstance(result, Exception) and not isinstance(result, (ConnectionClosed, OSError)):
-            # A server says in words of its own that the page has gone; no fault of anybody's.
+            # Each server has its own error for a page that has closed, which is no failure.
             log.debug("a page went: %r", result)
 
 
 async def _say(scope: Scope, send: Send, status: int, sentence: str) -> None:
-    """Answer with a sentence. A handshake is refused without one, as pages can't read it: a plain GET tells them."""
+    """Respond with a sentence. Pages can't read that of a refused handshake: they ask again with a plain GET."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1000, "reason": sentence})
         return
@@ -168,24 +168,24 @@ async def _say(scope: Scope, send: Send, status: int, sentence: str) -> None:
 
 
 class Lifespan:
-    """The life of one kernel: a process in ``marimo edit``, a visitor's session in ``marimo run``."""
+    """The lifetime of one kernel: a process in ``marimo edit``, a visitor's session in ``marimo run``."""
 
     async def __aenter__(self) -> None:
         try:
             self._session = current_session()
-        except Exception as error:  # whatever a changed marimo raises must not stop its kernel
+        except Exception as error:  # errors from a changed marimo must not stop its kernel
             log.warning("marimo's kernels have changed: displays don't close with their sessions: %r", error)
             self._session = ""
 
     async def __aexit__(self, kind: type[BaseException] | None, *details: object) -> None:
-        # marimo leaves a lifespan also when a page asks for a kernel that is there: then nothing is being thrown. At
-        # the end its loop closes, which throws `GeneratorExit`, or the kernel is gone already.
+        # marimo also leaves a lifespan when a page asks for a kernel that exists: then without an exception. At the
+        # kernel's end its loop closes, which throws `GeneratorExit`, or the kernel is gone already.
         if kind or not _in_kernel():
             _close(self._session)
 
 
 def lifespan(app: object = None) -> Lifespan:
-    """What marimo's entry point wants: something to enter and leave with the kernel."""
+    """The context manager for marimo's entry point, entered and left with the kernel."""
     return Lifespan()
 
 
@@ -198,7 +198,7 @@ def _in_kernel() -> bool:
 
 
 def _close(session: str | None) -> None:
-    """Close what the *session* of an app has made; the hub, where the kernel has a process of its own and None."""
+    """Close the streams of an app's *session*; with None, for a kernel with its own process, close the hub."""
     module = sys.modules.get(f"{__package__}.server")
     if server := getattr(module, "_server", None):
         if session is None:

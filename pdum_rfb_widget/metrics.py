@@ -1,4 +1,4 @@
-"""One viewer's figures, and those of all viewers as Prometheus reads them."""
+"""Metrics of one viewer, and those of all viewers in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 RATE_WINDOW = 1.0
-"""Seconds that rates are taken over: they follow a change at once, and a lifetime's average never would."""
+"""Seconds over which rates are computed: short enough to follow a change at once, unlike a lifetime average."""
 
 _MOST_KEPT = 512
 _LATEST_SHARE = 0.2
@@ -17,27 +17,27 @@ _LATEST_SHARE = 0.2
 
 @dataclass(slots=True)
 class SessionMetrics:
-    """One viewer's figures since it connected. Every time is in seconds, of whatever clock the caller keeps to."""
+    """Metrics of one viewer since it connected. All times are in seconds of a clock that the caller chooses."""
 
     started_at: float = 0.0
     updated_at: float = 0.0
     frames_sent: int = 0
-    """Without stills, which show nothing new."""
+    """Frames sent, without stills, which show nothing new."""
     frames_dropped: int = 0
-    """Published, and never sent to this viewer: it was sent a newer one."""
+    """Frames that were published but never sent to this viewer, as it got a newer one."""
     frames_acked: int = 0
     keyframes_sent: int = 0
     bytes_sent: int = 0
     unknown_messages: int = 0
-    """From the viewer, of types that this version doesn't know; events too."""
+    """Messages and events from the viewer of types that this version doesn't know."""
     encode_ms: float = 0.0
-    """Of the last frame."""
+    """Encoding time of the last frame."""
     rtt_ms: float = 0.0
-    """From a payload's sending to its picture on the canvas, as the last few took on average."""
+    """Time from sending a payload to its picture on the canvas, averaged over the last few."""
     decode_queue_size: int = 0
     inflight: int = 0
     target_bitrate: int = 0
-    """Bits a second; 0 while nothing limits it."""
+    """Bits per second; 0 while nothing limits it."""
     target_fps: float = 0.0
     _sent: deque[tuple[float, int, int]] = field(default_factory=lambda: deque(maxlen=_MOST_KEPT), repr=False)
     _acked: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_KEPT), repr=False)
@@ -47,7 +47,7 @@ class SessionMetrics:
         self.updated_at = now
 
     def record_sent(self, *, payload_bytes: int, keyframe: bool, now: float, still: bool = False) -> None:
-        """A payload was sent; a *still* counts as bytes only."""
+        """Record a sent payload; a *still* counts as bytes only."""
         self.bytes_sent += payload_bytes
         self.frames_sent += not still
         self.keyframes_sent += keyframe and not still
@@ -59,7 +59,7 @@ class SessionMetrics:
         self.updated_at = now
 
     def record_ack(self, *, rtt_ms: float | None, decode_queue_size: int, now: float, still: bool = False) -> None:
-        """A payload was acknowledged; without *rtt_ms* when a later one was, too."""
+        """Record an acknowledged payload; *rtt_ms* is None if a later one is acknowledged with it."""
         self.frames_acked += not still
         if not still:
             self._acked.append(now)
@@ -70,7 +70,8 @@ class SessionMetrics:
         self.updated_at = now
 
     def rates(self, *, now: float) -> dict[str, float]:
-        """``fps_sent``, ``fps_acked`` and ``bitrate_bps`` over the last `RATE_WINDOW`, or since the viewer came."""
+        """``fps_sent``, ``fps_acked`` and ``bitrate_bps`` over the last `RATE_WINDOW`, or since the viewer connected if
+        that is shorter."""
         since = now - RATE_WINDOW
         seconds = min(RATE_WINDOW, now - self.started_at) or RATE_WINDOW
         recent = [(nbytes, frames) for at, nbytes, frames in self._sent if at > since]
@@ -81,7 +82,7 @@ class SessionMetrics:
         }
 
     def snapshot(self, *, now: float) -> dict[str, float]:
-        """All of it with the `rates`, and ``age_s``, for JSON."""
+        """All metrics with the `rates` and ``age_s``, for JSON."""
         names = (name for name in self.__dataclass_fields__ if not name.startswith("_"))
         return {name: getattr(self, name) for name in names} | self.rates(now=now) | {"age_s": now - self.started_at}
 
@@ -94,7 +95,7 @@ PROMETHEUS = "text/plain; version=0.0.4"
 
 
 def prometheus_text(viewers: Iterable[Mapping[str, Any]]) -> str:
-    """What `SessionMetrics.snapshot` says of each of *viewers*, who bring their ``stream`` and ``client_id``."""
+    """Prometheus text of *viewers*: for each the `SessionMetrics.snapshot` with its ``stream`` and ``client_id``."""
     rows = list(viewers)
     lines = []
     for kind, names, suffix in (("counter", _COUNTERS, "_total"), ("gauge", _GAUGES, "")):
@@ -102,7 +103,7 @@ def prometheus_text(viewers: Iterable[Mapping[str, Any]]) -> str:
             metric = f"pdum_rfb_{name}{suffix}"
             lines.append(f"# TYPE {metric} {kind}")
             for row in rows:
-                # JSON's escapes are those that a label's value needs; letters beyond ASCII stand as they are.
+                # A label's value needs the escapes of JSON, but no escapes for letters beyond ASCII.
                 stream, client = (json.dumps(row[name], ensure_ascii=False) for name in ("stream", "client_id"))
                 labels = f"stream={stream},client={client}"
                 lines.append(f"{metric}{{{labels}}} {row[name]}")

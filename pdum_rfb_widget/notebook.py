@@ -1,6 +1,6 @@
-"""The stream in a notebook's cell: two anywidgets, and a loop that publishes while cells run.
+"""Streams in notebook cells: two anywidgets, and a loop that publishes while cells run.
 
-Over the kernel's channel go only these traits: where the hub is, the token, options, and a little status back.
+The kernel's channel carries only traits: the hub's address, the token, options, and a little status back.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ log = logging.getLogger(__name__)
 
 _SECRETS = {"token", "hub_key"}
 _STATUS = {"state", "last_error", "height", "diagnosis"}
-"""What a page may tell of itself."""
+"""The traits that a page may set with its status."""
 _COLOR_WORDS = {
     *("transparent", "currentcolor", "inherit", "initial", "unset", "revert", "none", "field", "fieldtext", "graytext"),
     *("accentcolor", "accentcolortext", "activetext", "buttonborder", "buttonface", "buttontext", "canvas"),
     *("canvastext", "highlight", "highlighttext", "linktext", "mark", "marktext", "visitedtext"),
 }
-"""Words that CSS takes for a background besides its names of colours, which Pillow knows too."""
+"""CSS keywords for a background, besides the colour names, which Pillow knows."""
 _INSTEAD = (
     "live in pages with Jupyter widgets: pip install anywidget where the page's server runs, and reload it. "
     "If another person ran this cell, trust the notebook first (command Trust Notebook), and reload the page"
 )
-"""What stands in place of a view where there are none, or where a notebook isn't trusted to show them."""
+"""Text shown in place of a view where widgets don't work, or in a notebook that isn't trusted."""
 
 _FIT = "how the picture fills its box, as in CSS: contain, cover, fill, or none for one pixel on one of the screen"
 _HEIGHT = "of the box, in CSS pixels; auto keeps the picture's shape, and is 480 where the picture follows the box"
@@ -66,9 +66,9 @@ def _number_or(word: str, help: str) -> traitlets.Union:
 
 
 class RfbCanvas(anywidget.AnyWidget):
-    """The bare picture. `Display.widget` makes it.
+    """A widget that shows the picture only. Created by `Display.widget`.
 
-    Raises `TypeError` for a trait that there isn't, `TraitError` for a value that a trait can't have.
+    Raises `TypeError` for an unknown trait, `TraitError` for an invalid value of a trait.
     """
 
     _esm = web_page.bundle()
@@ -124,7 +124,7 @@ class RfbCanvas(anywidget.AnyWidget):
         self.poster_name = ""
         self._told_secrets = False
         self._heard: dict[str, tuple[object, int]] = {}
-        """Who told each part of the status last, and the number of that message."""
+        """For each trait of the status, the last sender and the number of its message."""
         super().__init__(**traits)
         self.on_msg(lambda _widget, content, _buffers: self._heed(content))
 
@@ -140,21 +140,21 @@ class RfbCanvas(anywidget.AnyWidget):
         return value
 
     def diagnose(self) -> list[dict[str, Any]]:
-        """What the page that shows the widget has tried to reach the hub, oldest first, as it said last.
+        """The attempts of the widget's page to reach the hub, oldest first, from its latest report.
 
         Each is a dict of ``way`` (``direct``, ``route``, ``proxy`` and so on), ``url`` without any token, ``started``
-        and ``ended``, milliseconds since 1970 (None while it goes on), and ``outcome`` in words. The kernel hears of it
-        between cells: ask in another cell than the one that shows the widget. Empty until then.
+        and ``ended`` in milliseconds since 1970 (None while in progress), and ``outcome`` in words. The kernel receives
+        reports between cells, so call this in a later cell than the one that shows the widget. Empty until then.
         """
         return [dict(tried) for tried in self.diagnosis]
 
     # In the saved notebook --------------------------------------------------------------------------------------------
 
     def keep_poster(self, poster: Poster) -> None:
-        """Put *poster* beside the widget in every cell that shows it, under a name that is the widget's own.
+        """Put *poster* beside the widget in every cell that shows it, under a name unique to the widget.
 
-        A view hides the posters of all widgets of its stream: they look the same, and those of widgets that an `Output`
-        has shown and cleared stay in the cell.
+        A view hides the posters of all widgets of its stream: they look the same, and a cell keeps those of widgets
+        that an `Output` has shown and cleared.
         """
         self._poster = poster
         self.poster_name = f"rfb-poster-{secrets.token_hex(8)}"
@@ -174,13 +174,14 @@ class RfbCanvas(anywidget.AnyWidget):
         data, metadata = bundle
         return data | {"text/plain": f"<{type(self).__name__} of {self.stream}, {_INSTEAD}>"}, metadata
 
-    # What opens the stream is told, and never stored ------------------------------------------------------------------
+    # Secrets reach the page, and are never stored ---------------------------------------------------------------------
     #
-    # It is in the first message about the widget, so that a view needs no answer of a kernel that is busy. That is the
-    # only state it is in: once a page has spoken, the copies of it along the way are made blank, and later views ask.
+    # The first message about the widget contains them, so that a view needs no response from a busy kernel. Once a page
+    # has sent a message, every stored copy is blanked, and later views ask for them.
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
-        """The synced traits, as they are sent and saved: without token, unless *key* names it or no page knows yet."""
+        """The synced traits as they are sent and saved: without secrets, unless *key* names them or there is no comm
+        yet."""
         state: dict[str, Any] = super().get_state(key, drop_defaults)
         told = _SECRETS if self.comm is None else {key} if isinstance(key, str) else set(key or ())
         if told & _SECRETS:
@@ -188,7 +189,7 @@ class RfbCanvas(anywidget.AnyWidget):
         return {name: "" if name in _SECRETS - told else value for name, value in state.items()}
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
-        """Take what a page has set; that it has made its copies blank says nothing of the token itself."""
+        """Apply traits set by a page, except secrets: a page blanks only its own copies of them."""
         super().set_state({name: value for name, value in sync_data.items() if name not in _SECRETS})
         if blank := dict.fromkeys(_SECRETS & sync_data.keys(), ""):
             self._send({"method": "echo_update", "state": blank, "buffer_paths": []})
@@ -199,14 +200,15 @@ class RfbCanvas(anywidget.AnyWidget):
         if kind == "where":
             self.send({"type": "where", **{name: getattr(self, name) for name in _SECRETS}})
         elif kind == "status":
-            # Not as traits of the page's own: in marimo each of those runs the cells that depend on the widget.
+            # The page doesn't set these traits itself: in marimo that would run the cells that depend on the widget.
             for name in _STATUS & content.keys():
                 if self._is_news(name, content.get("sender"), content.get("number")):
                     self.set_trait(name, content[name])
         self._blank_secrets()
 
     def _is_news(self, name: str, sender: object, number: object) -> bool:
-        """The same view has told nothing newer of *name*: messages by one shell of the kernel overtake another's."""
+        """Whether this is the newest report of *name* from its view: messages by one shell of the kernel may overtake
+        those by another."""
         before, newest = self._heard.get(name, (None, 0))
         if sender == before and isinstance(number, int) and number < newest:
             return False
@@ -221,7 +223,7 @@ class RfbCanvas(anywidget.AnyWidget):
 
 
 class RfbViewer(RfbCanvas):
-    """The picture with a toolbar, a status line and figures."""
+    """A widget that shows the picture with a toolbar, a status line and statistics."""
 
     show_toolbar = traitlets.Bool(True).tag(sync=True)
 
@@ -262,7 +264,7 @@ def _warn_of_no_notebook() -> None:
 
 
 def _heed_boxes() -> None:
-    """Have IPython ask for the posters in a box that it shows: it asks the box alone."""
+    """Make IPython show the posters of widgets inside a box: by default it displays only the box."""
     if shell := jupyter_shell():
         shell.display_formatter.mimebundle_formatter.for_type(ipywidgets.Box, _show_box)
 
@@ -282,14 +284,14 @@ def _inside(box: Any) -> Iterator[RfbCanvas]:
 
 
 def publish_loop(display: Display, render: Callable[[], Any], *, fps: float = 30) -> asyncio.Task[None]:
-    """Publish ``render()`` *fps* times a second from a task of the running loop, and return the task at once.
+    """Publish ``render()`` *fps* times per second from a task of the running event loop. Returns the task at once.
 
-    *render* returns a frame or an awaitable of one. It is not called while no visible viewer can take a frame, but for
-    the first. The task ends when the display closes; ``task.cancel()`` ends it before. So does what *render* raises and
-    a frame that `Display.publish` refuses: the task holds the error, and the log and `Display.status` say it. In a
-    subshell of a Jupyter kernel, such as that of a button's callback, the task is one of the kernel's own loop: the
-    subshell ends with its page. Raises `ValueError` for an *fps* that is not above 0, `TypeError` for a *render* that
-    is no function, `RuntimeError` outside a running event loop.
+    *render* returns a frame or an awaitable of one. It is called for a first frame, and then only while a visible
+    viewer can take a frame. The task ends when the display closes, or earlier by ``task.cancel()``, an error that
+    *render* raises, or a frame that `Display.publish` refuses: then the task holds the error, which the log and
+    `Display.status` also show. In a subshell of a Jupyter kernel, as for a button's callback, the task runs in the
+    kernel's own loop, as the subshell ends with its page. Raises `ValueError` for an *fps* that is not above 0,
+    `TypeError` for a *render* that is no function, `RuntimeError` outside a running event loop.
     """
     if not callable(render):
         came = f"not a {type(render).__qualname__}; a single frame is for display.publish"
@@ -301,8 +303,8 @@ def publish_loop(display: Display, render: Callable[[], Any], *, fps: float = 30
     publishing = _publish_until_closed(display, render, 1 / fps)
     task = loop.create_task(publishing)
     if loop is not asyncio.get_running_loop():
-        loop.call_soon_threadsafe(lambda: None)  # a loop does not wake by itself for a task of another thread's
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # it was said already
+        loop.call_soon_threadsafe(lambda: None)  # a task created by another thread doesn't wake the loop
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # it is logged already
     return task
 
 
@@ -337,7 +339,7 @@ async def _publish_for_ever(display: Display, render: Callable[[], Any], interva
 
 
 def kernel_base() -> str:
-    """The base path of the Jupyter server that started this kernel, as far as the kernel can know; else empty."""
+    """The base path of the Jupyter server that started this kernel; empty if the kernel can't know it."""
     if prefix := os.environ.get("JUPYTERHUB_SERVICE_PREFIX"):
         return prefix
     parent = os.environ.get("JPY_PARENT_PID", "")

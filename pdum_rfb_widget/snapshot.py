@@ -1,4 +1,4 @@
-"""One frame kept as a picture: for a cell, for a file, and small enough for a notebook."""
+"""Snapshots: one frame as a picture, for a file, and small enough for a notebook cell."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .encoders.image import encode_png
 from .types import Pixels
 
 SHOWN_BYTES = 4_000_000
-"""Of the picture that a cell keeps: notebooks are saved whole, often, and by way of the browser."""
+"""Largest picture that a cell stores: notebooks are saved whole, often, and through the browser."""
 _FIRST_SIDE = 1280
 _LEAST_SIDE = 16
 _SMALLER = 0.7
@@ -24,15 +24,15 @@ _QUALITY = 80
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One frame as a picture, from `Display.snapshot`. A cell shows it, and the notebook keeps it."""
+    """One frame as a picture, from `Display.snapshot`. A cell shows it, and the saved notebook contains it."""
 
     png: bytes
-    """Exact, at full size."""
+    """The picture as PNG, exact and at full size."""
     width: int
-    """In pixels."""
+    """Width in pixels."""
     height: int
     pixel_ratio: float
-    """How many of its pixels make a logical one: a cell shows it ``width / pixel_ratio`` CSS pixels wide."""
+    """Pixels per logical pixel: a cell shows the picture ``width / pixel_ratio`` CSS pixels wide."""
     _shown: tuple[bytes, str] = field(repr=False)
 
     def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, str], dict[str, Any]]:
@@ -45,7 +45,7 @@ class Snapshot:
 
 
 def take(frame: Frame, *, alpha: bool) -> Snapshot:
-    """*frame* as it is now. A cell keeps the PNG itself, unless that has more than 4 MB: then a JPEG that fits."""
+    """A snapshot of *frame*. A cell stores the PNG, or if that exceeds 4 MB, a JPEG that fits."""
     height, width = frame.pixels.shape[:2]
     png = encode_png(frame.pixels, alpha=alpha)
     if len(png) <= SHOWN_BYTES:
@@ -56,7 +56,8 @@ def take(frame: Frame, *, alpha: bool) -> Snapshot:
 
 
 def shrunk(pixels: Pixels, most: int, mode: str, side: int = _FIRST_SIDE) -> bytes:
-    """A lossy picture of at most *most* bytes, opaque: *side* pixels wide or high at first, then less until it fits."""
+    """A lossy, opaque picture of at most *most* bytes. Its longer side starts at *side* pixels and shrinks until the
+    picture fits."""
     whole = _opaque(pixels)
     while True:
         scale = min(1.0, side / max(whole.size))

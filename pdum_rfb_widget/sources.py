@@ -1,6 +1,6 @@
-"""Frame sources: who is asked for the next frame, in place of publishing it. `Display.attach` feeds a display from one.
+"""Frame sources, which a display asks for the next frame. `Display.attach` feeds a display from a source.
 
-A display is simpler to publish into. A source is for what is rendered on demand, or tested frame by frame.
+Publishing into a display is simpler. Use a source for frames rendered on demand, or tested one by one.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_KEPT = 10_000
-"""Events that a source keeps for `BaseFrameSource.snapshot_events`, and that wait for it; the oldest go."""
+"""Most events that a source keeps for `BaseFrameSource.snapshot_events`, and that wait for it; beyond that the oldest
+are dropped."""
 _LOOK_SOON, _LOOK_LATEST = 1 / 60, 1 / 4
-"""Seconds between two looks whether somebody can see the next frame: more and more, since idle is to be free."""
+"""Shortest and longest seconds between two checks for a ready viewer; they grow, so that idling costs nothing."""
 
 Render = Callable[[int, int], Pixels]
-"""The pixels of a frame, of its number and its time in microseconds."""
+"""A function of a frame's number and its time in microseconds that returns its pixels."""
 
 
 class BaseFrameSource(ABC):
-    """What sources have in common: numbers, times, a pace and the viewers' input. A source only has to `render`.
+    """Base class of sources: numbers, times, pace and the viewers' input. A subclass only has to `render`.
 
-    *width* and *height* are pixels, made even, as codecs like them; a ``resize`` event changes them. *fps* is the pace,
-    unless *pace* is false: then a frame is there whenever it is asked for. After *max_frames* frames, None for any
-    number, there is no next one. *clock* gives seconds, by default `time.monotonic`.
+    *width* and *height* are in pixels, made even, as codecs prefer; a ``resize`` event changes them. Frames come *fps*
+    times per second, or with a false *pace* whenever one is requested. The source ends after *max_frames* frames, None
+    for no limit. *clock* returns seconds, by default `time.monotonic`.
     """
 
     def __init__(
@@ -68,15 +69,15 @@ class BaseFrameSource(ABC):
 
     @property
     def current_size(self) -> tuple[int, int]:
-        """Width and height, in pixels, that the next frame is to have."""
+        """Width and height of the next frame, in pixels."""
         return self._size
 
     @abstractmethod
     def render(self, seq: int, t_us: int) -> Pixels:
-        """The pixels of frame *seq*, from 0 on, *t_us* microseconds after the first; the same for the same *seq*."""
+        """The pixels of frame *seq*, counted from 0, *t_us* microseconds after the first. Equal for equal *seq*."""
 
     async def next_frame(self) -> RawFrame:
-        """The next frame, when it is due. Raises `StopAsyncIteration` after `max_frames`."""
+        """Wait until the next frame is due, and return it. Raises `StopAsyncIteration` after `max_frames`."""
         if self.max_frames is not None and self._seq >= self.max_frames:
             raise StopAsyncIteration
         now = self._clock()
@@ -94,7 +95,7 @@ class BaseFrameSource(ABC):
             self._size = _even(event.get("pwidth") or event["width"]), _even(event.get("pheight") or event["height"])
 
     def snapshot_events(self) -> list[Event]:
-        """The newest events, oldest first."""
+        """The newest events, at most 10,000, oldest first."""
         return list(self._events)
 
     def _frame(self, t_us: int) -> RawFrame:
@@ -105,14 +106,14 @@ class BaseFrameSource(ABC):
         return frame
 
     def _format_of(self, pixels: Pixels) -> PixelFormat:
-        """The format of *pixels*: `pixel_format` says the order of their channels, and they how many there are."""
+        """The format of *pixels*: their number of channels, in the order of `pixel_format`."""
         if self.pixel_format == "bgra8":
             return "bgra8"
         return FORMATS[1 if pixels.ndim == 2 else pixels.shape[2]]
 
 
 class RenderCallbackSource(BaseFrameSource):
-    """The source of ``render(seq, t_us)``; the rest is as for `BaseFrameSource`."""
+    """A source that calls ``render(seq, t_us)``; otherwise as `BaseFrameSource`."""
 
     def __init__(self, render: Render, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -123,9 +124,9 @@ class RenderCallbackSource(BaseFrameSource):
 
 
 class OnDemandFrameSource(RenderCallbackSource):
-    """A source that renders its first frame, and then one after `mark_dirty`; with *render_on_event* after input too.
+    """A source that renders a first frame, then one after each `mark_dirty`; with *render_on_event*, also after input.
 
-    It has no pace: what was marked several times since the last frame is one frame.
+    It has no pace: several marks since the last frame cause one frame.
     """
 
     def __init__(self, render: Render, *, render_on_event: bool = True, **kwargs: Any) -> None:
@@ -136,7 +137,7 @@ class OnDemandFrameSource(RenderCallbackSource):
         self._lock = threading.Lock()  # guards the two above
 
     def mark_dirty(self) -> None:
-        """Ask for another frame. May be called from any thread."""
+        """Request another frame. May be called from any thread."""
         with self._lock:
             self._dirty = True
             waiting, self._waiting = self._waiting, None
@@ -160,7 +161,7 @@ class OnDemandFrameSource(RenderCallbackSource):
 
 
 def feed(display: Display, source: FrameSource, report: Callable[[str], object]) -> Future[None]:
-    """Begin what `Display.attach` promises, and *report* what goes wrong, in words."""
+    """Start `Display.attach`, and *report* errors in words."""
     if wrong := [name for name in ("next_frame", "handle_event") if not callable(getattr(source, name, None))]:
         hint = "; of a function make an OnDemandFrameSource(function), and a single frame is for display.publish"
         kind = type(source).__qualname__
@@ -187,7 +188,7 @@ async def _feed(display: Display, source: FrameSource, report: Callable[[str], o
 
     def hear(event: InputEvent) -> None:
         events.append(event.event)
-        if len(events) == 1:  # a busy loop is woken once, and not for every event that waits
+        if len(events) == 1:  # a busy loop is woken once, not for every waiting event
             loop.call_soon_threadsafe(come.set)
 
     async def tell() -> None:
@@ -226,7 +227,7 @@ async def _publish(display: Display, source: FrameSource) -> None:
 
 async def _tell(display: Display, source: FrameSource, event: Event, report: Callable[[str], object]) -> None:
     if event["type"] == "resize":
-        # The size is the display's to say: of several viewers' one, and within its limits.
+        # The display decides the size: that of one of several viewers, within limits.
         if (target := display.target_size) is None:
             return
         event = {**event, "pwidth": target[0], "pheight": target[1]}
