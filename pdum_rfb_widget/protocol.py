@@ -164,8 +164,7 @@ ClientMessage: TypeAlias = Hello | SetViewport | Ack | RequestKeyframe | Decoder
 def parse(message: str | bytes, *, binary: bool = False) -> ClientMessage | None:
     """Returns the viewer's *message*, parsed; None for a type that this version doesn't know.
 
-    With *binary* it may send binary messages too. Raises `ProtocolError` with 4400 for anything malformed, and nothing
-    else.
+    With *binary* it may send binary messages too. Raises only `ProtocolError` with 4400, for anything malformed.
     """
     if isinstance(message, bytes):
         if not binary:
@@ -367,8 +366,7 @@ def picture_header(seq: int, tiles: TileMap, encoded: Encoded) -> dict[str, Any]
 
 def tiles_header(seq: int, tiles: TileMap, encoded: Encoded) -> dict[str, Any]:
     """Returns the header of `rfb/tiles`: rectangles to draw together, ``[x, y, width, height, mime, bytes]`` each, one
-    after the other in the payload. The rest of the canvas stays as it is; a first message, or one of a new size, covers
-    it all."""
+    after the other in the payload. The rest of the canvas stays; a first message, or one of a new size, covers all."""
     parts = [[*part.rect, part.mime, len(part.data)] for part in encoded.parts]
     return _header("tiles", seq, tiles) | {"parts": parts}
 

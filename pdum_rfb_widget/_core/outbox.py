@@ -107,8 +107,7 @@ class Outbox:
             raise ProtocolError(CloseCode.OVER_LIMIT, f"{self.most} bytes of messages wait for the viewer")
 
     def got(self, number: int) -> None:
-        """Records that the viewer has this piece, and all before it. Raises `ProtocolError` for one that was not
-        sent."""
+        """Records that the viewer has this piece, and all before it. Raises `ProtocolError` if it was not sent."""
         if number > self._sent:
             raise ProtocolError(CloseCode.MALFORMED, f"piece {number} was acknowledged and never sent")
         while self._on_the_way and self._on_the_way[0][0] <= number:

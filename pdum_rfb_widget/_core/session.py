@@ -416,8 +416,7 @@ class ViewerSession:
     # Images or video --------------------------------------------------------------------------------------------------
 
     def video_room_at(self, now: float) -> float:
-        """Returns when window, budget and frame rate have room for a frame; infinity until the viewer sends
-        something."""
+        """Returns when window, budget and frame rate have room; infinity until the viewer sends something."""
         over = self._unacknowledged - self._window
         if not self.visible or over > 0 or (over == 0 and self._chunks):
             return math.inf
@@ -562,8 +561,7 @@ class ViewerSession:
 
     @property
     def closes_at(self) -> float:
-        """Time at which `check` closes the viewer unless it sends something; infinity when nothing is expected of
-        it."""
+        """Time at which `check` closes the viewer unless it sends something; infinity if nothing is due."""
         if self.selection is None:
             return self.started + HELLO_TIMEOUT
         return self._waiting_since + ACK_TIMEOUT if self._in_flight else math.inf

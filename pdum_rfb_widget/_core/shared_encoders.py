@@ -186,8 +186,7 @@ class SharedEncoder:
                 subscriber.evicted(self.key, now)
 
     def _blame(self, late: set[Subscriber], now: float) -> float:
-        """Measures how long each of *late* delays the others, and evicts those over the limit; returns when the next
-        will be over it."""
+        """Measures how long *late* ones delay others, evicts those over the limit, and returns when the next will be."""
         until = math.inf
         for subscriber in tuple(self.subscribers):
             held = self._held.setdefault(subscriber, _Held(now))
@@ -254,8 +253,7 @@ class SharedEncoders:
         return take, look
 
     def encoded(self, encoder: SharedEncoder, chunk: Chunk, now: float) -> set[Subscriber]:
-        """Records that the frame *encoder* took became *chunk*; returns the subscribers it is for, empty if none is
-        left."""
+        """Records that the frame *encoder* took became *chunk*; returns the subscribers it is for, if any."""
         if self._encoders.get(encoder.key) is not encoder:
             return set()
         subscribers = set(encoder.encoded(chunk, now))

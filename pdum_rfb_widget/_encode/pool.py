@@ -10,8 +10,7 @@ from typing import Any
 from .._system.threads import Workers
 
 HELD_UP = 2.0
-"""Seconds at one piece of work after which another thread takes over what waits: ten frames of 4K in the slowest
-format."""
+"""Seconds at one piece of work after which others take over what waits: ten 4K frames in the slowest format."""
 
 _MOST = 16
 """Most threads at work; beyond that no more are added: if so many hang, more threads are no remedy."""

@@ -42,8 +42,7 @@ def grid_of(width: int, height: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TileMap:
-    """A published frame's size, version and time, the meaning of its pixels, and the version in which each tile last
-    changed."""
+    """A published frame's size, version, time and pixel meaning, and the version in which each tile last changed."""
 
     width: int
     height: int

@@ -27,8 +27,8 @@ QUALITIES = (0, 51)
 """The finest and the coarsest quality of every video encoder here: H.264's QP, or a value with a similar PSNR."""
 
 STILL_QUALITY = 8
-"""Quality for a scene at rest: brightness within 3 of 255, in 100 to 420 KB for renders of 720p. Finer ones only take
-more bytes."""
+"""Quality for a scene at rest: brightness within 3 of 255, in 100 to 420 KB for renders of 720p.
+A finer quality only takes more bytes."""
 
 _SOURCES: dict[PixelFormat, str] = {"gray8": "gray", "rgb24": "rgb24", "rgba8": "rgba", "bgra8": "bgra"}
 """PyAV's name of each pixel format."""

@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 QUALITIES = (90, 78, 62, 45)
-"""JPEG and WebP quality of rungs 1 to 4; rung 0 is exact. Each takes about two thirds of the bytes of the one
-before."""
+"""JPEG and WebP quality of rungs 1 to 4; rung 0 is exact. Each takes some two thirds of the previous one's bytes."""
 
 QUANTIZERS = (0, 21, 25, 31, 36)
 """H.264's quantization parameter at each rung, near the PSNR of the JPEG there."""
@@ -42,8 +41,7 @@ _MIN_SAMPLE = 16 * 1024
 _VISIBLE = 0.01
 """Seconds of transfer from which even a small message measures the bandwidth to another machine."""
 _RATE_WINDOW = 5.0
-"""Seconds for which the best measured rate stands: other things may delay an acknowledgement, but bandwidth is at least
-that."""
+"""Seconds for which the best measured rate stands: whatever delays an acknowledgement, bandwidth is that high."""
 _FORGETS = 0.998
 """Factor for each frame on costs that are not in use: without it one moment of load would count for ever."""
 _LARGE = 1 << 18
@@ -197,8 +195,7 @@ class BandwidthEstimator:
     def acknowledged(
         self, nbytes: int, pixels: int, kind: Kind, elapsed: float, drawing: float | None, now: float
     ) -> None:
-        """Learns from a message acknowledged *elapsed* seconds after it was sent; *drawing* is the viewer's own
-        figure."""
+        """Learns from a message acknowledged after *elapsed* seconds; *drawing* are seconds by the viewer's report."""
         if drawing is not None and pixels >= _LARGE / 4:
             known = self.draw_seconds.get(kind, _GUESSED_DRAWING[kind])
             self.draw_seconds[kind] = known + 0.3 * min(1.0, pixels / _LARGE) * (drawing / pixels - known)
@@ -226,8 +223,7 @@ class BandwidthEstimator:
     # Output -----------------------------------------------------------------------------------------------------------
 
     def next_send(self, now: float, nbytes: float = 0.0) -> float:
-        """Returns when the budget has room: for a frame once it isn't overdrawn, for a still once it holds its
-        *nbytes*."""
+        """Returns when the budget has room: for a frame once not overdrawn, for a still once it holds *nbytes*."""
         self._save_up(now)
         missing = min(nbytes, self._most) - self._tokens
         return now + missing / self._limited() if missing > 0 else now

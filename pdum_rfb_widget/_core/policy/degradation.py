@@ -73,8 +73,7 @@ class Backoff:
         self._until = now + self._patience
 
     def judge(self, turnaround: float, fps: float, now: float) -> int:
-        """Returns the rung: a viewer may return once it takes a frame every *turnaround* seconds, fast enough for
-        *fps*."""
+        """Returns the rung: a viewer may return once a frame every *turnaround* seconds is enough for *fps*."""
         if self.rung and now >= self._until:
             if 1.2 * turnaround * fps <= 1:
                 self.rung = 0

@@ -58,8 +58,7 @@ class DeliveryPolicy:
         return encoder
 
     def rung(self, pixels: int, selection: Selection, now: float) -> int | None:
-        """Returns the rung for images of a frame of which *pixels* changed; None for a quality that is not on the
-        ladder."""
+        """Returns the rung for images of a frame of which *pixels* changed; None for a quality outside the ladder."""
         quality, costs, bandwidth = self.state.options.quality, self.state.costs, self.bandwidth
         if selection.lossy is None or isinstance(quality, int):
             # With settings made by hand a local connection only has to be clearly faster than `bitrate`, however large
