@@ -186,7 +186,7 @@ class SharedEncoder:
                 subscriber.evicted(self.key, now)
 
     def _blame(self, late: set[Subscriber], now: float) -> float:
-        """Measures how long *late* ones delay others, evicts those over the limit, and returns when the next will be."""
+        """Measures how long *late* ones delay others; evicts those over the limit. Returns when the next will be."""
         until = math.inf
         for subscriber in tuple(self.subscribers):
             held = self._held.setdefault(subscriber, _Held(now))
