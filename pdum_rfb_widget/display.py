@@ -1,4 +1,4 @@
-"""`Display`, the public surface of a stream: publish pixels, take viewers' input, show a widget."""
+"""`Display`, the public surface of a stream: publish pixels, receive viewers' input, show a widget."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ _OnMessage = TypeVar("_OnMessage", bound=Callable[[ChannelMessage], object])
 
 
 class Display(Closing):
-    """A framebuffer that any number of browsers look at. `server.serve` and `Server.add_stream` make it.
+    """A framebuffer that any number of browsers can watch. Created by `server.serve` and `Server.add_stream`.
 
-    Every method may be called from any thread. It can be awaited, and as a context manager, sync or async, it closes.
+    Every method may be called from any thread. It can be awaited; as a context manager, sync or async, it closes.
     """
 
     def __init__(self, server: Server, publication: Publication) -> None:
@@ -75,39 +75,39 @@ class Display(Closing):
         pixel_ratio: float | None = None,
         color: ColorSpace | None = None,
     ) -> None:
-        """Make *frame* what every viewer sees next. Never waits for a viewer: one that is behind skips to the newest.
+        """Show *frame* to all viewers. Never waits for a viewer: one that falls behind skips to the newest frame.
 
         *frame* is a uint8 array, or anything numpy can view as one or get by DLPack, of shape ``(H, W)`` or
         ``(H, W, 1)`` (grey), ``(H, W, 3)`` (RGB) or ``(H, W, 4)`` (RGBA, shown opaque unless the stream has
         ``alpha=True``), 1 to 16384 pixels a side, contiguous or not; the last axis is always the channels. Pillow
-        images of palettes, HSV and the like are converted. Its size may change from frame to frame. It is copied,
-        unless the stream was made with ``own_frames=False``: then never change it again.
+        images with palettes, in HSV and the like are converted. The size may change from frame to frame. The frame is
+        copied, unless the stream has ``own_frames=False``: then never modify it again.
 
-        A `RawFrame` may be published too: it brings its ratio, colour and time. Where two of them follow one another
-        and their ``timestamp_us`` grow by a day at most, viewers and films are told that distance; else how long ago
-        the frame before was published.
+        A `RawFrame` may be published too, with its own ratio, colour and time. The interval sent to viewers and
+        recordings is the difference of ``timestamp_us`` if two of them follow each other and it increases by at most a
+        day; else it is the time between the two calls.
 
-        What differs from the frame before is found out, and only that is sent: the same picture again costs viewers
-        nothing. *damage* names it, as rectangles ``(x, y, width, height)`` in whole pixels, and is believed: what
-        changed elsewhere may or may not be seen. It has no meaning for a first frame, or one of another size.
+        Only the parts that differ from the last frame are sent: an unchanged picture costs viewers nothing. *damage*
+        gives these parts as rectangles ``(x, y, width, height)`` in whole pixels, and is trusted: changes elsewhere may
+        or may not be shown. It has no effect for a first frame, or one of another size.
 
-        *pixel_ratio* is how many pixels of this frame make a logical one, 0.1 to 16, by default 1.0: input events carry
-        it, so that who draws in logical pixels can convert. It doesn't change the size that the frame is shown at.
-        *color* says what the numbers of this frame mean, by default `SRGB`; nothing is converted. With either another
-        than before, everything counts as changed.
+        *pixel_ratio* is the number of frame pixels per logical pixel, 0.1 to 16, by default 1.0. Input events carry it,
+        so that applications that draw in logical pixels can convert. It doesn't change the size at which the frame is
+        shown. *color* is the colour space of this frame, by default `SRGB`; nothing is converted. If either differs
+        from the last frame's, everything counts as changed.
 
-        Raises `TypeError` for another dtype or a masked array, `ValueError` for another shape or ratio, or a `RawFrame`
-        whose fields are not those of its data, both for *damage* that is no list of rectangles, and `RuntimeError` once
-        the display is closed.
+        Raises `TypeError` for another dtype or a masked array; `ValueError` for another shape or ratio, or a `RawFrame`
+        whose fields contradict its data; either of them for *damage* that is no list of rectangles; and `RuntimeError`
+        once the display is closed.
         """
         self._publication.publish(frame, damage, pixel_ratio, color)
 
     def wait_ready(self, timeout: float | None = None) -> bool:
-        """Sleep until some visible viewer can take a frame: True; False after *timeout* seconds or when closed.
+        """Wait until a visible viewer can take a frame, and return True; False after *timeout* seconds or when closed.
 
-        Without a *timeout* this waits for the first viewer as long as it takes. In a notebook's cell a warning says so
-        after 10 seconds; where the notebook runs without a page, as by nbconvert, papermill or ``marimo export``, it
-        returns False then, and at once from there on.
+        Without a *timeout* it waits for the first viewer indefinitely. In a notebook cell a warning says so after 10
+        seconds. If the notebook runs without a page, as by nbconvert, papermill or ``marimo export``, it returns False
+        then, and later calls at once.
         """
         return self._publication.wait_ready(timeout)
 
@@ -120,25 +120,26 @@ class Display(Closing):
         crf: int | None = None,
         preset: str = "veryfast",
     ) -> Recording:
-        """Make a film of what is published from now on, whether anybody looks or not: H.264 in MP4 at *path*.
+        """Record all frames from now on to *path*, as H.264 in MP4, with or without viewers.
 
-        ``with display.record("out.mp4"):`` records the block, ``async with`` does too; or keep what this returns and
-        `Recording.stop` it. The newest frame there is already is the first, the last is shown until the end. Each has
-        the time when it was published; the same picture again is no frame. When encoding is slower than publishing,
-        frames are skipped: neither `publish` nor viewers wait. After a crash the file plays all but the last second and
-        the 10 to 20 frames that x264 holds.
+        ``with display.record("out.mp4"):`` records the block, as does ``async with``; or keep the result and
+        `Recording.stop` it. The recording starts with the newest existing frame and shows the last one until its end.
+        Each frame has the time of its publication; an unchanged picture adds no frame. If encoding is slower than
+        publishing, frames are skipped: neither `publish` nor viewers wait. After a crash the file plays all but the
+        last second and the 10 to 20 frames that x264 holds.
 
-        The film has the size of its first frame, under ``resize_policy="match_client"`` of its second, since the first
-        may be from before any viewer came; odd sides one pixel more. Others are scaled to fit, amid black. Alpha is
-        left out. Colours are BT.601, limited range, 4:2:0, tagged so and with the first frame's colour space.
+        The recording has the size of its first frame, or with ``resize_policy="match_client"`` of its second, as the
+        first may be older than any viewer; odd sides get one pixel more. Frames of other sizes are scaled to fit, with
+        black borders. Alpha is dropped. Colours are BT.601, limited range, 4:2:0, tagged as such and with the first
+        frame's colour space.
 
-        *crf* is a constant quality, 0 (exact but for colours' resolution; few players show it) to 51, 18 by default,
-        where hardly a loss is seen; *bitrate* asks for an average instead, 50,000 to 1 billion bits a second. *fps*,
-        1 to 240, the stream's by default, is what x264 expects for that; it changes no times. *preset* is x264's,
-        ``ultrafast`` to ``placebo``: slower ones make smaller files and may skip more frames.
+        *crf* is a constant quality, from 0 (exact except for colour resolution; few players support it) to 51, by
+        default 18, where loss is hardly visible. *bitrate* sets an average instead, 50,000 to 1 billion bits per
+        second. *fps*, 1 to 240, by default the stream's, is the rate that x264 assumes for it; it changes no times.
+        *preset* is x264's, ``ultrafast`` to ``placebo``: slower ones make smaller files and may skip more frames.
 
-        *path* may begin with ``~``. Raises `OSError` with the path when the file can't be written, `ValueError` when
-        its name does not end with .mp4, it is being recorded already, or a value is out of range, and `RuntimeError`
+        *path* may begin with ``~``. Raises `OSError` with the path if the file can't be written; `ValueError` if its
+        name does not end with .mp4, it is being recorded already, or a value is out of range; and `RuntimeError`
         without PyAV (``pip install 'pdum-rfb-widget[h264]'``) and once the display is closed.
         """
         from .recording import Recording
@@ -147,12 +148,12 @@ class Display(Closing):
         return Recording(self, path, fps=rate, bitrate=bitrate, crf=crf, preset=preset)
 
     def attach(self, source: FrameSource) -> Future[None]:
-        """Publish what *source* gives, such as a `sources.OnDemandFrameSource`, and give it the viewers' input.
+        """Publish the frames of *source*, such as a `sources.OnDemandFrameSource`, and pass it the viewers' input.
 
-        It is asked for a frame when somebody can see one, or a film is made, in the event loop that this is called in;
-        where there is none, in one on a thread of its own. ``resize`` events come as `target_size` says, and not under
-        ``resize_policy="publisher"``. What this returns is done when the source has no more frames, holds what it
-        raised, and ends the feed by ``cancel()``; so does closing the display.
+        The source is asked for frames while a viewer can take one or a recording runs. It runs in the calling event
+        loop; outside any, in a loop on a thread of its own. ``resize`` events carry the `target_size`, and don't occur
+        under ``resize_policy="publisher"``. The returned future is done when the source has no more frames, and holds
+        the error if it raised one. ``cancel()`` or closing the display ends the feed.
         """
         from .sources import feed
 
@@ -161,8 +162,8 @@ class Display(Closing):
         return feeding
 
     def snapshot(self) -> Snapshot:
-        """The newest frame as a picture: ``snapshot().png`` are the bytes of a PNG, exact and at full size. As the last
-        line of a cell it is shown, and stays in the saved notebook; more than 4 MB are kept there as a smaller JPEG.
+        """The newest frame as a picture: ``snapshot().png`` is a PNG in bytes, exact and at full size. As the last line
+        of a cell it is shown, and stored in the saved notebook; above 4 MB, as a smaller JPEG.
 
         Raises `RuntimeError` before the first frame, and once another display has taken the stream over.
         """
@@ -171,76 +172,77 @@ class Display(Closing):
     # Input ------------------------------------------------------------------------------------------------------------
 
     def poll_events(self) -> list[StreamEvent]:
-        """All input that came since it was last taken, oldest first: an `InputEvent` each, and of a stream with
-        ``adaptive=True`` a `DownscaleHint` now and then. `events` takes from the same queue."""
+        """All events since the last call, oldest first: `InputEvent`, and with ``adaptive=True`` occasionally a
+        `DownscaleHint`. `events` takes from the same queue."""
         return self._publication.poll_events()
 
     def events(self) -> AsyncIterator[StreamEvent]:
-        """The input as it comes, until the display is closed."""
+        """Iterate over events as they arrive, until the display is closed."""
         return self._publication.events()
 
     def on(self, *kinds: EventType | Literal["*"], thread: bool = False) -> Callable[[_OnEvent], _OnEvent]:
-        """Call a function with every `InputEvent` of these *kinds*, ``"*"`` for all::
+        """Decorator: call a function with every `InputEvent` of these *kinds*, ``"*"`` for all::
 
             @display.on("pointer_down")
             def pressed(ev):
                 print(ev.event["x"], ev.event["y"])
 
-        Calls come one after the other, in the event loop in which `serve` was called, in a notebook the kernel's: they
-        wait while a cell computes. With *thread*, or where there is no loop, they come at once, on a thread of the
-        display's own. In a loop the function may be a coroutine function; the next call waits for it. What a function
-        raises is logged and counted in `status`. At most ``event_queue_size`` calls wait; then the oldest go.
+        Calls are made one after another in the event loop in which `serve` was called. In a notebook that is the
+        kernel's, so calls wait while a cell computes. With *thread*, or without a loop, they are made at once on a
+        thread of the display. In a loop the function may be a coroutine function; the next call waits for it. An error
+        that a function raises is logged and counted in `status`. At most ``event_queue_size`` calls wait; beyond that
+        the oldest are dropped.
 
-        `poll_events` and `events` get these events too. Raises `ValueError` for a kind that there isn't, `TypeError`
-        for a coroutine function that has no loop to run in.
+        `poll_events` and `events` return these events too. Raises `ValueError` for an unknown kind, `TypeError` for a
+        coroutine function without a loop to run in.
         """
         return self._publication.on(kinds, thread)
 
     def off(self, function: Function) -> None:
-        """Call *function* no more; harmless when it wasn't."""
+        """Stop calling *function*; no effect if it isn't registered."""
         self._publication.callbacks.remove(function)
 
     # Messages ---------------------------------------------------------------------------------------------------------
 
     def send(self, channel: str, data: object, *, to: str | Iterable[str] | None = None, latest: bool = False) -> None:
-        """Send *data* to the viewers' pages: bytes, or what JSON can say. `RemoteFramebufferView.onMessage` gets it.
+        """Send *data*, bytes or a JSON value, to the viewers' pages, where `RemoteFramebufferView.onMessage` gets it.
 
-        *channel* is a name of your own, 1 to 64 letters, digits or ``._~-``. What is sent on one arrives in that order,
-        or not at all where the viewer goes. Messages overtake pictures; those above 16 KB, 1 MiB at most
-        (``Limits.channel_bytes``), go between them. A viewer that reads too slowly for 8 MiB of them
-        (``channel_queue``) is closed. With *latest* the message takes the place of one that was sent on this channel so
-        and still waits: for what only counts while it is new.
+        *channel* is a name you choose, 1 to 64 letters, digits or ``._~-``. Messages on one channel arrive in order,
+        unless the viewer leaves. They overtake pictures; messages above 16 KB, at most 1 MiB
+        (``Limits.channel_bytes``), are sent between pictures. A viewer that reads so slowly that 8 MiB of messages wait
+        (``channel_queue``) is closed. With *latest* the message replaces a waiting one that was sent with *latest* on
+        this channel: for data that matters only while it is new.
 
-        *to* is the ``client_id`` of a viewer, or several; who has gone is passed over. Viewers that come later, or
-        don't know `rfb/channels`, get nothing. Never waits for a viewer. Raises `ValueError` and `TypeError` for what
-        can't be sent, and `RuntimeError` once the display is closed.
+        *to* is the ``client_id`` of a viewer, or several; viewers that have left are skipped. Viewers that connect
+        later, or don't support `rfb/channels`, get nothing. Never waits for a viewer. Raises `ValueError` and
+        `TypeError` for data that can't be sent, and `RuntimeError` once the display is closed.
         """
         message = channel_message(channel, data, self.server._hub.limits.channel_bytes)
         self._publication.send(message, channel, to, latest=latest, capability=CHANNELS)
 
     def on_message(self, *channels: str, thread: bool = False) -> Callable[[_OnMessage], _OnMessage]:
-        """Call a function with every `ChannelMessage` that viewers' pages send on these *channels*::
+        """Decorator: call a function with every `ChannelMessage` that viewers' pages send on these *channels*::
 
             @display.on_message("pick")
             def picked(message):
                 display.send("picked", find(message.data), to=message.client_id)
 
-        Where and when is as with `on`; at most 8 MiB wait. Viewers that may only look are not heard, nor those that
-        don't control. The page sends by `RemoteFramebufferView.send`; what nobody has asked for is dropped.
+        Calls are made as for `on`; at most 8 MiB of messages wait. Messages of viewers that are view-only or not in
+        control are dropped, as are those on channels without a function. Pages use `RemoteFramebufferView.send`.
         """
         return self._publication.on_message(channels, thread)
 
     def set_cursor(self, cursor: str | None) -> None:
-        """Show the pointer over the picture as CSS's *cursor*: ``crosshair``, ``grab``, ``none`` and so on; None for
-        the default. Viewers that come later see it too. Raises `ValueError` for what is no keyword of CSS."""
+        """Set the shape of the pointer over the picture to a CSS *cursor*: ``crosshair``, ``grab``, ``none`` and so on;
+        None for the default. Applies to later viewers too. Raises `ValueError` for any other keyword."""
         self._publication.set_cursor(cursor)
 
     def set_clipboard(self, text: str, *, to: str | Iterable[str] | None = None) -> None:
-        """Put *text* into the clipboards of the viewers whose input counts, or of those that *to* names, as for `send`.
+        """Put *text* into the clipboards of viewers whose input is accepted, or of those in *to*, as for `send`.
 
-        A page writes it at once if the view has the keyboard's focus and the browser lets it, and else with the next
-        key or click in the view. Needs ``clipboard=True``: else `RuntimeError`. Raises `ValueError` for more than 1 MiB
-        (``Limits.channel_bytes``).
+        A page writes it at once if the view has the keyboard focus and the browser allows it, else with the next key
+        press or click in the view. Raises `RuntimeError` without the option ``clipboard=True``, and `ValueError` for
+        more than 1 MiB (``Limits.channel_bytes``).
         """
         self._publication.set_clipboard(text, to, self.server._hub.limits.channel_bytes)
 
@@ -263,7 +265,7 @@ class Display(Closing):
 
     @property
     def pixel_ratio(self) -> float:
-        """Pixels of the newest frame that make a logical one; 1.0 before the first frame."""
+        """Pixels of the newest frame per logical pixel; 1.0 before the first frame."""
         newest = self._stream.newest
         return newest.pixel_ratio if newest else 1.0
 
@@ -275,13 +277,13 @@ class Display(Closing):
 
     @property
     def target_size(self) -> tuple[int, int] | None:
-        """The width and height that frames should have under ``resize_policy="match_client"``, None before any viewer
-        was seen, and under ``"publisher"``.
+        """The width and height that frames should have under ``resize_policy="match_client"``; None before any viewer
+        was visible, and under ``"publisher"``.
 
         They are the device pixels of the picture's box, made even, each at least 2 and at most
-        ``max_render_dimension``, and change ``resize_debounce`` seconds after the box has last changed. Of several
-        viewers that are seen, the one that came or was resized last is asked. Every change is followed by an event
-        ``resize``, for who sleeps until there is one. Nothing is resized by itself::
+        ``max_render_dimension``, and change ``resize_debounce`` seconds after the box last changed. Of several visible
+        viewers, the one that connected or was resized last decides. An event ``resize`` follows every change, for
+        applications that sleep until an event. Nothing is resized automatically::
 
             width, height = display.target_size or (display.width, display.height)
             display.publish(render(width, height), pixel_ratio=display.target_ratio)
@@ -291,8 +293,8 @@ class Display(Closing):
 
     @property
     def target_ratio(self) -> float:
-        """The ``pixel_ratio`` that goes with `target_size`: the viewer's, less where ``max_render_dimension`` made the
-        size smaller; 1.0 where there is no target."""
+        """The ``pixel_ratio`` for `target_size`: the viewer's, reduced if ``max_render_dimension`` reduces the size;
+        1.0 if there is no target."""
         target = self._stream.target
         return target.ratio if target else 1.0
 
@@ -303,16 +305,16 @@ class Display(Closing):
 
     @property
     def clients(self) -> tuple[Client, ...]:
-        """The viewers that are connected, in the order that they came."""
+        """The connected viewers, in the order of their arrival."""
         viewers = sorted(self._stream.viewers.copy(), key=lambda viewer: viewer.number)
         return tuple(Client(viewer.id, viewer.principal, viewer.view_only) for viewer in viewers)
 
     @property
     def controller(self) -> str | None:
-        """The ``client_id`` of the viewer whose input counts; None, as at first, for all that may send any.
+        """The ``client_id`` of the only viewer whose input is accepted; None, the default, for all that may send input.
 
-        Set it to hand control over. When that viewer goes, the one that came first of the others has it, and with the
-        last one it is everybody's again. Raises `ValueError` for who isn't connected or may only look.
+        Set it to hand control over. When that viewer leaves, control passes to the earliest of the others, and after
+        the last to all again. Raises `ValueError` for a viewer that isn't connected or is view-only.
         """
         return self._stream.controller
 
@@ -327,26 +329,26 @@ class Display(Closing):
 
     @property
     def port(self) -> int:
-        """The TCP port that the stream is reached at. Raises `RuntimeError` where there is none, as with
-        ``tcp=False``; so do `ws_url` and `url`."""
+        """The TCP port of the stream. Raises `RuntimeError` if there is none, as with ``tcp=False``; so do `ws_url` and
+        `url`."""
         return self._reached_at()[1]
 
     @property
     def ws_url(self) -> str:
-        """The stream's address, without the token."""
+        """The WebSocket address of the stream, without the token."""
         return f"ws://{self._netloc()}/{quote(self.name)}"
 
     @property
     def url(self) -> str:
-        """A page that shows the stream in any browser on this machine. It holds the token, in the fragment, which no
-        server, proxy or log sees: give it to nobody who may not look and touch."""
+        """Address of a page that shows the stream in any browser on this machine. It contains the token, in the
+        fragment, which no server, proxy or log sees. Anyone with the address can watch and send input."""
         return f"http://{self._netloc()}/?stream={quote(self.name)}#token={quote(self.server.token)}"
 
     def open(self) -> bool:
-        """Open `url` in this machine's browser; False, and a warning in the log, where there is none.
+        """Open `url` in this machine's browser; False, and a warning in the log, if there is none.
 
-        The browser is given a file that only this user can read, and that leads there: command lines are everybody's
-        to see, and the address holds the token. The file goes with the hub.
+        The browser opens a file that only this user can read and that redirects to the address: other users can see
+        command lines, and the address contains the token. The hub deletes the file when it closes.
         """
         if webbrowser.open(self.server._hub.redirect(self.url, f"open-{self.name}").as_uri()):
             return True
@@ -357,20 +359,21 @@ class Display(Closing):
 
     @shows(TRAITS)
     def widget(self, *, batteries: bool = True, poster: bool = True, **traits: Unpack[WidgetTraits]) -> RfbCanvas:
-        """The stream as a notebook widget: `RfbViewer` with toolbar, status and figures, or the bare `RfbCanvas`.
+        """A notebook widget that shows the stream: `RfbViewer` with toolbar, status and statistics, or with
+        ``batteries=False`` the picture alone, `RfbCanvas`.
 
         *traits* are those of the widget: ``height="auto"``, ``fit="contain"``, ``label=""`` and so on. Any number of
-        widgets may show one stream. The page finds the hub by itself; where it can't, ``url=`` is the stream's address
-        as the browser reaches it, and ``base_path=`` the path of the page's server that the hub is mounted at. Raises
-        `RuntimeError` once the display is closed and no other has its stream; warns, once, where no notebook runs.
+        widgets may show one stream. The page finds the hub automatically; if it can't, give ``url=``, the stream's
+        address as the browser reaches it, or ``base_path=``, the path at which the page's server mounts the hub. Raises
+        `RuntimeError` once the display is closed and no other has its stream; warns once outside notebooks.
 
-        The cell keeps a *poster* too, for who opens the notebook without a kernel or as HTML: the last picture, at most
-        100 KB, hidden while the view is live. It is written when the picture has stood for a second, at most every
-        30 s, and only while somebody looks.
+        With *poster* the cell also stores the last picture, for the notebook without a kernel or as HTML: at most
+        100 KB, hidden while the view is live. It is written when the picture has not changed for a second, at most
+        every 30 s, and only while there are viewers.
 
         ``sync_events=("pointer_down",)`` puts the newest event of these types into the trait ``last_event``, and
-        ``sync_stats=True`` the figures into ``stats`` once a second: in marimo each change runs the cells again that
-        depend on the widget. Nothing else does.
+        ``sync_stats=True`` puts statistics into ``stats`` once per second. In marimo each change of these, and of
+        nothing else, runs the cells that depend on the widget.
         """
         try:
             from .notebook import widget_of
@@ -393,9 +396,9 @@ class Display(Closing):
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def status(self) -> dict[str, Any]:
-        """The state of the stream, as plain values: the size, how many frames were published, each viewer with its
-        figures and why it asks for no video (``no_video``), the video encoders, and the newest errors (``troubles``).
-        Holds no token."""
+        """The state of the stream as plain values: the size, the number of published frames, each viewer with its
+        metrics and its reason to request no video (``no_video``), the shared video encoders, and recent errors
+        (``troubles``). Contains no token."""
         hub = self.server._hub
         address = self.ws_url if hub.usable and self.server.port else None
         return hub.on_hub(
@@ -406,9 +409,9 @@ class Display(Closing):
     def configure(self, **options: Unpack[StreamOptionsDict]) -> None:
         """Change options of the running stream: ``display.configure(quality="lossless", codec="none")``.
 
-        Any of `types.StreamOptions`, checked as `serve` does; the others stay. Viewers keep their picture, and get the
-        next frame by the new options; what an authenticator decided holds. Raises `RuntimeError` once the display is
-        closed.
+        Accepts all of `types.StreamOptions`, checked as by `serve`; options not given stay the same. Viewers keep their
+        picture, and get the next frame with the new options; past decisions of an authenticator stay valid. Raises
+        `RuntimeError` once the display is closed.
         """
         require_codec(self._stream.options.but(options).codec)
         self.server._hub.on_hub(lambda now: self._publication.reconfigure(options))
@@ -419,17 +422,17 @@ class Display(Closing):
     # Life -------------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Remove the stream, close its viewers, with a reason, and finish its recordings. Other streams go on. Safe to
-        call again.
+        """Remove the stream, close its viewers with a reason, and finish its recordings. Other streams continue. May be
+        called again.
 
-        The hub stays for the next display, with its port, token and thread, also after the last one was closed:
-        ``display.server.close()`` ends them, and so does the end of the process.
+        The hub, with its port, token and thread, stays for the next display, even after the last one is closed. It ends
+        by ``display.server.close()`` or with the process.
         """
         if forgotten := self.server._hub.begin_to_close(self._publication):
             result_of(forgotten)
 
     async def aclose(self) -> None:
-        """`close`, for coroutines. The hub's port stays open, as there: ``await display.server.aclose()`` closes it."""
+        """`close`, for coroutines. The hub's port stays open too; ``await display.server.aclose()`` closes it."""
         if forgotten := self.server._hub.begin_to_close(self._publication):
             await asyncio.wrap_future(forgotten)
 

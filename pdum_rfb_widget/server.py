@@ -1,4 +1,4 @@
-"""The hub's public surface, and `serve`, which makes a display on the hub of this process."""
+"""The hub's public surface, and `serve`, which creates a display on the hub of this process."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .limits import Limits
 from .options import STREAM_OPTIONS, StreamOptionsDict, StreamSpec, shows
 
 SCRIPT_PORT = 8765
-"""The port in scripts, so that an address can be remembered; notebooks take any free one."""
+"""The default port in scripts, so that the address stays the same; notebooks use any free one."""
 
 
 class Server(Closing):
-    """The hub. Get it from `serve_server` or `Display.server`; it closes with `close`, or with the process.
+    """The hub. Get it from `serve_server` or `Display.server`; it closes by `close`, or with the process.
 
     Every method may be called from any thread.
     """
@@ -37,7 +37,7 @@ class Server(Closing):
 
     @property
     def hub_id(self) -> str:
-        """The hub's name among those of this user: 16 hex digits, not secret."""
+        """Identifies the hub among this user's hubs: 16 hex digits. Not a secret."""
         return self._hub.hub_id
 
     @property
@@ -53,7 +53,7 @@ class Server(Closing):
         return self._hub.streams
 
     def stream(self, name: str = DEFAULT_STREAM) -> Display:
-        """The display of the stream *name*. Raises `KeyError` that lists the names there are."""
+        """The display of the stream *name*. Raises `KeyError` that lists the existing names."""
         if publication := self._hub.publication(name):
             display: Display = publication.handle
             return display
@@ -61,24 +61,24 @@ class Server(Closing):
 
     @shows(STREAM_OPTIONS)
     def add_stream(self, name: str, width: int, height: int, **options: Unpack[StreamOptionsDict]) -> Display:
-        """A new stream of *width* x *height* pixels, 1 to 16384 each, reached as ``ws://host:port/<name>``.
+        """Create a stream of *width* x *height* pixels, 1 to 16384 each, at ``ws://host:port/<name>``.
 
-        *options* are those of `types.StreamOptions`. The size is what viewers are told before the first frame; every
-        frame brings its own. Raises `ValueError` when the name is taken, or is not 1 to 64 letters, digits or ``._~-``.
+        *options* are those of `types.StreamOptions`. Viewers use the size until the first frame; every frame has its
+        own. Raises `ValueError` if the name is taken, or is not 1 to 64 letters, digits or ``._~-``.
         """
         return self._put_stream(name, width, height, options, replace=False)
 
     def _put_stream(
         self, name: str | None, width: int, height: int, options: StreamOptionsDict, *, replace: bool = True
     ) -> Display:
-        """`add_stream`, but with *replace* a display that has the *name* is closed, and its viewers move over."""
+        """`add_stream`; with *replace*, an existing display *name* is closed, and its viewers move to the new one."""
         request = StreamRequest(name, width, height, options, current_session(), lasting_loop())
         publication = self._hub.put_stream(request, lambda made: Display(self, made), replace=replace)
         display: Display = publication.handle
         return display
 
     def remove_stream(self, name: str) -> None:
-        """Close the stream and its viewers. Does nothing when there is no such stream."""
+        """Close the stream and its viewers. Does nothing if there is no such stream."""
         if publication := self._hub.publication(name):
             publication.handle.close()
 
@@ -86,59 +86,59 @@ class Server(Closing):
 
     @property
     def port(self) -> int:
-        """The TCP port of the first listener, 0 while there is none."""
+        """The TCP port of the first listener; 0 while there is none."""
         return self._hub.listeners.port
 
     def listen(self, host: str = "127.0.0.1", port: int | None = None) -> tuple[str, int]:
-        """Listen on *host*:*port* too, and say where that is. None is the port there is, or any free one.
+        """Also listen on *host*:*port*, and return the address. None means the port already open, else any free one.
 
-        Asking again for a listener that is there changes nothing. Raises `OSError` when another process has the port.
+        Repeating the call for an existing listener changes nothing. Raises `OSError` if another process has the port.
         """
         return self._hub.listen(host, port)
 
     def allow_origins(self, origins: Iterable[str]) -> None:
-        """Let pages from these origins (``https://host:port``) open streams, besides those of this machine."""
+        """Allow pages from these origins (``https://host:port``) to open streams, besides pages of this machine."""
         self._hub.allow_origins(origins)
 
     def configure(self, authenticate: Authenticator | None = None, limits: Limits | None = None) -> None:
-        """Let *authenticate* decide about viewers, and keep to *limits*; None leaves what there is."""
+        """Set the authenticator that admits viewers, and the limits; None leaves either unchanged."""
         self._hub.configure(authenticate, limits)
 
     @property
     def limits(self) -> Limits:
-        """The limits on what viewers may ask of the hub."""
+        """The limits on viewers' use of the hub."""
         return self._hub.limits
 
     @property
     def token(self) -> str:
-        """The token that viewers present, unless an authenticator decides. It is valid until the hub closes."""
+        """The token that viewers present, unless an authenticator decides. Valid until the hub closes."""
         return self._hub.token
 
     @property
     def view_token(self) -> str:
-        """The token of viewers who may only watch: their input is dropped."""
+        """The token for viewers that may only watch: their input is dropped."""
         return self._hub.view_token
 
     def rotate_token(self, *, view: bool = False) -> str:
-        """Make a new `token`, or with *view* a new `view_token`, and close the viewers that came in with the old one.
+        """Create a new `token`, or with *view* a new `view_token`, and close the viewers that used the old one.
 
-        Widgets that are shown are among them: run their cells again.
+        This includes widgets on display: run their cells again.
         """
         return self._hub.rotate_token(view=view)
 
     async def start(self) -> Server:
-        """Listen, if it doesn't yet, on any free port of loopback."""
+        """Listen on any free port of loopback, unless it listens already."""
         self._hub.listen()
         return self
 
     def process_request(self, connection: ServerConnection, request: Request) -> Response | None:
-        """The answer to a plain HTTP *request* at the hub's port; None for a handshake that may go on."""
+        """The response to a plain HTTP *request* at the hub's port; None for a WebSocket handshake, which continues."""
         return self._hub.listeners.answer(connection, request)
 
     # Life -------------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close every stream and listener and end the hub's thread. Safe to call again."""
+        """Close every stream and listener, and end the hub's thread. May be called again."""
         self._hub.close()
 
     async def aclose(self) -> None:
@@ -160,7 +160,7 @@ def _forget_who_held_the_lock() -> None:
 
 
 def hub() -> Server:
-    """The process's hub, made when it is first asked for."""
+    """The process's hub, created on first use."""
     global _server
     with _server_lock:
         if _server is None or not _server._hub.usable:
@@ -181,14 +181,13 @@ def serve_server(
 ) -> Server:
     """The process's hub, listening on *host*:*port*, for several streams: ``server.add_stream(name, width, height)``.
 
-    *port* None means any free one in notebooks and 8765 in scripts. The result can be awaited and is a context manager.
-    *origins* are pages of other machines that may connect; those of this one may always. With ``tcp=False`` no port is
-    opened: pages come through Jupyter's or marimo's own server, by a unix socket that is this user's alone. Raises
-    `RuntimeError` where there is no such socket, as on Windows.
+    *port* None means any free port in notebooks and 8765 in scripts. The result can be awaited and is a context
+    manager. *origins* allow pages of other machines to connect; pages of this machine always may. With ``tcp=False`` no
+    port is opened: pages connect through Jupyter's or marimo's own server, over a unix socket that only this user can
+    open. Raises `RuntimeError` if there is no such socket, as on Windows.
 
-    *authenticate* decides about viewers of all streams that have no authenticator of their own, in place of the tokens.
-    *limits* bound what viewers may ask, from now on, also of those that are connected. *streams* are
-    what `Server.add_stream` takes, a mapping each.
+    *authenticate* replaces the tokens for all streams without an authenticator of their own. *limits* apply from now
+    on, to connected viewers too. *streams* are mappings of arguments for `Server.add_stream`, one per stream.
     """
     hub()._hub.configure(authenticate, limits)
     server = _listening_hub(host, port, origins, tcp)[0]
@@ -209,13 +208,13 @@ def serve(
     tcp: bool = True,
     **options: Unpack[StreamOptionsDict],
 ) -> Display:
-    """A display of *width* x *height* pixels (1 to 16384 each) that browsers can attach to; returns at once.
+    """Create a display of *width* x *height* pixels (1 to 16384 each) for browsers to connect to. Returns at once.
 
-    Starts the process's hub or uses it again, so that ``await serve(...)``, ``with serve(...) as display`` and calling
-    it twice are all right. Without a *name* the stream is the calling notebook cell's, or the ipywidget's whose
-    callback calls: run it again, and the viewers move over to the new display. No run replaces a display of another
-    cell, so that a front end that doesn't say which cell it runs gets another stream each time. In scripts and threads
-    the first is ``default``, then ``default-2`` and so on. A *name* that is taken is taken over. *host*, *port*,
+    Starts the process's hub or reuses it: ``await serve(...)``, ``with serve(...) as display`` and repeated calls all
+    work. Without a *name*, the stream is named after the calling notebook cell, or the ipywidget whose callback calls:
+    when that runs again, its viewers move to the new display. No run replaces a display of another cell, so each run
+    creates a new stream if the front end doesn't identify cells. In scripts and threads the first stream is
+    ``default``, then ``default-2`` and so on. If *name* exists, the new display takes that stream over. *host*, *port*,
     *origins* and *tcp* are as for `serve_server`, *options* those of `types.StreamOptions`.
     """
     if height is None:

@@ -1,4 +1,4 @@
-"""Values that all parts of the package share: frames, encoded payloads, events, options."""
+"""Types that all parts of the package share: frames, encoded payloads, events, options."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 """One picture: uint8, ``(H, W)`` grey, ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGBA."""
 
 MAX_SIDE = 16384
-"""Pixels on a side of a frame: what canvases of today's browsers and the image formats all take."""
+"""Longest side of a frame in pixels: canvases of today's browsers and all image formats support it."""
 MIN_RATIO, MAX_RATIO = 0.1, 16.0
-"""Device pixels a logical pixel: beyond what any screen has, with room for browsers' zoom, 0.25 to 5."""
+"""Range of device pixels per logical pixel: wider than any screen, with room for browser zoom of 0.25 to 5."""
 
 Message: TypeAlias = str | tuple[bytes, bytes]
-"""Something to send: a text, or a binary message as its header and its payload."""
+"""A message to send: text, or for a binary message its header and its payload."""
 
 Rect: TypeAlias = tuple[int, int, int, int]
 """``(x, y, width, height)`` in pixels of the frame."""
@@ -47,9 +47,9 @@ Chroma: TypeAlias = Literal["420", "444", "rgb"]
 
 @dataclass(frozen=True, slots=True)
 class ColorSpace:
-    """The meaning of a frame's numbers. Frames are tagged with it, never converted: that is the renderer's task.
+    """The meaning of a frame's numbers. Frames are tagged with it, never converted: converting is the renderer's task.
 
-    Names are those of WebCodecs' `VideoColorSpace`, but ``srgb`` for its ``iec61966-2-1``. Others raise `ValueError`.
+    Values are those of WebCodecs' `VideoColorSpace`, except ``srgb`` for ``iec61966-2-1``. Others raise `ValueError`.
     """
 
     primaries: str = "bt709"
@@ -64,7 +64,7 @@ class ColorSpace:
                 raise ValueError(f"{name} is one of {', '.join(map(str, choices))}, not {getattr(self, name)!r}")
 
     def to_dict(self) -> dict[str, str | bool | int]:
-        """The ``color`` field of the wire."""
+        """The ``color`` field of the protocol."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
@@ -76,7 +76,7 @@ _COLOR_VALUES: dict[str, tuple[object, ...]] = {
     "bit_depth": (8, 10, 12, 16),
 }
 SRGB = ColorSpace()
-"""The colour space of frames that name none."""
+"""The colour space of frames that don't name one."""
 DISPLAY_P3 = ColorSpace(primaries="smpte432")
 """The wide gamut of Apple's and other recent screens, with the transfer function of sRGB."""
 
@@ -105,7 +105,7 @@ class ChannelMessage:
     """The principal that the application's authenticator returned; None without an authenticator."""
     channel: str
     data: Any
-    """Bytes, or what JSON can say; any of it, whatever the page's own code means to send."""
+    """Bytes or any JSON value. The page may send any value, so check it."""
     received_us: int
     """Time of arrival at the hub, in microseconds of `time.monotonic`."""
 
@@ -125,20 +125,20 @@ CURSORS = (
     *("col-resize", "row-resize", "n-resize", "e-resize", "s-resize", "w-resize", "ne-resize", "nw-resize"),
     *("se-resize", "sw-resize", "ew-resize", "ns-resize", "nesw-resize", "nwse-resize", "zoom-in", "zoom-out"),
 )
-"""The keywords that CSS has for the look of the pointer, but for ``auto``, which guesses."""
+"""CSS keywords for the shape of the pointer, except ``auto``, which guesses."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawFrame:
-    """One frame as an encoder is given it. `Display.publish` takes it too; either refuses fields that contradict the
-    data, or ask for what there isn't."""
+    """One frame, as encoders receive it. `Display.publish` accepts it too. Both refuse fields that contradict the data
+    or request something unsupported."""
 
     seq: int
-    """For who made it and for encoders; a stream numbers what it sends itself."""
+    """Number of the frame, for its source and for encoders; a stream numbers its payloads itself."""
     width: int
     height: int
     timestamp_us: int
-    """Microseconds of a monotonic clock; grows from frame to frame."""
+    """Time in microseconds of a monotonic clock; increases from frame to frame."""
     pixel_format: PixelFormat
     memory: MemoryKind
     data: Any
@@ -160,9 +160,9 @@ class EncodedPayload:
     height: int
     mime: str | None = None
     codec: str | None = None
-    """The WebCodecs codec string, as the bitstream itself says it: ``avc1.42c01f``."""
+    """The WebCodecs codec string, read from the bitstream itself: ``avc1.42c01f``."""
     keyframe: bool = False
-    """An IDR, or what other codecs have for it: it and all that follows decode without what came before."""
+    """An IDR or its equivalent in other codecs: it and all later payloads decode without earlier ones."""
     duration_us: int | None = None
     metadata: dict[str, Any] | None = None
     pixel_ratio: float = 1.0
@@ -173,27 +173,27 @@ class FrameSource(Protocol):
     """A source of frames for a display: see `Display.attach` and `sources`."""
 
     async def next_frame(self) -> RawFrame:
-        """The next frame, when there is one. Raises `StopAsyncIteration` after the last."""
+        """Wait for the next frame, and return it. Raises `StopAsyncIteration` after the last."""
 
     async def handle_event(self, event: Event) -> None:
-        """Take a viewer's input."""
+        """Handle a viewer's input event."""
 
 
 class EncoderBackend(Protocol):
-    """Turns frames of one size into payloads. Opened, used and closed on one thread.
+    """Encodes frames of one size into payloads. Created, used and closed on one thread.
 
-    It may offer ``encode_still(frame)`` too: the payloads of a keyframe as fine as is sensible, for viewers that take
-    nothing but video, of a scene at rest. The frame after it is a keyframe.
+    It may also have ``encode_still(frame)``: the payloads of a keyframe of the best sensible quality, for a picture at
+    rest and viewers that accept only video. The frame after it is a keyframe.
     """
 
     def encode(self, frame: RawFrame, *, force_keyframe: bool = False) -> list[EncodedPayload]:
-        """The payloads that *frame* completes: one, but for encoders with a pipeline, which may hold some back."""
+        """The payloads that *frame* completes: one, except that encoders with a pipeline may hold some back."""
 
     def flush(self) -> list[EncodedPayload]:
-        """The payloads that were held back. The next frame is a keyframe."""
+        """The payloads held back so far. The next frame is a keyframe."""
 
     def close(self) -> None:
-        """Give back what it holds; safe to call again, and in any state."""
+        """Release all resources. May be called again, and in any state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,34 +206,34 @@ class VideoFormat:
 
 @dataclass(frozen=True, slots=True)
 class EncoderKey:
-    """The properties that all viewers of one shared encoder have in common."""
+    """The properties common to all viewers of one shared encoder."""
 
     formats: tuple[VideoFormat, ...]
-    """Formats of one codec that all of them decode."""
+    """Formats of one codec that all these viewers decode."""
     rung: int
     """Index in the ladder of qualities; 0 is lossless."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackendSelection:
-    """The format that a viewer is sent, as `build_encoder` takes it."""
+    """The format sent to a viewer, as `build_encoder` accepts it."""
 
     transport: Literal["image", "webcodecs"]
     mime: str | None = None
     codec: str | None = None
-    """The codec string that was negotiated; payloads say what their stream is."""
+    """The negotiated codec string; payloads name the actual one of their stream."""
     image_mode: ImageMode | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DownscaleHint:
-    """Advice to publish smaller frames, among the events of `Display.poll_events`, when all else was tried for the
-    slowest viewer; or larger ones again."""
+    """Advice among the events of `Display.poll_events` to publish smaller frames, once nothing else helps the slowest
+    viewer, or larger ones again."""
 
     scale: float
-    """Scale relative to the full size, above 0, at most 1."""
+    """Scale relative to the full size; above 0, at most 1."""
     width: int
-    """The display's first width, scaled; in pixels."""
+    """The display's first width, scaled, in pixels."""
     height: int
     received_us: int
     """Time of the advice, in microseconds of `time.monotonic`."""
@@ -248,36 +248,36 @@ class Selection:
     """The formats that a viewer and the hub agreed on."""
 
     lossy: str | None
-    """The mime type of pictures with a quality; None for a viewer or a stream that takes exact ones only."""
+    """The mime type of lossy pictures; None if the viewer or the stream accepts only exact ones."""
     exact: str | None
-    """The mime type of exact pictures, None for a viewer that takes no such format."""
+    """The mime type of exact pictures; None if the viewer accepts no such format."""
     tiles: bool
-    """Several rectangles may be sent at once, in place of whole pictures."""
+    """Whether several rectangles may be sent at once in place of a whole picture."""
     video: tuple[VideoFormat, ...] = ()
-    """Formats that its decoder takes, of the codec that the stream wants; the first is the fallback."""
+    """Formats of the stream's codec that the viewer decodes; the first is the fallback."""
 
     @property
     def pictures(self) -> bool:
-        """It takes pictures, and not only video."""
+        """Whether the viewer accepts pictures, not only video."""
         return bool(self.lossy or self.exact)
 
     @property
     def settles(self) -> bool:
-        """Whether it may be sent lossy pictures that can be made lossless later."""
+        """Whether lossy pictures sent to the viewer can be made exact later."""
         return bool(self.exact and (self.lossy or self.video))
 
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """The encoding of a region. Viewers that need the same region with equal fidelities share one encoding."""
+    """How a region is encoded. Viewers that need the same region with equal fidelity share one encoding."""
 
     mime: str
     quality: int | None
-    """1 to 100, None for exact formats."""
+    """1 to 100; None for exact formats."""
     tiles: bool
-    """The region may be encoded in stripes."""
+    """Whether the region may be encoded in stripes."""
     or_exact: str | None = None
-    """An exact format that may stand in where it is no larger."""
+    """An exact format used instead if it is no larger."""
     alpha: bool = False
 
 
@@ -293,73 +293,73 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A region of a frame, ready for the wire."""
+    """An encoded region of a frame, ready to be sent."""
 
     parts: tuple[Part, ...]
     payload: bytes
-    """The parts' bytes, one after the other."""
+    """The bytes of all parts, concatenated."""
     encode_ms: float
 
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """Every setting of a stream: named, documented and validated here, and nowhere else.
+    """All settings of a stream, named, documented and validated in this one place.
 
-    Raises `TypeError` or `ValueError` that names the option, what came and what is wanted.
+    Raises `TypeError` or `ValueError` with the name of the option, the value given and the values allowed.
     """
 
     fps: int = 30
-    """The rate the publisher means to keep, 1 to 240 frames a second. Advisory: nothing waits for it."""
+    """The intended rate of publishing, 1 to 240 frames per second. Advisory: nothing waits for it."""
     quality: Quality = "auto"
     """Quality of frames in motion. ``auto``: lossless while the connection and the viewer keep up with the published
-    rate, lossy while they don't. ``lossless``: always. ``lossy``: lossless only where that is no larger. A number, 1 to
-    100: that quality of JPEG or WebP."""
+    rate, else lossy. ``lossless``: always lossless. ``lossy``: lossless only if that is no larger. A number from 1 to
+    100: this quality of JPEG or WebP."""
     codec: Codec | str = "auto"
-    """Codec of frames in motion. ``auto``: H.264 while more changes than a viewer's connection takes as good pictures,
-    pictures of what changed otherwise. ``h264``, ``vp9`` or ``av1``: always video where the viewer decodes that or
-    H.264; the latter two take fewer bytes and more time. ``none``: never video. The name of an encoder that was added
-    by `register_video_encoder`: always video, by that encoder."""
+    """Codec of frames in motion. ``auto``: H.264 while more pixels change than a viewer's connection can carry as good
+    pictures, else pictures of the changed parts. ``h264``, ``vp9`` or ``av1``: always video if the viewer decodes that
+    codec or H.264; ``vp9`` and ``av1`` take fewer bytes and more time. ``none``: never video. The name of an encoder
+    added by `register_video_encoder`: always video, by that encoder."""
     image_mode: ImageMode = "jpeg"
-    """The format of lossy pictures where the viewer takes it: ``jpeg``, or ``webp``, smaller and slow. ``png`` is exact
-    always, like ``quality="lossless"``."""
+    """The format of lossy pictures if the viewer accepts it: ``jpeg``, or ``webp``, smaller but slow. ``png`` is always
+    exact, like ``quality="lossless"``."""
     still_after: float | None = 0.15
-    """Seconds after which what came to rest and stands lossy in a viewer is made exact, or None for never. Long enough
-    not to begin between two frames of a drag, short enough to feel immediate."""
+    """Seconds without change after which lossy parts of a viewer's picture are made exact; None for never. The default
+    is long enough not to begin between two frames of a drag, and short enough to feel immediate."""
     bitrate: int = 12_000_000
-    """Bits a second that a viewer may cost, 50,000 to 10 billion, where its page isn't of this machine or its link
-    isn't three times as fast as needed. The default fits a home's line."""
+    """Most bits per second sent to a viewer, 50,000 to 10 billion, unless its page is on this machine or its link is
+    three times as fast as needed. The default fits a home connection."""
     alpha: bool = False
-    """Keep the alpha channel of RGBA frames, in PNG whatever the quality: viewers that take none, and those that opened
-    before it was asked for, show them opaque. Canvases multiply colours by alpha: translucent ones may be off by 1."""
+    """Keep the alpha channel of RGBA frames, as PNG whatever the quality. Viewers that don't accept PNG, or connected
+    before this was set, show frames opaque. Canvases multiply colours by alpha: translucent ones may be off by 1."""
     max_inflight: int | None = None
-    """Payloads a viewer may have unacknowledged, 1 to 16. None is two, which fill 60 frames a second on a short way,
-    and on a long one those that it holds while they travel, if they are small: any more would add lag."""
+    """Most unacknowledged payloads of a viewer, 1 to 16. None means two, which sustain 60 frames per second on a short
+    path; on a long path, also as many small payloads as are in transit. More would add lag."""
     own_frames: bool = True
-    """Copy what is published, so that its buffer may be reused at once. False borrows it: don't touch it afterwards."""
+    """Copy each published frame, so that its buffer may be reused at once. False borrows it: don't modify it later."""
     event_queue_size: int = 4096
-    """Events kept for an application that doesn't poll; the oldest go first."""
+    """Most events kept for an application that doesn't poll; beyond that the oldest are dropped."""
     adaptive: bool = False
-    """Also advise the publisher, by a `DownscaleHint` among the events, when a viewer can't keep up with the size."""
+    """Advise the publisher with a `DownscaleHint` among the events when a viewer can't keep up with the frame size."""
     stats_interval: float | None = 1.0
-    """Seconds between ``stats`` messages to a viewer that is being fed, or None for never."""
+    """Seconds between ``stats`` messages to a viewer that receives frames; None for never."""
     resize_policy: ResizePolicy = "publisher"
-    """The side that decides how large frames are: the ``publisher`` alone, or with ``match_client`` the viewers, by
+    """The side that decides the size of frames: the ``publisher`` alone, or with ``match_client`` the viewers, through
     `Display.target_size`."""
     max_render_dimension: int | None = 4096
-    """Pixels a side, 2 to 16384, that `Display.target_size` stays within, so that no viewer can ask for gigabytes. The
-    default is as wide as the H.264 of common hardware goes, and a 4K screen. None for 16384, what a frame may have."""
+    """Longest side of `Display.target_size` in pixels, 2 to 16384, so that no viewer can request gigabytes. The default
+    covers a 4K screen and is the limit of H.264 in common hardware. None means 16384, the limit of a frame."""
     authenticate: Authenticator | None = None
     """A function that admits viewers of this stream, in place of the hub's tokens: see `auth.Authenticator`."""
     clipboard: bool = False
-    """Let `Display.set_clipboard` write the clipboards of viewers, and tell a paste into a view as an event ``paste``.
-    Off, since a page that is only looked at should not touch what its user has copied."""
+    """Let `Display.set_clipboard` write viewers' clipboards, and send a paste into a view as an event ``paste``. Off by
+    default, as a page that is only watched should not touch what its user has copied."""
     record_events: bool = False
-    """Keep the newest 10,000 input events for ``/recorded-events`` of the hub's port: for tests."""
+    """Keep the newest 10,000 input events, which ``/recorded-events`` of the hub's port returns: for tests."""
     event_log: str | os.PathLike[str] | None = None
-    """A file that every input event is appended to, as a line of JSON."""
+    """Path of a file to which every input event is appended as a line of JSON."""
     resize_debounce: float = 0.12
-    """Seconds, 0 to 60, for which a viewer's size must stay the same before `Display.target_size` follows. The default
-    renders nothing between the steps of a drag, and is felt as at once."""
+    """Seconds, 0 to 60, for which a viewer's size must stay unchanged before `Display.target_size` follows. The default
+    skips the intermediate sizes of a drag, and still feels immediate."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -405,12 +405,12 @@ class StreamOptions:
             object.__setattr__(self, name, float(seconds))
 
     def but(self, options: Mapping[str, Any]) -> StreamOptions:
-        """These, with *options* in their place."""
+        """A copy with *options* changed."""
         return self.of({field.name: getattr(self, field.name) for field in fields(self)} | dict(options))
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> StreamOptions:
-        """The options named in *options*, with a `TypeError` that lists all names when one is unknown."""
+        """The stream options given in *options*. Raises `TypeError` that lists all names if one is unknown."""
         known = [field.name for field in fields(cls)]
         if unknown := sorted(set(options) - set(known)):
             hint = _ELSEWHERE.get(unknown[0]) or f"{did_you_mean(unknown[0], known)}a stream takes {', '.join(known)}"
@@ -428,12 +428,12 @@ _ELSEWHERE = {
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint at the one of *known* that looks like *name*, to begin an error with; empty where none does."""
+    """A hint for the start of an error, with the one of *known* most like *name*; empty if none is."""
     return "".join(f"did you mean {close}? " for close in get_close_matches(name, known, 1))
 
 
 def check_number(name: str, value: object, low: float, high: float) -> float:
-    """*value* as a float; raises unless it is a number within *low* to *high*, both included."""
+    """*value* as a float. Raises `TypeError` or `ValueError` unless it is a number from *low* to *high* inclusive."""
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name} is a number, not {reprlib.repr(value)} ({type(value).__name__})")
     if not low <= float(value) <= high:
@@ -442,7 +442,7 @@ def check_number(name: str, value: object, low: float, high: float) -> float:
 
 
 def check_int(name: str, value: object, low: int, high: int) -> int:
-    """*value* as an int; raises unless it is a whole number within *low* to *high*, both included."""
+    """*value* as an int. Raises `TypeError` or `ValueError` unless it is an integer from *low* to *high* inclusive."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
         raise TypeError(f"{name} is a whole number, not {reprlib.repr(value)} ({type(value).__name__})")
     if not low <= value <= high:
