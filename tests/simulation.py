@@ -22,7 +22,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from virtual_time import VirtualLoop
+from virtual_time import VirtualLoop, no_other_loop
 
 from pdum_rfb_widget._core.session import ViewerSession
 from pdum_rfb_widget._core.shared_encoders import EncodeRequest, SharedEncoder
@@ -378,7 +378,8 @@ class Simulation:
                 for simulated in self.viewers:
                     simulated.leave()
                 self.loop.run_for(60)
-                self.loop.run_until_complete(self.stream.close("the end"))
+                with no_other_loop():
+                    self.loop.run_until_complete(self.stream.close("the end"))
                 self.loop.close()
                 asyncio.set_event_loop(None)
 

@@ -494,10 +494,11 @@ def test_viewers_get_every_frame_all_the_same(display: rfb.Display, path: Path) 
 def test_a_recording_that_is_slow_skips_frames_and_holds_nobody_up(
     display: rfb.Display, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    may_go_on = threading.Event()
+    begun, may_go_on = threading.Event(), threading.Event()
     slow = Mp4Writer.add
 
     def stuck(self: Mp4Writer, *frame: Any) -> None:
+        begun.set()
         assert may_go_on.wait(60)
         slow(self, *frame)
 
@@ -508,6 +509,7 @@ def test_a_recording_that_is_slow_skips_frames_and_holds_nobody_up(
         for value in (20, 90, 160, 230):
             display.publish(grey(value))
             assert value_of(viewer.see()[1]) == value
+            assert begun.wait(60)
     may_go_on.set()
     recording.close()
     np.testing.assert_allclose(film(path).greys, [20, 230], atol=2)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import Context
 from typing import Any
 
@@ -35,9 +36,21 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def run_for(self, seconds: float) -> None:
         """Let so many virtual *seconds* pass. Raises what a callback has raised."""
         self.call_at(self.now + seconds, self.stop)
-        self.run_forever()
+        with no_other_loop():
+            self.run_forever()
         if self.faults:
             raise self.faults[0]
+
+
+@contextmanager
+def no_other_loop() -> Iterator[None]:
+    """Playwright's loop, of tests before this in the same process, counts as running in this thread: not meanwhile."""
+    running = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(running)
 
 
 class _Jump(selectors.SelectSelector):
