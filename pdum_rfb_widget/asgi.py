@@ -1,8 +1,7 @@
-"""Streams inside an application of your own: endpoints for Starlette and FastAPI, under uvicorn or any ASGI server.
+"""Streams inside your own application: endpoints for Starlette and FastAPI, under uvicorn or any ASGI server.
 
-The hub is the same one, with the same door, limits and encoders: only the WebSocket is the application's. So its TLS,
-its paths and its cookies serve, and `serve(..., tcp=False)` need open no port. Needs ``pip install
-'pdum-rfb-widget[asgi]'``.
+The hub, its admission, limits and encoders stay the same: only the WebSocket belongs to the application. So its TLS,
+paths and cookies apply, and `serve(..., tcp=False)` needs no port. Needs ``pip install 'pdum-rfb-widget[asgi]'``.
 """
 
 from __future__ import annotations
@@ -40,11 +39,12 @@ def rfb_endpoint(
         app = Starlette(routes=[WebSocketRoute("/rfb", rfb_endpoint(display, authenticate=by_cookie))])
         app.add_api_websocket_route("/rfb", rfb_endpoint(display))  # FastAPI
 
-    *authenticate* decides about the viewers that come this way, in the application's event loop, in place of the
-    stream's own or the hub's tokens. It is asked before the connection is accepted, with ``hello`` None: a principal
-    is let in, and None is asked again with the hello's token, unless the request had an ``Authorization`` header; then
-    it is refused with 403. Pages may come from the name that the request was sent to, from this machine, and from
-    ``origins=`` of the hub. *fps*, unless it is None, and *options* are given to `Display.configure`.
+    *authenticate* admits the viewers of this endpoint in place of the stream's own authenticator or the hub's tokens.
+    It runs in the application's event loop before the connection is accepted, with ``hello`` None. If it returns a
+    principal, the viewer is admitted; if None, it is called again with the hello's token, unless the request had an
+    ``Authorization`` header: then the viewer is refused with 403. Pages are allowed from the host that the request was
+    sent to, from this machine, and from ``origins=`` of the hub. *fps*, unless None, and *options* are passed to
+    `Display.configure`.
     """
     if fps is not None:
         display.configure(fps=fps, **options)
@@ -58,9 +58,10 @@ def rfb_endpoint(
 
 
 def rfb_hub_endpoint(server: Server, *, param: str = "stream", authenticate: Authenticator | None = None) -> Endpoint:
-    """An endpoint for all streams of *server*, at a path that names one: ``WebSocketRoute("/rfb/{stream}", ...)``.
+    """An endpoint for all streams of *server*, with the stream in the path: ``WebSocketRoute("/rfb/{stream}", ...)``.
 
-    *param* is what the path calls it; a path without shows ``default``. *authenticate* is as for `rfb_endpoint`.
+    *param* is the name of the path parameter; a path without it shows ``default``. *authenticate* is as for
+    `rfb_endpoint`.
     """
 
     async def endpoint(websocket: WebSocket) -> None:
@@ -78,7 +79,7 @@ async def _serve(websocket: WebSocket, server: Server, stream: str, authenticate
     try:
         await asyncio.wrap_future(server._hub.check_handshake(request))
     except (ProtocolError, RuntimeError):
-        await websocket.close()  # before it was accepted: the server answers 403
+        await websocket.close()  # not accepted yet, so the server responds with 403
         return
     await websocket.accept()
     transport = ASGITransport(websocket, home, server._hub.loop, lambda: server._hub.limits.message_bytes)
@@ -106,7 +107,7 @@ def _request(websocket: WebSocket, stream: str, authenticate: Authenticator | No
 
 @dataclass(frozen=True, slots=True)
 class _Elsewhere:
-    """An authenticator that is asked from the hub's loop and runs in the application's, where what it uses lives."""
+    """An authenticator that the hub's loop calls and the application's loop runs, where its resources belong."""
 
     authenticate: Authenticator
     home: asyncio.AbstractEventLoop
@@ -116,7 +117,7 @@ class _Elsewhere:
 
 
 class ASGITransport:
-    """A `Transport` over a WebSocket of an ASGI server. Its methods run in the hub's loop, but for `read`."""
+    """A `Transport` over a WebSocket of an ASGI server. Its methods run in the hub's loop, except `read`."""
 
     latency = 0.0  # ASGI has no pings
 
@@ -133,7 +134,7 @@ class ASGITransport:
         self._inbox: asyncio.Queue[str | bytes | Exception] = asyncio.Queue(1)
 
     async def read(self) -> None:
-        """Pass on what the viewer says, in the application's loop, until it goes. One message waits, not more."""
+        """Forward the viewer's messages, in the application's loop, until it leaves. At most one message waits."""
         message: str | bytes | Exception = ""
         while not isinstance(message, Exception):
             message = self._understand(await self._websocket.receive())
@@ -179,5 +180,5 @@ class ASGITransport:
             await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # each server has its own for a peer that has gone
+        except Exception as error:  # each server has its own error for a peer that has left
             raise TransportClosed(str(error)) from None

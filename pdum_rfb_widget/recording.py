@@ -1,7 +1,7 @@
-"""Recording of a stream: H.264 in MP4, each frame at the time when it was published. No viewer is needed.
+"""Recording of a stream: H.264 in MP4, each frame with the time of its publication. Needs no viewer.
 
-A recording has a thread of its own, which takes the newest frame there is: when encoding is slower than publishing,
-frames are skipped, and never the last one.
+Each recording has a thread of its own, which always takes the newest frame: if encoding is slower than publishing,
+frames are skipped, but never the last one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _writing: dict[str, Recording] = {}
-"""The recordings that are not done, by the real path of their file."""
+"""The recordings in progress, by the real path of their file."""
 
 
 def recording_available() -> bool:
@@ -39,10 +39,10 @@ def recording_available() -> bool:
 
 
 class Recording:
-    """A film of what *display* publishes, being made. `Display.record` makes it, and says what the arguments are.
+    """A recording in progress of what *display* publishes. Created by `Display.record`, which documents the arguments.
 
-    It ends with `stop` or `close`, with the block that it is the context manager of, sync or async, with its display,
-    also when that is taken over by another run of its cell, or with the process.
+    It ends by `stop` or `close`; as a context manager, sync or async, with its block; with its display, also when a new
+    run of the cell takes that over; or with the process.
     """
 
     def __init__(
@@ -61,17 +61,17 @@ class Recording:
         self.path = Path(os.path.abspath(os.path.expanduser(path)))
         """The path of the file."""
         self.frames_written = 0
-        """Frames that were encoded so far."""
+        """Number of frames encoded so far."""
         self.done: Future[None] = Future()
-        """Done when the file is closed, with the error if there was one."""
-        self.done.set_running_or_notify_cancel()  # a waiter that is cancelled must not cancel it for all
+        """Done when the file is closed; holds the error if there was one."""
+        self.done.set_running_or_notify_cancel()  # cancelling one waiting task must not cancel it for all
         self._publication = display._publication
         self._news = threading.Event()
-        self._lock = threading.Lock()  # guards the end, which any thread may bring about
+        self._lock = threading.Lock()  # guards the end, which any thread may cause
         self._last: Frame | None = None
         self._ended_us: int | None = None
         self._began_us = now_us()
-        self._version = self._lead_us = 0  # of the frame that was taken last
+        self._version = self._lead_us = 0  # of the last frame taken
         key, begun = self._free_path(), False
         try:
             with uninterrupted():
@@ -79,14 +79,14 @@ class Recording:
                 begun = True
         except KeyboardInterrupt:
             if begun:
-                self.end()  # who asked for it will never have it
+                self.end()  # the caller never gets the recording, so cannot end it
             raise
 
     def _begin(self, key: str, settings: Mp4Settings) -> None:
         with contextlib.ExitStack() as undo:
             self._claim(key)
             undo.callback(_writing.pop, key)
-            with self._lock:  # the display may end it as soon as it knows it
+            with self._lock:  # the display may end it once registered
                 self._publication.begin_recording(self)
             undo.callback(self._publication.end_recording, self)
             self._stream = self._publication.stream
@@ -94,12 +94,12 @@ class Recording:
             self._stream.add_listener(self._news.set)
             undo.callback(self._stream.remove_listener, self._news.set)
             self._undo = undo.pop_all()
-        self._news.set()  # the newest frame there is already is the first
-        # A daemon, because the process waits for all others before it calls what ends this one.
+        self._news.set()  # the newest existing frame is the first
+        # A daemon: the process waits for all other threads before the exit handler ends this one.
         threading.Thread(target=self._run, name="rfb-recording", daemon=True).start()
 
     def _free_path(self) -> str:
-        """The path's key in `_writing`, once an earlier film there is finished."""
+        """The path's key in `_writing`, after an earlier recording there has finished."""
         if self.path.suffix.lower() != ".mp4":
             raise ValueError(f"a recording is an MP4 file, the path ends with .mp4, not {str(self.path)!r}")
         key = os.path.realpath(self.path)
@@ -114,37 +114,37 @@ class Recording:
     # Any thread -------------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """End the film with the frame that is the newest, and wait until its file is closed. Safe to call again.
+        """End the recording with the newest frame, and wait until its file is closed. May be called again.
 
-        Raises what broke the recording off: an `OSError` with the path, from a full disk for example. What was written
-        before plays. Raises `RuntimeError` when nothing was published: then there is no film, and no file is changed.
+        Raises the error that stopped the recording early, such as an `OSError` with the path for a full disk; the part
+        written before plays. Raises `RuntimeError` if nothing was published: then no file is created or changed.
         """
         self.end()
         if self._publication.process.here:
             await asyncio.wrap_future(self.done)
 
     def close(self) -> None:
-        """`stop`, for those who can't await."""
+        """`stop`, without await."""
         self.end()
         if self._publication.process.here:
             result_of(self.done)
 
     def end(self) -> None:
-        """Take no more frames. The file is finished in the background; `done` says when.
+        """Take no more frames. The file is finished in the background; `done` tells when.
 
-        In a fork of its process this and all else that ends it does nothing: the film is the parent's.
+        In a fork of its process, this and every other way to end it does nothing: the parent owns the recording.
         """
         if not self._publication.process.here:
             return
         with uninterrupted(), self._lock:
             if self._ended_us is None:
-                # Held at once: who takes the stream over makes it forget the frame.
+                # Held at once: the next publisher of the stream clears its frames.
                 self._last = self._stream.hold_from(self._publication)
                 self._ended_us = now_us()
             self._news.set()
 
     def abandon(self) -> None:
-        """In a fork: leave the file to the process that writes it. PyAV would write its end when it is collected."""
+        """In a fork: leave the file to the parent process. Otherwise PyAV would write its end on garbage collection."""
         self._film.file.abandon()
 
     def __reduce__(self) -> NoReturn:
@@ -154,7 +154,7 @@ class Recording:
         return self
 
     def __exit__(self, kind: object, *exc: object) -> None:
-        # An error of the block is the one to show; the recording's own is in the log.
+        # Show the error of the block; the recording's own is in the log.
         with contextlib.suppress(Exception) if kind else contextlib.nullcontext():
             self.close()
 
@@ -220,9 +220,9 @@ class Recording:
 
 
 def _let_others_pass() -> None:
-    # x264's threads inherit it; elsewhere than on Linux it would be the process's. With two other processes that kept
-    # 2 cores busy a viewer saw 235 to 239 of 240 frames of 1080p, the film has 44 to 59; without it 233 to 237 and 77
-    # to 83. On an idle machine it makes no difference.
+    # x264's threads inherit the priority; outside Linux it would apply to the process. With two other processes that
+    # keep 2 cores busy, a viewer saw 235 to 239 of 240 frames of 1080p and the recording has 44 to 59; without it 233
+    # to 237 and 77 to 83. On an idle machine it makes no difference.
     with contextlib.suppress(OSError):
         if sys.platform == "linux":
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + 5)
@@ -231,14 +231,14 @@ def _let_others_pass() -> None:
 @in_forks
 def _leave_to_the_parent() -> None:
     for recording in tuple(_writing.values()):
-        with contextlib.suppress(AttributeError):  # another thread was only about to begin it
+        with contextlib.suppress(AttributeError):  # another thread had only started to create it
             recording.abandon()
     _writing.clear()
 
 
 @atexit.register
 def _finish_all() -> None:
-    """Films that nobody ended are finished with the process."""
+    """Finish the recordings still in progress at the end of the process."""
     recordings = tuple(_writing.values())
     for recording in recordings:
         recording.end()

@@ -1,5 +1,5 @@
-"""For tests of what publishes and of what shows it: pictures that are known, encoders and sockets of memory alone, and
-what H.264 says of itself."""
+"""Helpers for tests of publishers and viewers: known pictures, in-memory encoders and sockets, and inspection of H.264
+streams."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ _END = object()
 
 
 def expected_quadrant_color(seq: int, quadrant: int) -> tuple[int, int, int]:
-    """The RGB of the *quadrant* of `render_test_pattern`: 0 to 3, of the upper half first, from the left."""
+    """The RGB colour of a *quadrant* of `render_test_pattern`: 0 and 1 are upper left and right, 2 and 3 lower."""
     return _COLORS[(seq + quadrant) % len(_COLORS)]
 
 
 def render_test_pattern(seq: int, width: int, height: int) -> Pixels:
-    """``(height, width, 3)``: four flat quadrants, of other colours in each of six frames. Lossy codecs keep them
-    within a few values of 255, but along the edges."""
+    """RGB pixels, ``(height, width, 3)``: four flat quadrants, whose colours differ in each of six frames. Lossy codecs
+    keep the colours within a few values of 255, except along the edges."""
     frame = np.empty((height, width, 3), np.uint8)
     rows, columns = (slice(height // 2), slice(height // 2, None)), (slice(width // 2), slice(width // 2, None))
     for quadrant in range(4):
@@ -63,15 +63,16 @@ def render_test_pattern(seq: int, width: int, height: int) -> Pixels:
 
 
 def render_pattern(name: str, seq: int, width: int, height: int) -> Pixels:
-    """Frame *seq* of ``test_card``, which is `render_test_pattern`, or of what the benchmark is measured with:
-    ``gradient``, ``surface`` and others, 128x32 pixels or more. Don't change it. Raises `ValueError` for another."""
+    """Frame *seq* of ``test_card``, which is `render_test_pattern`, or of a pattern of the benchmark: ``gradient``,
+    ``surface`` and others, at least 128x32 pixels. Don't modify the result. Raises `ValueError` for an unknown *name*
+    or a smaller size."""
     if name == "test_card":
         return render_test_pattern(seq, width, height)
     return render(name, width, height)[seq % FRAMES]
 
 
 class SyntheticFrameSource(BaseFrameSource):
-    """A source of `render_pattern`."""
+    """A source of frames from `render_pattern`."""
 
     def __init__(self, *, pattern: str = "test_card", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -85,15 +86,15 @@ class SyntheticFrameSource(BaseFrameSource):
 
 
 class FakeEncoder:
-    """An `EncoderBackend` whose payloads say in words what they are; of *kind* ``video`` each *keyframe_interval* th is
-    a keyframe. Other settings of an encoder are taken and ignored."""
+    """An `EncoderBackend` whose payloads are words: ``key``, ``delta`` or ``still`` and the frame's number. With *kind*
+    ``video``, one of every *keyframe_interval* frames is a keyframe. Other settings are accepted and ignored."""
 
     def __init__(self, *, kind: EncodedKind = "video", keyframe_interval: int = 30, **_: Any) -> None:
         if kind not in get_args(EncodedKind):
             raise ValueError(f"kind is one of {', '.join(get_args(EncodedKind))}, not {kind!r}")
         self.kind, self.keyframe_interval = kind, keyframe_interval
         self.encoded = 0
-        """Frames since it was made or flushed, or gave a still."""
+        """Number of frames since it was created or flushed, or encoded a still."""
         self.closed = False
 
     def encode(self, frame: RawFrame, *, force_keyframe: bool = False) -> list[EncodedPayload]:
@@ -129,8 +130,8 @@ class FakeEncoder:
 
 
 class FakeWebSocket:
-    """One end of a connection to nobody: `sent` is what was sent, and what is `inject`\\ ed comes by ``async for``,
-    until it is closed."""
+    """One end of a connection without a peer: `sent` lists the sent messages; ``async for`` yields those given to
+    `inject`, until it is closed."""
 
     def __init__(self) -> None:
         self.sent: list[str | bytes] = []
@@ -140,11 +141,11 @@ class FakeWebSocket:
         self.sent.append(data)
 
     def inject(self, message: str | bytes) -> None:
-        """Have *message* come."""
+        """Make *message* arrive."""
         self._came.put_nowait(message)
 
     def close(self) -> None:
-        """End what comes, after all that was injected."""
+        """End the iteration after all injected messages."""
         self._came.put_nowait(_END)
 
     async def __aiter__(self) -> AsyncIterator[str | bytes]:
@@ -156,8 +157,7 @@ class FakeWebSocket:
 async def loopback_server(
     handler: Callable[[ServerConnection], Awaitable[None]], *, host: str = "127.0.0.1", port: int = 0
 ) -> AsyncIterator[tuple[str, int]]:
-    """A WebSocket server, of which *handler* serves each connection; where it listens: host and port, any free one for
-    0."""
+    """Run a WebSocket server whose connections *handler* serves. Yields host and port; *port* 0 means any free one."""
     async with serve(handler, host, port) as server:
         yield host, next(iter(server.sockets)).getsockname()[1]
 
@@ -166,24 +166,23 @@ async def loopback_server(
 
 
 def parse_nal_units(annexb: bytes) -> list[tuple[int, bytes]]:
-    """The NAL units of a byte stream: the type of each, and its bytes without the start code."""
+    """The NAL units of a byte stream, each as its type and its bytes without the start code."""
     return [(unit[0] & 31, unit) for unit in split_nal_units(annexb) if unit]
 
 
 def has_sps_pps_idr(annexb: bytes) -> bool:
-    """True if a decoder can start here: with parameter sets and an IDR."""
+    """True if a decoder can start here: there are parameter sets and an IDR."""
     return {SPS, PPS, IDR} <= set(nal_types(annexb))
 
 
 def starts_with_start_code(data: bytes) -> bool:
-    """True if *data* is Annex B, and not length-prefixed as in an MP4."""
+    """True if *data* is Annex B, not length-prefixed as in an MP4."""
     return data.startswith((b"\0\0\1", b"\0\0\0\1"))
 
 
 def h264_sps_reorder_info(annexb: bytes) -> dict[str, int | bool | None]:
-    """The frame reordering that the first SPS declares: with
-    ``max_num_reorder_frames`` 0 a decoder shows each at once, without it (None) it may hold back many. Raises
-    `ValueError` where there is no SPS."""
+    """The frame reordering that the first SPS declares. With ``max_num_reorder_frames`` 0 a decoder shows each frame at
+    once; without it (None) it may hold back many. Raises `ValueError` if there is no SPS."""
     sps = sequence_parameters(annexb)
     return {
         "profile_idc": sps.profile_idc,
@@ -196,7 +195,7 @@ def h264_sps_reorder_info(annexb: bytes) -> dict[str, int | bool | None]:
 
 
 def decode_annexb(data: bytes) -> list[Any]:
-    """The frames of a byte stream, as PyAV's ``VideoFrame``. Raises `ImportError` that names the extra without it."""
+    """The frames of a byte stream as PyAV's ``VideoFrame``. Without PyAV, raises `ImportError` that names the extra."""
     av = import_av()
     decoder = av.CodecContext.create("h264", "r")
     packets = [*decoder.parse(data), *decoder.parse(b"")]
@@ -206,17 +205,17 @@ def decode_annexb(data: bytes) -> list[Any]:
 # Encoders -------------------------------------------------------------------------------------------------------------
 
 _DECODERS = {"avc1": "h264", "vp09": "vp9", "av01": "libdav1d"}
-"""PyAV's, by the first letters of WebCodecs' codec strings."""
+"""PyAV's decoders, by the first letters of WebCodecs' codec strings."""
 
 
 def check_encoder(factory: VideoEncoderFactory, *, decode: bool = True) -> None:
-    """Check that *factory*, as `register_video_encoder` takes it, makes encoders that streams can use.
+    """Check that *factory*, as for `register_video_encoder`, creates encoders that streams can use.
 
-    Raises `AssertionError` that says what is wrong. With *decode* the pictures are decoded again and compared, which
-    needs PyAV: `ImportError` names the extra without it. Checked are: a payload for every frame, at once with
-    ``pipeline_depth=0`` and after so many frames at most with another; its fields; keyframes at the start, where they
-    are forced, after a flush and after a still, each of which decodes without what came before; frames of odd sizes,
-    and of every format and stride; that a frame may be changed once it was encoded; and `close` in every state.
+    Raises `AssertionError` that says what is wrong. With *decode* the pictures are decoded and compared, which needs
+    PyAV: without it, `ImportError` names the extra. Checks: a payload for every frame, at once with
+    ``pipeline_depth=0``, else after at most that many frames; its fields; keyframes at the start, when forced, after a
+    flush and after a still, each of which decodes without earlier payloads; frames of odd sizes, and of every format
+    and stride; that a frame may be modified after it was encoded; and `close` in every state.
     """
     if decode:
         import_av()
@@ -260,28 +259,28 @@ class _Checked:
         self._decode = decode
 
     def frame(self, pixels: Pixels | None = None, pixel_format: PixelFormat = "rgb24") -> RawFrame:
-        """The next one, with a picture of its own unless *pixels* are given."""
+        """The next frame, with a picture of its own unless *pixels* are given."""
         seq = len(self.given)
         data = render_test_pattern(seq, *self.size) if pixels is None else pixels
         self.given.append(RawFrame(seq, *self.size, 33_333 * (seq + 1), pixel_format, "cpu", data))
         return self.given[-1]
 
     def encode(self, *, force_keyframe: bool = False) -> list[EncodedPayload]:
-        """The payloads of the next frame, of which there is at least one."""
+        """Encode the next frame. Raises `AssertionError` unless there is at least one payload."""
         payloads = self.encoder.encode(self.frame(), force_keyframe=force_keyframe)
         assert payloads, "a frame gave no payload at once, with pipeline_depth=0"
         self.check(payloads, 1)
         return payloads
 
     def check(self, payloads: list[EncodedPayload], frames: int) -> None:
-        """Raise unless *payloads* are those of the newest *frames* that were given, in their order."""
+        """Raise `AssertionError` unless *payloads* belong to the newest *frames* encoded, in order."""
         self.check_fields(payloads)
         times = list(dict.fromkeys(payload.timestamp_us for payload in payloads))
         wanted = [frame.timestamp_us for frame in self.given[len(self.given) - frames :]]
         assert times == wanted, f"frames with the timestamp_us {wanted} gave payloads with {times}"
 
     def check_fields(self, payloads: list[EncodedPayload]) -> None:
-        """Raise unless each of *payloads* says what it is."""
+        """Raise `AssertionError` unless the fields of all *payloads* are correct."""
         seqs = {frame.timestamp_us: frame.seq for frame in self.given}
         for payload in payloads:
             assert payload.timestamp_us in seqs, (
@@ -298,14 +297,14 @@ class _Checked:
             assert payload.codec[:4] in _DECODERS, f"{payload.codec!r} is no codec string of H.264, VP9 or AV1"
 
     def check_key(self, payloads: list[EncodedPayload], where: str) -> None:
-        """Raise unless *payloads*, of the newest frame, are a keyframe, which decodes alone."""
+        """Raise `AssertionError` unless *payloads*, of the newest frame, are a keyframe that decodes alone."""
         assert any(payload.keyframe for payload in payloads), (
             f"the frame {where} is no keyframe, or isn't flagged as one"
         )
         self.check_pictures(payloads, 1)
 
     def check_pictures(self, payloads: list[EncodedPayload], frames: int) -> None:
-        """Raise unless *payloads* decode to the newest *frames*, or something near to each."""
+        """Raise `AssertionError` unless *payloads* decode to close copies of the newest *frames*."""
         if not self._decode:
             return
         shown = _decode(payloads)
@@ -337,7 +336,7 @@ def _check_pipeline(checked: _Checked, depth: int) -> None:
     for number in range(1, 7):
         frame = checked.frame()
         payloads += checked.encoder.encode(frame)
-        frame.data[:] = 0  # it is the publisher's again
+        frame.data[:] = 0  # the publisher may reuse it
         checked.check_fields(payloads)
         held = number - len({payload.timestamp_us for payload in payloads})
         assert held <= depth, f"with pipeline_depth={depth} at most {depth} frames are held back, not {held}"
@@ -384,7 +383,7 @@ def _check_formats(checked: _Checked) -> None:
 
 
 def _decode(payloads: list[EncodedPayload]) -> list[Any]:
-    """The pictures of *payloads* as RGB, decoded from the first on."""
+    """The pictures of *payloads* as RGB, decoded from the first payload on."""
     av = import_av()
     decoder = av.CodecContext.create(_DECODERS[str(payloads[0].codec)[:4]], "r")
     units: dict[int, bytes] = {}
@@ -401,8 +400,8 @@ def _decode(payloads: list[EncodedPayload]) -> list[Any]:
 
 
 def gen_fixtures(out_dir: str | os.PathLike[str]) -> list[Path]:
-    """Write binary messages for other implementations to read: ``<name>.bin``, and beside it ``<name>.json`` with
-    ``header`` and ``payload_hex``. The files, which lie in *out_dir*."""
+    """Write binary messages to *out_dir* for tests of other implementations: ``<name>.bin``, and ``<name>.json`` with
+    ``header`` and ``payload_hex``. Returns the paths."""
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
     frame = RawFrame(7, 64, 48, 123_456, "rgb24", "cpu", render_test_pattern(7, 64, 48))

@@ -1,1 +1,1 @@
-"""Shared by `testing` and the benchmark: pictures in motion, and the packages that these need."""
+"""Shared by `testing` and the benchmark: moving pictures, and the packages that these need."""

@@ -1,4 +1,4 @@
-"""Packages that only the benchmark and some of its pictures need."""
+"""Packages that only the benchmark and some of its patterns need."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 class MissingExtra(ImportError):
-    """A package that only the benchmark needs is not installed."""
+    """Raised if a package that only the benchmark needs is not installed."""
 
 
 def extra(module: str) -> Any:
-    """The *module* of the benchmark's own requirements. Raises `MissingExtra` that names the extra."""
+    """Import *module*, a requirement of the benchmark. Raises `MissingExtra` that names the extra."""
     try:
         return import_module(module)
     except ImportError as error:

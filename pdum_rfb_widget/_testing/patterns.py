@@ -1,4 +1,4 @@
-"""Real pictures in motion, for tests and the benchmark: rendered beforehand, and the same every time."""
+"""Realistic moving pictures for tests and the benchmark, rendered beforehand and reproducible."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ..types import Pixels
 from .extras import extra
 
 FRAMES = 24
-"""Length of a loop: 66 MB at 1280x720, 149 MB at 1920x1080."""
+"""Number of frames in a loop: 66 MB at 1280x720, 149 MB at 1920x1080."""
 SMALLEST = 128, 32
-"""Width and height, in pixels, that a frame has at least: the benchmark writes a number there."""
+"""Smallest width and height of a frame, in pixels: the benchmark writes a number there."""
 
 
 @lru_cache(maxsize=4)
 def render(pattern: str, width: int, height: int, count: int = FRAMES) -> tuple[Pixels, ...]:
-    """*count* frames of *pattern*, a loop, each (height, width, 3), at least `SMALLEST`. The same every time.
+    """A loop of *count* frames of *pattern*, each (height, width, 3), at least `SMALLEST`. The same every time.
 
-    They are kept for the next who asks, who may find other numbers on them and nothing else changed.
-    Raises `ValueError` for a pattern that is none.
+    They are cached for later calls, so callers may modify only the stamped numbers. Raises `ValueError` for an unknown
+    pattern or a smaller size.
     """
     if pattern not in _PATTERNS:
         raise ValueError(f"a pattern is one of {', '.join(_PATTERNS)}, not {pattern!r}")
@@ -35,7 +35,7 @@ def render(pattern: str, width: int, height: int, count: int = FRAMES) -> tuple[
 
 
 def _gradient(width: int, height: int, count: int) -> list[Pixels]:
-    """Three ramps that move, of numpy alone."""
+    """Three moving ramps; needs only numpy."""
     x, y = np.arange(width), np.arange(height)[:, None]
     frames = []
     for shift in 256 * np.arange(count) // count:
@@ -45,7 +45,7 @@ def _gradient(width: int, height: int, count: int) -> list[Pixels]:
 
 
 def _surface(width: int, height: int, count: int) -> list[Pixels]:
-    """Smooth hills on a square, lit from the left, turned to and fro by up to a degree a frame: of numpy alone."""
+    """Smooth hills on a square, lit from the left, that swing by up to a degree per frame; needs no extra package."""
     w, h = max(2, width // 2), max(2, height // 2)
     across, down = _axis(w, height / width * w / 2), _axis(h, h / 2)[:, None]
     low, up = math.sin(math.radians(50)), math.cos(math.radians(50))
@@ -64,7 +64,7 @@ def _surface(width: int, height: int, count: int) -> list[Pixels]:
 
 
 def _terrain(width: int, height: int, count: int) -> list[Pixels]:
-    """Elevations shaded by a light that goes once around."""
+    """Elevations shaded by a light that circles once."""
     heights = _crop(_elevations(), width, height)
     source, cmap = extra("matplotlib.colors").LightSource, extra("matplotlib").colormaps["gist_earth"]
     frames = []
@@ -76,7 +76,7 @@ def _terrain(width: int, height: int, count: int) -> list[Pixels]:
 
 
 def _plot(width: int, height: int, count: int) -> list[Pixels]:
-    """Curves, a grid and labels, drawn by matplotlib and panned."""
+    """Curves, a grid and labels, drawn by matplotlib and panned sideways."""
     figure = extra("matplotlib.figure").Figure(figsize=(width / 100, height / 100), dpi=100, layout="tight")
     canvas = extra("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -95,7 +95,7 @@ def _plot(width: int, height: int, count: int) -> list[Pixels]:
 
 
 def _points(width: int, height: int, count: int) -> list[Pixels]:
-    """The elevations as a cloud of coloured points that turns once around, the near ones before the far ones."""
+    """The elevations as a cloud of coloured points that rotates once; near points cover far ones."""
     heights = _elevations()
     y, x = np.mgrid[-1 : 1 : heights.shape[0] * 1j, -1 : 1 : heights.shape[1] * 1j]
     scaled = (heights - heights.min()) / np.ptp(heights)
@@ -116,7 +116,7 @@ _PATTERNS: dict[str, Callable[[int, int, int], list[Pixels]]] = {
 }
 PATTERNS = tuple(_PATTERNS)
 CONTENTS = PATTERNS[2:]
-"""The patterns of real data."""
+"""The patterns made from real data or plots."""
 
 
 # Hills ----------------------------------------------------------------------------------------------------------------
@@ -125,9 +125,9 @@ _Singles: TypeAlias = npt.NDArray[Any]
 """Arrays of float32, which numpy computes twice as fast."""
 
 _SWING = math.radians(1)
-"""Radians a frame, where it turns fastest."""
+"""Radians per frame at the fastest."""
 _WAVES = ((5.1, 3.4, 0.3), (2.9, -4.6, 1.1), (-3.7, 2.2, 2.0), (8.3, -1.9, 0.5), (1.2, 7.4, 4.1), (-6.1, -6.6, 3.2))
-"""Waves whose sum are the hills: radians a unit to the right and away, and phase."""
+"""Waves whose sum makes the hills: radians per unit to the right and away, and phase."""
 _STEEPNESS = 0.3
 
 
@@ -168,7 +168,7 @@ def _elevations() -> _Floats:
 
 
 def _crop(heights: _Floats, width: int, height: int) -> _Floats:
-    """The middle of *heights* in the proportions of *width* to *height*."""
+    """The middle of *heights*, cropped to the proportions of *width* to *height*."""
     rows, columns = heights.shape
     scale = min(columns / width, rows / height)
     h, w = max(2, round(height * scale)), max(2, round(width * scale))
@@ -177,7 +177,8 @@ def _crop(heights: _Floats, width: int, height: int) -> _Floats:
 
 
 def _seen_from(turn: float, x: _Floats, y: _Floats, z: _Floats) -> tuple[_Floats, _Floats, _Floats]:
-    """Right, down and depth, about -1.5 to 1.5, from 35 degrees above, the ground turned by *turn* radians."""
+    """Coordinates to the right, down and in depth, about -1.5 to 1.5, seen from 35 degrees above, with the ground
+    turned by *turn* radians."""
     along, away = x * math.cos(turn) - y * math.sin(turn), x * math.sin(turn) + y * math.cos(turn)
     low, up = math.sin(math.radians(35)), math.cos(math.radians(35))
     return along, -away * low - z * up, away * up - z * low
@@ -194,6 +195,6 @@ def _splat(
     corner = (row * width + column)[inside]
     square = np.add.outer(np.arange(size) * width, np.arange(size)).ravel()
     frame = np.full((height * width, 3), (16, 20, 28), np.uint8)
-    # Of pixels that are named twice the later stays, and that is the nearer one's.
+    # Of points on the same pixel the last one wins, and that is the nearest.
     frame[(corner[:, None] + square).ravel()] = np.repeat(colors[order][inside], size * size, axis=0)
     return frame.reshape(height, width, 3)
