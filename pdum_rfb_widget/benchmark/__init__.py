@@ -1,4 +1,4 @@
-"""How fast, how small and how exact: measured on this machine. ``python -m pdum_rfb_widget.benchmark --help``.
+"""Benchmark of speed, size and exactness on this machine: ``python -m pdum_rfb_widget.benchmark --help``.
 
 Needs ``pip install "pdum-rfb-widget[benchmark]"``; only `benchmark_image` with its own pattern does without.
 """

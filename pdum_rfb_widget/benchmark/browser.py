@@ -1,7 +1,7 @@
-"""A real browser, spoken to in its own protocol.
+"""A real browser, controlled through its own debugging protocol.
 
-A driver that watches the network, as Playwright's does, is sent every frame of every WebSocket once more, as base64: at
-60 lossless frames a second that was a third of two cores, and most of what would have been measured.
+A driver that watches the network, as Playwright's does, gets a copy of every frame of every WebSocket as base64: at 60
+lossless frames per second that took a third of two cores, and would have dominated the measurement.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def chromium_path() -> str:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A headless Chromium with software rendering, and a profile of its own."""
+    """A headless Chromium with software rendering and a fresh profile."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [chromium_path(), *_ARGUMENTS, f"--user-data-dir={profile}", "about:blank"]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -71,7 +71,7 @@ def _debugger(process: subprocess.Popen[bytes], said: Path) -> str:
 
 
 class Browser:
-    """The browser behind a debugger's socket."""
+    """A browser, controlled over its debugger's socket."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
@@ -83,7 +83,7 @@ class Browser:
 
     @contextmanager
     def page(self, url: str, size: tuple[int, int]) -> Iterator[Page]:
-        """A page with a viewport of *size*, at *url*."""
+        """A new page at *url* with a viewport of *size*."""
         target = self.ask("Target.createTarget", url="about:blank", newWindow=True)["targetId"]
         session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, session)
@@ -97,7 +97,7 @@ class Browser:
             self.ask("Target.closeTarget", targetId=target)
 
     def ask(self, method: str, session: str | None = None, **arguments: Any) -> Any:
-        """The answer to one command. Raises `RuntimeError` with what the browser says against it."""
+        """Send one command and return its result. Raises `RuntimeError` with the browser's error."""
         number = next(self._numbers)
         command = {"id": number, "method": method, "params": arguments} | ({"sessionId": session} if session else {})
         self._socket.send(json.dumps(command))
@@ -116,11 +116,11 @@ class Page:
         self._session = session
 
     def call(self, function: str, *arguments: Any) -> Any:
-        """What a function of the page answers, or what it promises."""
+        """Call a function of the page and return its result, awaited if it is a promise."""
         return self.evaluate(f"{function}(...{json.dumps(arguments)})")
 
     def evaluate(self, expression: str) -> Any:
-        """The value of an *expression*. Raises `RuntimeError` with what the page throws."""
+        """The value of an *expression* on the page. Raises `RuntimeError` with the error that it throws."""
         options = {"awaitPromise": True, "returnByValue": True}
         answer = self._browser.ask("Runtime.evaluate", self._session, expression=expression, **options)
         if thrown := answer.get("exceptionDetails"):
@@ -128,6 +128,6 @@ class Page:
         return answer["result"].get("value")
 
     def wait_for(self, condition: str) -> None:
-        """Until *condition* is true on the page, looked at in each of its animation frames."""
+        """Wait until *condition* is true on the page, checked in each animation frame."""
         look = f"const look = () => ({condition}) ? done() : requestAnimationFrame(look)"
         self.evaluate(f"new Promise((done) => {{ {look}; look() }})")

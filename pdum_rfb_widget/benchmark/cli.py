@@ -1,4 +1,4 @@
-"""The command line: which groups are measured, for how long, and how they are told."""
+"""The command line: selects the groups to measure, their duration and the form of the output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _READ_EVERY = "read the canvas in two animation frames of so many, to load the m
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure what *argv* asks for and print it; 0, or 1 when something that it needs is missing."""
+    """Measure what *argv* selects and print the results. Returns 0, or 1 if a requirement is missing."""
     options = _options(argv)
     try:
         rows, machine = _measure(options)
@@ -145,7 +145,7 @@ def _video(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _further_video(options: argparse.Namespace) -> str | None:
-    """What video is measured with where that isn't the first thing to know."""
+    """The content for video in groups where video is secondary; None to skip it."""
     return None if options.quick else _video(options)[0]
 
 
@@ -180,7 +180,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _complete(options: argparse.Namespace) -> argparse.Namespace:
-    """What was not said follows from the rest."""
+    """Fill in the options not given, from the others."""
     everything = options.quick or options.full
     asked = options.encode or options.end_to_end or options.economy or options.viewers or options.idle
     options.engine = (everything or not asked) and find_spec(f"{__package__}.engine") is not None

@@ -1,7 +1,7 @@
-"""Viewers without a picture, as a process of their own: they take what the hub sends, acknowledge and count it.
+"""Viewers that draw nothing, in a process of their own: they receive, acknowledge and count payloads.
 
-Run as ``python -m pdum_rfb_widget.benchmark.clients``. A JSON object on the first line of its input says what to do
-(see `main`); for every further line it answers with a line of counts, and it ends with its input.
+Run as ``python -m pdum_rfb_widget.benchmark.clients``. The first line of its input is a JSON object with the task (see
+`main`); it responds to every further line with a line of counts, and ends with its input.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ VIDEO_FORMATS = (*FORMATS, "webcodecs/h264-annexb")
 
 @dataclass(slots=True)
 class Count:
-    """What one viewer has got."""
+    """Counts of one viewer."""
 
     payloads: int = 0
     bytes: int = 0
     frames: int = 0
-    """Published frames that at least one payload was of."""
+    """Published frames for which at least one payload arrived."""
     keyframes: int = 0
-    """Of video."""
+    """Keyframes of video."""
 
 
 class Clients:
-    """The parent's side: so many viewers of a display, in another process."""
+    """The parent's side: several viewers of a display, in another process."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     def counts(self) -> list[Count]:
-        """What each viewer has got since it came; the misbehaving one is the last."""
+        """The counts of each viewer since it connected; a misbehaving one is the last."""
         return [Count(**count) for count in self._ask("counts")]
 
     def _ask(self, question: str) -> Any:
@@ -66,9 +66,9 @@ def clients(
     stopped: bool = False,
     most_per_s: float | None = None,
 ) -> Iterator[Clients]:
-    """*count* viewers of *display* that take *formats*, once the hub has answered them.
+    """Start *count* viewers of *display* that accept *formats*, and wait until the hub has admitted them.
 
-    The last of them reads nothing after its hello where *stopped*, and takes *most_per_s* payloads a second if given.
+    The last one reads nothing after its hello if *stopped*, and at most *most_per_s* payloads per second if given.
     """
     command = [sys.executable, "-m", __name__]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -90,7 +90,7 @@ def clients(
 
 
 async def main() -> None:
-    """Viewers as the first line of the input describes them: url, token, count, formats, stopped, most_per_s."""
+    """Run viewers as the first line of the input describes: url, token, count, formats, stopped, most_per_s."""
     task = json.loads(await _line())
     counts = [Count() for _ in range(task["count"])]
     viewers = [asyncio.ensure_future(_open(task)) for _ in counts]
@@ -116,7 +116,7 @@ async def _line() -> str:
 
 
 async def _open(task: dict[str, Any]) -> ClientConnection:
-    """A viewer that has said hello and was answered."""
+    """Connect a viewer: send hello and wait for the response."""
     connection = await connect(task["url"], compression=None, max_size=None, max_queue=4)
     hello = {"type": "hello", "supported": task["formats"], "device_pixel_ratio": 1.0, "token": task["token"]}
     await connection.send(json.dumps(hello))
@@ -129,7 +129,7 @@ async def _take(connection: ClientConnection, count: Count, most_per_s: float | 
     async for message in connection:
         if isinstance(message, str):
             continue
-        # No further than the header: at eight viewers a copy of every payload would take this core's time.
+        # Only the header: with eight viewers, copying every payload would use up this core.
         header = json.loads(message[4 : 4 + int.from_bytes(message[:4], "little")])
         count.payloads += 1
         count.bytes += len(message)

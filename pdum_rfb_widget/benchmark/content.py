@@ -1,4 +1,4 @@
-"""What is measured with: real pictures, rendered beforehand, in motion, each with its number stamped on it."""
+"""Content of the measurements: realistic moving pictures, rendered beforehand, each stamped with its number."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Motion: TypeAlias = Literal["full", "region", "half", "still"]
 
 BLOCK = 16
 COLUMNS, ROWS = 8, 2
-"""A number's sixteen bits: two rows of eight blocks of 16x16 pixels, the lowest bit first."""
+"""Layout of a number's 16 bits: two rows of eight blocks of 16x16 pixels, lowest bit first."""
 
 _REGION = 200
 
 VIDEO_CONTENT = "surface"
-"""What video is measured with. The light of the terrain goes around 2.5 times a second, so that one frame says nothing
-about the next: H.264 takes as many bytes there as JPEG of the same PSNR."""
+"""The content for video. Not terrain, whose light circles 2.5 times per second, so that a frame doesn't predict the
+next: there H.264 takes as many bytes as JPEG of the same PSNR."""
 
 
 # Numbers --------------------------------------------------------------------------------------------------------------
@@ -33,7 +33,7 @@ def stamp(pixels: Pixels, number: int, x: int = 0, y: int = 0) -> None:
 
 
 def read_stamp(pixels: Pixels, x: int = 0, y: int = 0) -> int:
-    """The number that was stamped at *x*, *y*, from the middles of its blocks: lossy pictures keep it."""
+    """The number stamped at *x*, *y*, read from the middles of its blocks, which survive lossy encoding."""
     area = pixels[y : y + ROWS * BLOCK, x : x + COLUMNS * BLOCK].astype(float)
     blocks = area.reshape(ROWS, BLOCK, COLUMNS, BLOCK, -1)[:, 4:12, :, 4:12].mean(axis=(1, 3, 4))
     return int((blocks > 127).ravel() @ (1 << np.arange(COLUMNS * ROWS)))
@@ -43,10 +43,10 @@ def read_stamp(pixels: Pixels, x: int = 0, y: int = 0) -> int:
 
 
 class Film:
-    """A pattern in motion: `frame` gives the frame of any number.
+    """A moving pattern; `frame` returns the frame with any number.
 
-    ``full``: everything moves. ``region``: only 200x200 pixels do, in a frame that stands still. ``half``: only the
-    right one does. ``still``: nothing.
+    ``full``: everything moves. ``region``: only 200x200 pixels of the frame move. ``half``: only the right half moves.
+    ``still``: nothing moves.
     """
 
     def __init__(self, pattern: str, motion: Motion, width: int, height: int, count: int = FRAMES) -> None:
@@ -54,15 +54,15 @@ class Film:
         self._motion = motion
         self._shown = self._frames[0].copy()
         self.region = _moving(motion, width, height)
-        """What changes from frame to frame: x, y, width, height. Its first pixels hold the number."""
+        """The part that changes between frames: x, y, width, height. Its first pixels hold the number."""
 
     @property
     def place(self) -> tuple[int, int]:
-        """Where the number stands."""
+        """Position of the number."""
         return self.region[:2]
 
     def frame(self, number: int) -> Pixels:
-        """The frame *number*, which is valid until the next is asked for."""
+        """The frame *number*, valid until the next call."""
         x, y, width, height = self.region
         if self._motion == "still":
             return self._shown

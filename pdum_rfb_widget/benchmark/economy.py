@@ -1,4 +1,4 @@
-"""What isn't needed costs nothing: pictures that stand still, all but a region of them, and a hub at rest."""
+"""Costs without changes: pictures at rest, pictures of which a region moves, and an idle hub."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ IDLE_PERCENT = 0.3
 
 
 def measure_still(progress: Progress, *, content: str, video_content: str | None) -> list[Row]:
-    """The same frame published again and again, after motion: as pictures, and as video unless its content is None."""
+    """An unchanged frame published repeatedly, after motion: as pictures, and as video unless its content is None."""
     progress.add(2 if video_content else 1)
     progress.step("a frame that stands still")
     rows = [_still(f"(f) the same 720p frame, {content}", content, FORMATS, {})]
@@ -53,7 +53,7 @@ def _still(name: str, content: str, formats: Sequence[str], options: dict[str, A
 
 
 def measure_region(progress: Progress, *, content: str, seconds: float) -> list[Row]:
-    """A region of 1080p that moves, against the same frames sent whole and against frames that move as a whole."""
+    """A moving region of 1080p, compared with the same frames sent whole, and with frames that move as a whole."""
     progress.add(3)
     progress.step("a region that moves")
     region = _run(Film(content, "region", *FULL_HD), seconds, FORMATS)
@@ -75,7 +75,7 @@ def measure_region(progress: Progress, *, content: str, seconds: float) -> list[
 
 
 def measure_idle(progress: Progress, *, content: str, seconds: float) -> list[Row]:
-    """The processor's share of a hub with one viewer when nothing is published, and what it sends."""
+    """Processor use of a hub with one viewer while nothing is published, and the data it sends."""
     progress.add(1)
     progress.step(f"{seconds:g} s of nothing")
     with serve(HD) as display, clients(display, 1) as viewers:
@@ -96,7 +96,7 @@ def measure_idle(progress: Progress, *, content: str, seconds: float) -> list[Ro
 
 @dataclass(frozen=True, slots=True)
 class _Costs:
-    """Of each published frame."""
+    """Costs per published frame."""
 
     bytes: float
     cpu_ms: float
@@ -109,7 +109,7 @@ class _Costs:
 
 
 def _run(film: Film, seconds: float, formats: Sequence[str]) -> _Costs:
-    """One viewer that takes *formats*; processor time is that of publisher and hub together."""
+    """Publish to one viewer that accepts *formats*; processor time covers publisher and hub."""
     with serve(FULL_HD, fps=FPS) as display, clients(display, 1, formats=formats) as viewers:
         display.publish(film.frame(0))
         first, last = 1 + round(_WARM_UP * FPS), 1 + round((_WARM_UP + seconds) * FPS)
@@ -123,7 +123,7 @@ def _run(film: Film, seconds: float, formats: Sequence[str]) -> _Costs:
 
 
 def _wait_for_rest(viewers: Clients, patience: float = 10) -> int:
-    """Until nothing came for a second; the number of payloads until then."""
+    """Wait until nothing arrives for a second. Returns the number of payloads until then."""
     deadline = time.monotonic() + patience
     payloads = -1
     while (now := viewers.counts()[0].payloads) != payloads or now == 0:

@@ -1,4 +1,4 @@
-"""Encoding alone: how long, how large and how exact, beside a bare call of the library for the same pixels."""
+"""Encoding alone: time, size and exactness, compared with a bare call of the library on the same pixels."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .rows import Figures, Progress, Row, percentile, ratio
 
 QUALITY = 80
 _JUDGED = 3
-"""Frames that are decoded again; decoding takes longer than encoding."""
+"""Number of frames decoded to measure errors; decoding takes longer than encoding."""
 
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """One encoder on one series of frames."""
+    """Results of one encoder on one series of frames."""
 
     label: str
     encoder: str
@@ -38,7 +38,7 @@ class BenchmarkResult:
     bytes_per_frame: float
     bitrate_at_fps_bps: float
     psnr_db: float
-    """Of decoded frames against what was encoded; infinite when exact."""
+    """PSNR of decoded frames against the originals; infinite if exact."""
 
 
 def benchmark_image(
@@ -51,7 +51,7 @@ def benchmark_image(
     fps: float = 30,
     pattern: str = "gradient",
 ) -> BenchmarkResult:
-    """Encode *frames* moving frames of *pattern* one after the other.
+    """Encode *frames* moving frames of *pattern* one after another.
 
     *mode* is ``jpeg`` (4:2:0), ``jpeg444``, ``png`` or ``webp``, *pattern* one of `content.PATTERNS`, of which only
     ``gradient`` needs no matplotlib. *fps* only scales the bitrate. Raises `ValueError` for another mode or pattern.
@@ -62,7 +62,7 @@ def benchmark_image(
 def compare(
     mode: str, pattern: str, width: int, height: int, *, quality: int, frames: int, fps: float
 ) -> tuple[BenchmarkResult, BenchmarkResult]:
-    """The package's encoder and the bare library on the same frames, in turns."""
+    """Measure the package's encoder and the bare library on the same frames, alternating."""
     if mode not in MODES:
         raise ValueError(f"a mode is one of {', '.join(MODES)}, not {mode!r}")
     if frames < 1:
@@ -72,7 +72,7 @@ def compare(
     for encoder in encoders:
         encoder.warm_up(film.frame(0))
     for number in range(frames):
-        for encoder in encoders[:: 1 if number % 2 else -1]:  # who comes second finds the pixels in the cache
+        for encoder in encoders[:: 1 if number % 2 else -1]:  # the second encoder finds the pixels in the cache
             encoder.take(film.frame(number), judge=number * _JUDGED % frames < _JUDGED)
     label = f"{pattern} {width}x{height}"
     ours, bare = (
@@ -85,7 +85,7 @@ def compare(
 def measure(
     progress: Progress, *, sizes: Sequence[tuple[int, int]], contents: Sequence[str], frames: int, fps: float
 ) -> list[Row]:
-    """A row for every size, content and mode."""
+    """One row for every size, content and mode."""
     rows = []
     progress.add(len(sizes) * len(contents) * len(_MEASURED))
     for width, height in sizes:
@@ -98,7 +98,7 @@ def measure(
 
 
 def format_table(results: Iterable[BenchmarkResult]) -> str:
-    """*results* as lines of text, a line each below a line of heads."""
+    """*results* as text, one line each below a line of headings."""
     lines = [("content", "encoder", "frames", "ms mean", "ms p95", "KB/frame", "Mbit/s", "at fps", "PSNR dB")]
     for result in results:
         times = (f"{result.encode_ms_mean:.2f}", f"{result.encode_ms_p95:.2f}")
@@ -135,7 +135,7 @@ Encoder = Callable[[Pixels], bytes]
 
 
 class _Timed:
-    """An encoder and what it has taken so far."""
+    """An encoder and its measurements so far."""
 
     def __init__(self, encode: Encoder) -> None:
         self._encode = encode
@@ -173,7 +173,7 @@ class _Timed:
 
 
 def _squared_error(data: bytes, pixels: Pixels) -> float:
-    """The mean over all samples after *data* was decoded by Pillow, 0 to 255 squared."""
+    """Mean squared error over all samples (0 to 255) of *data*, decoded by Pillow."""
     shown = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(np.int32)
     return float(np.square(shown - pixels).mean())
 
@@ -222,6 +222,6 @@ MODES: dict[str, tuple[Callable[[int], Encoder], Callable[[int], Encoder]]] = {
     "png": (_png, _bare_png),
     "webp": (_webp, _bare_webp),
 }
-"""Of each encode path the package's own encoder and the bare library, for a quality."""
+"""For each mode, functions of a quality that create the package's encoder and the bare library's."""
 _MEASURED = ("jpeg", "jpeg444", "png")
-"""What `measure` goes through: not WebP, which no stream chooses by itself."""
+"""The modes that `measure` includes: not WebP, which no stream chooses by itself."""

@@ -1,7 +1,7 @@
-"""From `publish` to the canvas: a real browser, a view of the package's own, and the same for a floor beneath it.
+"""From `publish` to the canvas: the package's view in a real browser, compared with a floor, the simplest view.
 
-A page notes at each animation frame which number its canvas shows; two clocks are brought together by ping-pong. The
-floor is the least that any such view must take: a worker draws one rectangle for a message of eight bytes.
+A page notes at each animation frame the number on its canvas; ping-pong messages synchronize the two clocks. The floor
+is the minimum of any such view: a worker draws one rectangle for a message of eight bytes.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from .rows import Figures, Progress, Row, at_least, at_most, less, median, media
 from .video import Tapes, taped
 
 WARM_UP = 1.5
-"""Seconds of publishing before anything counts."""
+"""Seconds of publishing before measurements start."""
 BURST = 15
-"""Frames of motion before a picture comes to rest."""
+"""Number of moving frames before a picture comes to rest."""
 _AFTERGLOW = 0.5
 _BLIND = 2.0
 _PATIENCE_MS = 2000
@@ -38,12 +38,12 @@ Numbers = dict[str, float | None]
 
 
 Kind: TypeAlias = Literal["motion", "video", "rest", "half"]
-"""What is looked at: frames that move, the same as video, how they become exact, what rests exact beside them."""
+"""The behaviour measured: moving frames, the same as video, becoming exact at rest, exactness of the half at rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is published and what is wanted of it; limits are of figures, those of times above the floor's."""
+    """The content published and the limits on its figures; limits of times are relative to the floor's."""
 
     key: str
     kind: Kind
@@ -55,17 +55,17 @@ class Case:
     never_shown_percent: float | None = None
     over_floor_ms: float | None = None
     exact_ms: float | None = None
-    """After `still_after`, too."""
+    """Limit of the time until exact, on top of `still_after`."""
     jpeg_to_video: float | None = None
     fewest_keyframes: bool = False
-    """None but each encoder's first."""
+    """Require no keyframes except each encoder's first."""
     changed_pixels: int | None = None
     rate: float = 1
-    """It publishes so many times as often as the others."""
+    """Factor on the rate of publishing."""
     spins: bool = False
-    """The publishing thread computes between frames, in pure Python, as a cell may that never sleeps."""
+    """The publishing thread computes in pure Python between frames, like a cell that never sleeps."""
     once: bool = False
-    """It is measured in the first run only."""
+    """Measure it in the first run only."""
 
     @property
     def video(self) -> bool:
@@ -94,7 +94,7 @@ CASES = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how often."""
+    """Duration and number of the measurements."""
 
     cases: str = "abcdehijklm"
     contents: tuple[str, ...] = ("terrain",)
@@ -103,15 +103,15 @@ class Plan:
     spin: bool = False
     seconds: float = 5
     settles: int = 20
-    """Of the cases that are about coming to rest."""
+    """Repetitions for the cases about coming to rest."""
     other_settles: int = 3
     runs: int = 1
     read_every: int = 1
-    """The canvas is read in two animation frames of so many, 1 for in all: less load, but estimates."""
+    """The canvas is read in two of this many animation frames, 1 for all: more means less load, but estimates."""
 
     @property
     def todo(self) -> list[tuple[Case, str]]:
-        """Cases and their contents; all of one content together, since it is rendered beforehand."""
+        """Cases and their contents, grouped by content, which is rendered beforehand."""
         return [
             (case, content)
             for content in dict.fromkeys((*self.contents, *self.video_contents))
@@ -121,7 +121,7 @@ class Plan:
 
 
 def measure(progress: Progress, plan: Plan) -> tuple[list[Row], str]:
-    """The rows of all cases, medians over the runs; and the browser's version."""
+    """Measure all cases. Returns their rows, medians over the runs, and the browser's version."""
     if any(case.video for case, _ in plan.todo):
         extra("av")
     floors: dict[tuple[int, int], list[Numbers]] = {size: [] for size in sorted({case.size for case, _ in plan.todo})}
@@ -165,7 +165,7 @@ def _row(case: Case, content: str, figures: Numbers, floor_ms: float | None) -> 
 
 
 def _wanted(case: Case, figures: Figures, floor_ms: float | None) -> Iterator[tuple[str, bool]]:
-    """Each limit of *case* in words, and whether it is kept."""
+    """Each limit of *case* in words, and whether it is met."""
 
     def figure(name: str) -> float | None:
         value = figures.get(name)
@@ -195,18 +195,18 @@ def _wanted(case: Case, figures: Figures, floor_ms: float | None) -> Iterator[tu
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """What is published, the page that shows it, and what lies between."""
+    """A film, the page that shows it, and the stream between them."""
 
     film: Film
     page: Page
     offset: float
-    """The page's clock less ours, in seconds."""
+    """The page's clock minus ours, in seconds."""
     display: Display
     tapes: Tapes
 
 
 class _Stage:
-    """Measures one thing after the other, each with a new page and a new stream."""
+    """Runs measurements one after another, each with a new page and a new stream."""
 
     def __init__(self, browser: Browser, harness: Harness, plan: Plan, prefix: str, progress: Progress) -> None:
         self._browser = browser
@@ -216,12 +216,12 @@ class _Stage:
         self._progress = progress
 
     def publishing_as(self, case: Case) -> _Stage:
-        """One that publishes as *case* does."""
+        """A stage that publishes as *case* requires."""
         plan = replace(self._plan, fps=case.rate * self._plan.fps, spin=case.spins)
         return _Stage(self._browser, self._harness, plan, self._prefix, self._progress)
 
     def floor(self, size: tuple[int, int]) -> Numbers:
-        """What the least of all views does at this *size*."""
+        """Figures of the floor, the simplest view, at this *size*."""
         self._progress.step(f"{self._prefix}floor {size[0]}x{size[1]}")
         with self._page(size) as (page, offset):
             page.call("bench.openFloor", self._harness.socket("floor"), *size)
@@ -242,13 +242,13 @@ class _Stage:
     # Kinds, each after its warm-up ------------------------------------------------------------------------------------
 
     def _motion(self, scene: _Scene) -> Numbers:
-        """What a view of frames in motion does, and how long it then takes to be exact."""
+        """Figures of a view of moving frames, and the time that it then takes to become exact."""
         figures = self._moving(scene)
         figures["acked_unwatched_per_s"] = self._unwatched(scene)
         return figures | {"exact_ms": median(self._settle(scene, self._plan.other_settles, self._blind.stop))}
 
     def _video(self, scene: _Scene) -> Numbers:
-        """The same of video; and what that is, beside JPEG."""
+        """The same for video, and its size and quality compared with JPEG."""
         scene.tapes.begin()
         figures = self._moving(scene)
         del figures["published"], figures["page_frames_per_s"]
@@ -257,7 +257,7 @@ class _Stage:
         return figures | {"encoders": scene.tapes.encoders, "keyframes": scene.tapes.keyframes}
 
     def _rest(self, scene: _Scene) -> Numbers:
-        """How long it takes after a burst of motion until the canvas is exact."""
+        """Time after a burst of motion until the canvas is exact."""
         exact = self._settle(scene, self._plan.settles, self._warm_up.stop)
         known = [value for value in exact if value is not None]
         p95 = percentile(known, 0.95) if len(known) == len(exact) else None
@@ -265,7 +265,7 @@ class _Stage:
         return {"settles": len(exact), "not_within_2_s": missing, "exact_ms": median(exact), "exact_p95_ms": p95}
 
     def _half(self, scene: _Scene) -> Numbers:
-        """How many pixels of what stands still change, at any reading, once they are all exact."""
+        """Number of pixels in the half at rest that change, at any reading, once all are exact."""
         film, page = scene.film, scene.page
         still = film.frame(self._warm_up.stop)[:, : film.place[0]]
         height, width = still.shape[:2]
@@ -297,7 +297,7 @@ class _Stage:
 
     @contextmanager
     def _page(self, size: tuple[int, int]) -> Iterator[tuple[Page, float]]:
-        """A new page with a stage of *size*, and its clock less ours in seconds."""
+        """A new page with a stage of *size*, and its clock minus ours in seconds."""
         with self._browser.page(self._harness.page, size) as page:
             page.wait_for("window.bench")
             page.call("bench.openClock", self._harness.socket("clock"))
@@ -317,7 +317,7 @@ class _Stage:
         return in_thread(lambda: publish_numbers(numbers, self._plan.fps, prepare, send, spin=self._plan.spin))()
 
     def _moving(self, scene: _Scene) -> Numbers:
-        """What frames in motion cost, and when they are seen."""
+        """Costs of moving frames, and when they are shown."""
         display = scene.display
         sent, cpu = counter(display, "bytes_sent"), time.process_time()
         published = self._publish(self._counted, scene.film.frame, display.publish)
@@ -328,10 +328,10 @@ class _Stage:
         return figures
 
     def _latencies(self, published: Published, page: Page, offset: float) -> Numbers:
-        """From just before `publish` to the first reading of the canvas that finds the number.
+        """Times from just before `publish` to the first reading of the canvas with that number.
 
-        A number that another follows within one animation frame was never shown. Where not all frames are read, the
-        pairs that are stand for all.
+        A number followed by another within one animation frame was never shown. If not all frames are read, the pairs
+        read stand for all.
         """
         time.sleep(_AFTERGLOW)
         taken = page.call("bench.take")
@@ -356,9 +356,9 @@ class _Stage:
         }
 
     def _unwatched(self, scene: _Scene) -> float:
-        """Payloads a second that the view draws and acknowledges while nobody reads its canvas.
+        """Payloads per second that the view draws and acknowledges while nothing reads its canvas.
 
-        Reading it back copies all of it, 2 ms at 720p and 4 ms at 1080p, which a machine with few cores lacks.
+        Reading copies the whole canvas: 2 ms at 720p and 4 ms at 1080p, too much for a machine with few cores.
         """
         scene.page.call("bench.readEvery", 0)
         before = counter(scene.display, "frames_acked")
@@ -367,7 +367,7 @@ class _Stage:
         return acked / duration(self._blind, self._plan.fps)
 
     def _settle(self, scene: _Scene, times: int, first: int) -> list[float | None]:
-        """Milliseconds from the last publish of a burst until the canvas is exact, *times* over."""
+        """Milliseconds from the last publish of a burst until the canvas is exact, for *times* bursts."""
         exact: list[float | None] = []
         film, page = scene.film, scene.page
         page.call("bench.readEvery", 1)
@@ -383,12 +383,12 @@ class _Stage:
 
 
 def serve(size: tuple[int, int], **options: Any) -> Display:
-    """A display on any free port of loopback, which sends no statistics."""
+    """A display on any free port of loopback that sends no statistics."""
     return hub.serve(*size, port=0, stats_interval=None, **options)
 
 
 def counter(display: Display, name: str) -> int:
-    """What the hub tells over HTTP under *name*, such as ``bytes_sent``, of all viewers together."""
+    """The metric *name*, such as ``bytes_sent``, from the hub's HTTP API, summed over all viewers."""
     url = f"http://127.0.0.1:{display.port}/streams/{display.name}/metrics"
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {display.server.token}"})
     with urllib.request.urlopen(request, timeout=10) as answer:

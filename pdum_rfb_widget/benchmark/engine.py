@@ -1,4 +1,4 @@
-"""From `publish` to a message that is ready to be sent, beside the bare calls that it can't do without."""
+"""From `publish` to a message ready to be sent, compared with the bare calls that this requires."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _LEAST_DB = 40
 
 
 def measure(progress: Progress, *, quick: bool, content: str = "terrain") -> list[Row]:
-    """Copying, comparing and encoding whole 1080p frames of *content*, each beside the bare call, in turn with it."""
+    """Copying, comparing and encoding whole 1080p frames of *content*, each alternating with the bare call."""
     times = 20 if quick else 100
     frames = [np.array(Film(content, "full", *FULL_HD).frame(number)) for number in range(8)]
     rows = []
@@ -87,7 +87,7 @@ def _unchanged(frame: Pixels, times: int) -> Row:
 def _ready(
     frames: Sequence[Pixels], times: int, name: str, quality: int | str, bare: Callable[[Pixels], object]
 ) -> list[Row]:
-    """For a base viewer, which takes the whole picture, and for one of tiles, which takes it in stripes."""
+    """Rows for a base viewer, which gets whole pictures, and for one with tiles, which gets stripes."""
     rows = []
     for viewer, formats in (("whole", []), ("in stripes", ["rfb/tiles"])):
         with serve(FULL_HD, quality=quality, still_after=None) as display, _meter(display, formats) as meter:
@@ -112,7 +112,7 @@ def _bare_png(pixels: Pixels) -> None:
 
 
 def _video(content: str, times: int) -> Row:
-    """Frames of *content* by the lanes' encoder, and by the calls of PyAV that it can't do without."""
+    """Frames of *content* through the shared encoder, and through the calls of PyAV that it requires."""
     film, (width, height) = Film(content, "full", *FULL_HD, 8), FULL_HD
     encoder = video_encoder_for(VideoFormat("h264", "420"), width=width, height=height, fps=60, quality=QP)
     bare, tape = BarePyAV(width, height), list[EncodedPayload]()
@@ -131,7 +131,7 @@ def _video(content: str, times: int) -> Row:
 
 
 class BarePyAV:
-    """libx264 as the lanes' encoder sets it."""
+    """libx264 with the settings of shared encoders."""
 
     def __init__(self, width: int, height: int) -> None:
         av = extra("av")
@@ -165,7 +165,7 @@ def _threads() -> int:
 
 
 class _Meter:
-    """A transport that sends nothing: it notes when it was given a payload, and acknowledges it at once."""
+    """A transport that sends nothing: it notes when it gets a payload, and acknowledges it at once."""
 
     latency = 0.0
 
@@ -179,7 +179,7 @@ class _Meter:
         self._heard.put_nowait(json.dumps(hello))
 
     def publish(self, frame: Pixels) -> float:
-        """Seconds from the end of `publish` to the message; it waits until the frame before was sent."""
+        """Publish *frame* after the last one was sent. Returns the seconds from the end of `publish` to the message."""
         self._ready.clear()
         self._display.publish(frame)
         stored = time.perf_counter()
@@ -204,7 +204,7 @@ class _Meter:
 
 @contextmanager
 def _meter(display: Display, formats: list[str]) -> Iterator[_Meter]:
-    """A viewer of *display* within the process."""
+    """A viewer of *display* inside this process."""
     stream, loop = display._stream, display.server._hub._loop
     meter = _Meter(display, formats)
     session = ViewerSession(stream.state, lambda hello: None, time.monotonic(), local=True)
@@ -228,7 +228,7 @@ def _in_turn(
     bare: Callable[[int], object],
     meter: Callable[[int], float] | None = None,
 ) -> tuple[float, float]:
-    """Median seconds of both, one after the other; *meter* says them itself."""
+    """Median seconds of both, alternating; *meter* returns its own seconds."""
     a, b = [], []
     for number in range(times):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Many viewers of one stream: what each costs, and whether a bad one harms the others."""
+"""Many viewers of one stream: the cost of each, and whether a bad one harms the others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .rows import Figures, Progress, Row, at_most, less, medians, ratio
 
 FPS = 30
 _WARM_UP = 2.5
-"""Seconds: who comes a moment after the first is in its lane after one."""
+"""Seconds: a viewer that connects just after the first shares its encoder after one."""
 _AFTERGLOW = 0.3
 _JUDGED = "what one more viewer costs, and a bad one"
 
@@ -28,13 +28,13 @@ LOST_PERCENT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """How frames are sent."""
+    """A way of sending frames."""
 
     name: str
     formats: tuple[str, ...]
     options: dict[str, Any]
     threads: str
-    """What the names of those that encode begin with."""
+    """Prefix of the names of the encoding threads."""
 
 
 _PICTURES = _Way("lossy", FORMATS, {"quality": "lossy", "codec": "none"}, "rfb-encoder")
@@ -43,14 +43,14 @@ _VIDEO = _Way("H.264", VIDEO_FORMATS, {"codec": "h264"}, "rfb-video")
 
 @dataclass(frozen=True, slots=True)
 class _Costs:
-    """Of one run; milliseconds of processor time for each published frame."""
+    """Costs of one run, in milliseconds of processor time per published frame."""
 
     encode_ms: float
-    """Of conversion too, with the threads that belong to libraries."""
+    """Encoding and conversion, including threads of libraries."""
     hub_ms: float
     publish_ms: float
     lost_percent: list[float]
-    """By viewer: published frames of which it got nothing."""
+    """For each viewer, the share of published frames of which it got nothing."""
     keyframes: list[int]
 
     @property
@@ -62,9 +62,9 @@ class _Costs:
 def measure(
     progress: Progress, *, viewers: Sequence[int], content: str, video_content: str | None, seconds: float, runs: int
 ) -> list[Row]:
-    """A row for each number of *viewers*, and for what the most of them cost; those with one bad viewer.
+    """One row for each number of *viewers*, one for the cost with the most, and rows with one bad viewer.
 
-    Of pictures, and for the fewest and the most of video, unless its content is None. What viewers cost is the median
+    For pictures, and for the fewest and the most viewers also for video, unless its content is None. Costs are medians
     of *runs*, each of *seconds*.
     """
     progress.add(len(viewers) + 2)
@@ -121,7 +121,7 @@ def _growth(way: _Way, few: int, many: int, costs: Mapping[int, Mapping[str, flo
 
 
 def _bad_row(name: str, costs: _Costs, keyframes: int | None = None) -> Row:
-    """What a bad viewer, the last, does to the others, which are to get no *keyframes* for it."""
+    """The effect of a bad viewer, the last, on the others, which must get no *keyframes* because of it."""
     lost = max(costs.lost_percent[:-1])
     figures: Figures = {"worst_lost_percent": lost}
     wanted, held = f"each loses ≤ {LOST_PERCENT:g} %", at_most(lost, LOST_PERCENT)
@@ -132,13 +132,13 @@ def _bad_row(name: str, costs: _Costs, keyframes: int | None = None) -> Row:
 
 def _run(way: _Way, film: Film, count: int, seconds: float, **behaviour: Any) -> _Costs:
     with ExitStack() as stack:
-        # Never exact: that would cost encoding in the pauses in which frames are counted.
+        # Never exact: that would cause encoding in the pauses in which frames are counted.
         display = stack.enter_context(serve(HD, fps=FPS, still_after=None, **way.options))
         display.publish(film.frame(0))
         viewers = stack.enter_context(clients(display, count, formats=way.formats, **behaviour))
 
         def publish(first: int, duration: float) -> Published:
-            # In this thread: one that ended would be charged to the libraries.
+            # In this thread: the time of a thread that has ended would count as the libraries'.
             return publish_numbers(range(first, first + round(duration * FPS)), FPS, film.frame, display.publish)
 
         last = max(publish(1, _WARM_UP).at)

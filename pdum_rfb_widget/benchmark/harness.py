@@ -1,4 +1,4 @@
-"""The benchmark's page and its own servers on loopback: files over HTTP, the clock and the floor over WebSockets."""
+"""The benchmark's page and its servers on loopback: files over HTTP, the clock and the floor over WebSockets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PATIENCE = 10.0
 
 
 class Harness:
-    """What a measuring page needs besides the hub. A context manager that ends it."""
+    """The servers that a measuring page needs besides the hub. A context manager that stops them."""
 
     def __init__(self) -> None:
         self._files = {path.name: path.read_bytes() for path in (BUNDLE, *_HERE.glob("watch.*"), _HERE / "floor.js")}
@@ -53,14 +53,14 @@ class Harness:
         return f"ws://127.0.0.1:{self._sockets.socket.getsockname()[1]}/{name}"
 
     def expected(self, pixels: Pixels) -> str:
-        """Where the page gets *pixels*, (height, width, 3), as RGBA."""
+        """The address from which the page fetches *pixels*, (height, width, 3), as RGBA."""
         opaque = np.full((*pixels.shape[:2], 4), 255, np.uint8)
         opaque[..., :3] = pixels
         self._files["expected"] = opaque.tobytes()
         return self._address("expected")
 
     def clock_offset(self) -> float:
-        """The page's clock less ours, in seconds, by the quickest of 30 questions and answers over the ``clock``."""
+        """The page's clock minus ours, in seconds, by the fastest of 30 round trips over the ``clock``."""
         socket = self._connected("clock")
         offsets = []
         for _ in range(_PINGS):
@@ -71,7 +71,7 @@ class Harness:
         return min(offsets)[1]
 
     def floor(self) -> Callable[[int], None]:
-        """What sends a number to the page's floor, once that is connected."""
+        """Wait until the page's floor is connected, and return a function that sends it a number."""
         socket = self._connected("floor")
         return lambda number: socket.send(struct.pack("<II", number, 0))
 
@@ -133,7 +133,7 @@ class _Socket:
         self._heard: queue.SimpleQueue[tuple[float, str | bytes]] = queue.SimpleQueue()
 
     def listen(self) -> None:
-        """Until the page goes; in the server's own thread, so that what comes gets its time at once."""
+        """Receive until the page closes; in the server's own thread, so that each message gets its time at once."""
         with suppress(ConnectionClosed):
             for message in self._connection:
                 self._heard.put((now(), message))
@@ -142,5 +142,5 @@ class _Socket:
         self._connection.send(message)
 
     def hear(self) -> tuple[float, str | bytes]:
-        """The next message and when it came."""
+        """The next message and its time of arrival."""
         return self._heard.get(timeout=_PATIENCE)

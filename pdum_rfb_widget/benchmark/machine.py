@@ -1,4 +1,4 @@
-"""What the figures were measured on. No names of hosts, users or folders."""
+"""Describes the machine of a measurement, without names of hosts, users or folders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PACKAGES = ("pdum-rfb-widget", "numpy", "pillow", "simplejpeg", "isal", "av", "
 
 
 def machine() -> dict[str, str | int | None]:
-    """Cores, processor, system, Python and the versions of what is measured."""
+    """Cores, processor, system, Python and the versions of the packages measured."""
     found: dict[str, str | int | None] = {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "processor": _processor(),

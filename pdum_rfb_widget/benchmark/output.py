@@ -1,4 +1,4 @@
-"""Rows as tables for a terminal, as Markdown and as JSON, and how far the measuring is."""
+"""Output of rows as tables for a terminal, as Markdown and as JSON, and a progress bar."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .rows import Figure, Progress, Row
 
 
 def print_tables(rows: Sequence[Row], file: TextIO) -> None:
-    """A table for each group."""
+    """Print a table for each group."""
     console = extra("rich.console").Console(file=file, width=None if file.isatty() else 200)
     for group, members in _groups(rows).items():
         table = extra("rich.table").Table(title=group, title_justify="left", title_style="bold")
@@ -28,7 +28,7 @@ def print_tables(rows: Sequence[Row], file: TextIO) -> None:
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
-    """A table for each group, below its name."""
+    """A Markdown table for each group, below its name."""
     parts = []
     for group, members in _groups(rows).items():
         heads, lines = _cells(members)
@@ -39,7 +39,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
 
 
 def as_json(rows: Sequence[Row], machine: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    """All of it; an infinite figure is the text ``inf``."""
+    """All rows as JSON; an infinite figure is the text ``inf``."""
     listed = [asdict(row) | {"figures": {k: _jsonable(v) for k, v in row.figures.items()}} for row in rows]
     return json.dumps({"machine": machine, "settings": settings, "rows": listed}, indent=2, allow_nan=False)
 
@@ -55,7 +55,7 @@ def _groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _names(rows: Sequence[Row]) -> list[str]:
-    """Of all figures, in the order in which they first come."""
+    """The names of all figures, in the order of their first appearance."""
     return list(dict.fromkeys(name for row in rows for name in row.figures))
 
 
@@ -92,7 +92,7 @@ def _jsonable(figure: Figure) -> Figure:
 
 @contextmanager
 def progress_bar(file: TextIO) -> Iterator[Progress]:
-    """A bar on *file* that is drawn at each step only."""
+    """A progress bar on *file*, drawn only at each step."""
     rich = extra("rich.progress")
     console = extra("rich.console").Console(file=file)
     columns = (

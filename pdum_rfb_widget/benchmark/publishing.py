@@ -1,4 +1,4 @@
-"""Publishing at a rate, as an application would, and the processor time that it takes."""
+"""Publishing at a given rate, as an application does, and the processor time that it takes."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ now = time.perf_counter
 
 @dataclass(slots=True)
 class Published:
-    """What was published."""
+    """A record of published frames."""
 
     at: dict[int, float] = field(default_factory=dict)
-    """By number, just before."""
+    """Time just before each publish, by frame number."""
     cpu: float = 0.0
-    """Processor seconds of the publishing thread within publish()."""
+    """Processor seconds of the publishing thread inside publish()."""
 
 
 def publish_numbers(
     numbers: range, fps: float, prepare: Callable[[int], T], send: Callable[[T], object], *, spin: bool = False
 ) -> Published:
-    """`send(prepare(number))` for *numbers*, *fps* times a second, in this thread; it takes `duration` seconds.
+    """Call `send(prepare(number))` for *numbers*, *fps* times per second, in this thread. Takes `duration` seconds.
 
-    With *spin* it computes in between, in pure Python, and holds the GIL as long as Python lets it.
+    With *spin* it computes in pure Python in between, and holds the GIL as long as Python allows.
 
-    A number whose whole time has passed already is left out, as an application leaves out a frame: no bursts.
+    A number whose whole interval has passed is skipped, as an application skips a frame: there are no bursts.
     """
     published = Published()
     for number in _in_time(numbers, fps, _spin if spin else time.sleep):
@@ -44,10 +44,10 @@ def publish_numbers(
 
 
 def duration(numbers: range, fps: float) -> float:
-    """Seconds that `publish_numbers` takes: the time of one number more.
+    """Seconds that `publish_numbers` takes: one interval more than *numbers* has.
 
-    Thereby a run at a display's own rate goes once through all phases of its refresh. In step with it, a run's latency
-    would depend by up to 17 ms on when it happened to begin.
+    So a run at a display's own rate passes once through all phases of its refresh. In step with the refresh, latency
+    would vary by up to 17 ms with the start of the run.
     """
     return (len(numbers) + 1) / fps
 
@@ -69,7 +69,7 @@ def _spin(seconds: float) -> None:
 
 
 def in_thread(work: Callable[[], T]) -> Callable[[], T]:
-    """Start *work* in a thread of its own; what waits for its answer, and raises what it raised."""
+    """Start *work* in a new thread. Returns a function that waits for its result, or raises its error."""
     answers: list[T] = []
     errors: list[BaseException] = []
 
@@ -92,14 +92,14 @@ def in_thread(work: Callable[[], T]) -> Callable[[], T]:
 
 
 class ThreadClocks:
-    """Processor time of this process's threads since this was made, by the beginning of their names."""
+    """Processor time of this process's threads since the creation of this object, by prefix of their names."""
 
     def __init__(self) -> None:
         self._start = _thread_times()
         self._process = time.process_time()
 
     def seconds(self, prefix: str) -> float:
-        """Of all threads whose names begin with *prefix*, those that have ended left out."""
+        """Seconds of all threads whose names begin with *prefix*, except those that have ended."""
         return sum(
             spent - self._start.get(ident, ("", 0.0))[1]
             for ident, (name, spent) in _thread_times().items()
@@ -107,8 +107,8 @@ class ThreadClocks:
         )
 
     def seconds_with_libraries(self, prefix: str) -> float:
-        """The same, and of all threads that aren't Python's: codecs have some of their own. Those of Python that have
-        ended meanwhile count as such."""
+        """The same, plus all threads not created by Python, such as those of codecs. Python's threads that have ended
+        meanwhile count among these."""
         others = self.seconds("") - self.seconds(prefix)
         return time.process_time() - self._process - others
 

@@ -1,4 +1,4 @@
-"""What every group of measurements answers with, and how figures become one figure."""
+"""The rows that every group of measurements returns, and functions that combine figures."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 Figure: TypeAlias = float | int | str | None
-"""Infinity where a picture is exact, None where nothing was measured."""
+"""Infinity if a picture is exact, None if nothing was measured."""
 
 Figures: TypeAlias = dict[str, Figure]
-"""By name, the unit last: ``p50_ms``, ``bytes_per_frame``."""
+"""Figures by name, which ends with the unit: ``p50_ms``, ``bytes_per_frame``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,23 +23,23 @@ class Row:
     name: str
     figures: Figures
     wanted: str = ""
-    """What the figures have to be, in words; empty where they only inform."""
+    """The limits on the figures, in words; empty if there are none."""
     ok: bool | None = None
-    """Whether they are; None where nothing is wanted."""
+    """Whether the limits are met; None if there are none."""
 
 
 class Progress(Protocol):
-    """Tells the user how far it is, at its calls and never between them: a thread of its own would be measured too."""
+    """Shows progress, only when called: a thread of its own would be measured too."""
 
     def add(self, steps: int) -> None:
-        """So many steps more are to come."""
+        """Announce *steps* more steps."""
 
     def step(self, what: str) -> None:
-        """The step *what* begins; the one before is done."""
+        """Start the step *what*; the previous one is done."""
 
 
 class Silence:
-    """A `Progress` that tells nobody."""
+    """A `Progress` that shows nothing."""
 
     def add(self, steps: int) -> None:
         pass
@@ -49,7 +49,8 @@ class Silence:
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
-    """The value below which *share* (0 to 1) of *values* lie, between the two nearest; None of nothing."""
+    """The value below which *share* (0 to 1) of *values* lie, interpolated between the two nearest; None if there are
+    no values."""
     if not values:
         return None
     ordered = sorted(values)
@@ -57,28 +58,28 @@ def percentile(values: Sequence[float], share: float) -> float | None:
     low = math.floor(at)
     high = min(low + 1, len(ordered) - 1)
     if ordered[low] == ordered[high]:
-        return ordered[low]  # two infinities have no difference
+        return ordered[low]  # the difference of two infinities is undefined
     return ordered[low] + (at - low) * (ordered[high] - ordered[low])
 
 
 def median(values: Iterable[Figure]) -> float | None:
-    """The middle of *values*; one that could not be measured (None) counts as infinitely bad. None if that is it."""
+    """The median of *values*; None, for a failed measurement, counts as infinitely bad. None if the median is one."""
     middle = statistics.median([math.inf if value is None else float(value) for value in values])
     return None if math.isinf(middle) else middle
 
 
 def medians(runs: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    """Of each figure the median over the *runs*, which all have the same figures."""
+    """The median of each figure over the *runs*, which all have the same figures."""
     return {name: median(run[name] for run in runs) for name in runs[0]}
 
 
 def ratio(a: float | None, b: float | None) -> float | None:
-    """*a* / *b*, None where one of them is missing or *b* is 0."""
+    """*a* / *b*; None if either is missing or *b* is 0."""
     return None if a is None or not b else a / b
 
 
 def less(a: float | None, b: float | None) -> float | None:
-    """*a* - *b*, None where one of them is missing."""
+    """*a* - *b*; None if either is missing."""
     return None if a is None or b is None else a - b
 
 

@@ -1,4 +1,4 @@
-"""What the hub's H.264 encoders made: how many keyframes, how near to the frames, and what JPEG takes to be as near."""
+"""Output of the hub's H.264 encoders: keyframes, error, and the size of JPEGs with the same error."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ from ..types import EncodedPayload, EncoderBackend, Pixels, RawFrame
 from .content import read_stamp
 
 _JUDGED = 4
-"""Frames that are judged; at 1080p each takes a quarter of a second."""
+"""Number of frames judged; at 1080p each takes a quarter of a second."""
 
 
 class Tapes:
-    """What encoders made, one after the other or side by side: a tape for each."""
+    """Payloads of encoders that ran one after another or at once, a tape for each."""
 
     def __init__(self) -> None:
         self._tapes: list[list[EncodedPayload]] = []
         self._begun: list[int] = []
 
     def add(self) -> list[EncodedPayload]:
-        """The tape of another encoder."""
+        """A new tape for another encoder."""
         self._tapes.append([])
         return self._tapes[-1]
 
     def begin(self) -> None:
-        """What is judged comes from here on."""
+        """Judge only payloads from now on."""
         self._begun = [len(tape) for tape in self._tapes]
 
     @property
     def encoders(self) -> int:
-        """How many were opened: one for each lane, and for each size."""
+        """Number of encoders opened: one per shared encoder and size."""
         return len(self._tapes)
 
     @property
     def keyframes(self) -> int:
-        """Of all that was ever made."""
+        """Number of keyframes of all encoders since the start."""
         return sum(payload.keyframe for tape in self._tapes for payload in tape)
 
     def judge(self, frame: Callable[[int], Pixels], place: tuple[int, int]) -> dict[str, float | None]:
-        """The mean size of an access unit in bytes, the PSNR of some, and the bytes of JPEGs of the same PSNR. Frames
-        have their numbers at *place*, and *frame* gives that of a number."""
+        """The mean size of an access unit in bytes, the PSNR of some, and the bytes of JPEGs with the same PSNR. Frames
+        have their numbers at *place*, and *frame* returns the original with a number."""
         chosen: list[tuple[Pixels, Pixels]] = []
         sizes: list[int] = []
         opened_since = [0] * (len(self._tapes) - len(self._begun))
@@ -70,7 +70,7 @@ class Tapes:
 
 @contextmanager
 def taped() -> Iterator[Tapes]:
-    """Tapes of all encoders of H.264 that this process opens meanwhile."""
+    """Record tapes of all H.264 encoders that this process opens inside the block."""
     tapes = Tapes()
     register_video_encoder("h264_cpu", lambda **settings: _Taped(_open(**settings), tapes.add()))
     try:
@@ -84,7 +84,7 @@ def _open(*, pipeline_depth: int, **settings: Any) -> EncoderBackend:
 
 
 class _Taped:
-    """An encoder that keeps what it made."""
+    """An encoder that keeps its payloads on a tape."""
 
     def __init__(self, encoder: EncoderBackend, tape: list[EncodedPayload]) -> None:
         self._encoder = encoder
@@ -101,7 +101,7 @@ class _Taped:
 
 
 def decoded(tape: Sequence[EncodedPayload]) -> Iterator[Callable[[], Pixels]]:
-    """For each access unit what converts its picture, (height, width, 3): as swscale does, which doubles chroma."""
+    """For each access unit, a function that converts its picture to (height, width, 3) by swscale, doubling chroma."""
     decoder = extra("av").CodecContext.create("h264", "r")
     for payload in tape:
         (picture,) = decoder.decode(extra("av").Packet(payload.payload))
@@ -109,14 +109,14 @@ def decoded(tape: Sequence[EncodedPayload]) -> Iterator[Callable[[], Pixels]]:
 
 
 def psnr(pairs: Iterable[tuple[Pixels, Pixels]]) -> float:
-    """Of the mean squared error over all samples of all *pairs*, in dB; infinite where there is none."""
+    """PSNR in dB from the mean squared error over all samples of all *pairs*; infinite if there is no error."""
     error = float(np.mean([np.square(a.astype(np.int32) - b).mean() for a, b in pairs]))
     return 10 * math.log10(255**2 / error) if error else math.inf
 
 
 def jpeg_bytes(frames: Sequence[Pixels], db: float) -> float:
-    """The mean size of *frames* as JPEG, 4:2:0, where their PSNR is *db*: between two qualities in proportion. That of
-    the best or the worst quality where *db* is beyond it."""
+    """The mean size of *frames* as JPEG, 4:2:0, with a PSNR of *db*, interpolated between two qualities. Beyond the
+    best or the worst quality, the size at that quality."""
 
     def measured(quality: int) -> tuple[float, float]:
         data = [encode_jpeg(frame, quality) for frame in frames]
