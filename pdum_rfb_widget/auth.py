@@ -77,7 +77,7 @@ def new_token() -> str:
 
 
 def same_token(given: str | None, token: str) -> bool:
-    """Whether *given* equals *token*, compared in constant time."""
+    """True if *given* equals *token*, compared in constant time."""
     return hmac.compare_digest((given or "").encode("utf-8", "surrogatepass"), token.encode())
 
 
@@ -102,7 +102,7 @@ def check_origin(origin: object) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether *host*, a name or an address without brackets, can only mean this machine."""
+    """True if *host*, a name or an address without brackets, can only mean this machine."""
     if host == "localhost":
         return True
     try:
@@ -112,7 +112,7 @@ def is_loopback(host: str) -> bool:
 
 
 def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str], *, forwarded: bool = False) -> bool:
-    """Whether a page from *origin* may open a stream at *host* (the handshake's ``Origin`` and ``Host`` headers).
+    """True if a page from *origin* may open a stream at *host* (the handshake's ``Origin`` and ``Host`` headers).
 
     Allowed are: no origin at all (not a browser), pages of this machine, the hub's own page if it was reached by
     address, the webviews of VS Code, and *allowed*. A name in ``Host`` proves nothing, since a hostile page can make
@@ -134,7 +134,7 @@ def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str
 
 
 def host_allowed(host: str | None, allowed: Collection[str]) -> bool:
-    """Whether *host*, a ``Host`` header, is a known name of this machine: an address, ``localhost``, its own name, or
+    """True if *host*, a ``Host`` header, is a known name of this machine: an address, ``localhost``, its own name, or
     that of an *allowed* origin. A hostile page may have a name of its own that resolves to this machine."""
     if host is None:
         return True
@@ -151,12 +151,12 @@ def host_allowed(host: str | None, allowed: Collection[str]) -> bool:
 
 
 def is_forwarded(names: Collection[str]) -> bool:
-    """Whether the header *names*, in lower case, include one that a proxy adds."""
+    """True if the header *names*, in lower case, include one that a proxy adds."""
     return any(name in ("forwarded", "via") or name.startswith("x-forwarded-") for name in names)
 
 
 def is_local(origin: str | None, peer: str) -> bool:
-    """Whether a page from *origin* and the address *peer* that it connects from are on this machine.
+    """True if a page from *origin* and the address *peer* that it connects from are on this machine.
 
     A forwarded port looks the same: only its measured rate can reveal it.
     """

@@ -62,7 +62,7 @@ class Display(Closing):
 
     @property
     def closed(self) -> bool:
-        """Whether the display was closed, or replaced when its cell ran again."""
+        """True if the display was closed, or replaced when its cell ran again."""
         return self._publication.closed
 
     # Pixels -----------------------------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ class Display(Closing):
         """
         self._publication.set_clipboard(text, to, self.server._hub.limits.channel_bytes)
 
-    # Where and who ----------------------------------------------------------------------------------------------------
+    # Address and viewers ----------------------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:

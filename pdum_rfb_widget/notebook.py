@@ -207,7 +207,7 @@ class RfbCanvas(anywidget.AnyWidget):
         self._blank_secrets()
 
     def _is_news(self, name: str, sender: object, number: object) -> bool:
-        """Whether this is the newest report of *name* from its view: messages by one shell of the kernel may overtake
+        """True if this is the newest report of *name* from its view: messages by one shell of the kernel may overtake
         those by another."""
         before, newest = self._heard.get(name, (None, 0))
         if sender == before and isinstance(number, int) and number < newest:

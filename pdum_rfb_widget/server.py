@@ -42,7 +42,7 @@ class Server(Closing):
 
     @property
     def closed(self) -> bool:
-        """Whether the hub was closed."""
+        """True if the hub was closed."""
         return self._hub.closed
 
     # Streams ----------------------------------------------------------------------------------------------------------

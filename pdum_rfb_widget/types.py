@@ -252,30 +252,30 @@ class Selection:
     exact: str | None
     """The mime type of exact pictures; None if the viewer accepts no such format."""
     tiles: bool
-    """Whether several rectangles may be sent at once in place of a whole picture."""
+    """True if several rectangles may be sent at once in place of a whole picture."""
     video: tuple[VideoFormat, ...] = ()
     """Formats of the stream's codec that the viewer decodes; the first is the fallback."""
 
     @property
     def pictures(self) -> bool:
-        """Whether the viewer accepts pictures, not only video."""
+        """True if the viewer accepts pictures, not only video."""
         return bool(self.lossy or self.exact)
 
     @property
     def settles(self) -> bool:
-        """Whether lossy pictures sent to the viewer can be made exact later."""
+        """True if lossy pictures sent to the viewer can be made exact later."""
         return bool(self.exact and (self.lossy or self.video))
 
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """How a region is encoded. Viewers that need the same region with equal fidelity share one encoding."""
+    """The encoding of a region. Viewers that need the same region with equal fidelity share one encoding."""
 
     mime: str
     quality: int | None
     """1 to 100; None for exact formats."""
     tiles: bool
-    """Whether the region may be encoded in stripes."""
+    """True if the region may be encoded in stripes."""
     or_exact: str | None = None
     """An exact format used instead if it is no larger."""
     alpha: bool = False

@@ -20,7 +20,7 @@ UNATTENDED = (
 
 
 def unattended() -> bool:
-    """Whether the caller blocks a cell of a notebook that is executed without a page, as by nbconvert, papermill,
+    """True if the caller blocks a cell of a notebook that is executed without a page, as by nbconvert, papermill,
     documentation builds and ``marimo export``."""
     if shell := jupyter_shell():
         if threading.current_thread() is not threading.main_thread():

@@ -52,7 +52,7 @@ class HubFile:
     """Id of the hub, 16 hex digits."""
     pid: int
     started: str
-    """When the process started, as the system states it: distinguishes processes that reuse a number."""
+    """Start time of the process, as the system states it: distinguishes processes that reuse a number."""
     machine: str
     """Name of the machine that the hub runs on: several machines may share the folder."""
     socket: str
@@ -65,23 +65,23 @@ class HubFile:
 
     @property
     def here(self) -> bool:
-        """Whether it runs, or ran, on this machine."""
+        """True if it runs, or ran, on this machine."""
         return self.machine == machine()
 
     @property
     def alive(self) -> bool:
-        """Whether its process runs, or for another container, its socket accepts connections. Valid for hubs of this
+        """True if its process runs, or for another container, its socket accepts connections. Valid for hubs of this
         machine."""
         return _is_listened_at(self.socket) if self.foreign else "" != started(self.pid) == self.started
 
     @property
     def foreign(self) -> bool:
-        """Whether it runs in another container of this machine, whose process numbers have no meaning here."""
+        """True if it runs in another container of this machine, whose process numbers have no meaning here."""
         return self.started != "" and not self.started.endswith(_namespace())
 
     @property
     def gone(self) -> bool:
-        """Whether its process has certainly ended. Valid for hubs of this machine."""
+        """True if its process has certainly ended. Valid for hubs of this machine."""
         return not self.alive and (not self.foreign or os.path.exists(self.socket))
 
 
@@ -262,7 +262,7 @@ def redirect(folder: Path, name: str, url: str) -> Path:
 
 
 def started(pid: int) -> str:
-    """When the process *pid* of this machine started, as text that is only good for comparison; empty if there is no
+    """Start time of the process *pid* of this machine, as text that is only good for comparison; empty if there is no
     such process."""
     if sys.platform == "linux":
         try:

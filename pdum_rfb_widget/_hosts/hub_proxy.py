@@ -115,7 +115,7 @@ def is_upgrade(headers: Mapping[str, str]) -> bool:
 
 
 def same_origin(origin: str | None, host: str | None) -> bool:
-    """Whether a page from *origin* belongs to the server that it reaches as *host*. No origin means no browser, which
+    """True if a page from *origin* belongs to the server that it reaches as *host*. No origin means no browser, which
     is allowed."""
     if origin is None:
         return True

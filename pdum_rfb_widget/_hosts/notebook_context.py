@@ -48,7 +48,7 @@ class Cell:
     run: str
     """Different for every run."""
     named: bool = True
-    """Whether the front end identifies the cell, or runs each cell only once."""
+    """True if the front end identifies the cell, or runs each cell only once."""
 
     def next_stream_name(self) -> str:
         """The cell's name; for the second stream of the same run, with -2 appended, and so on."""
@@ -84,7 +84,7 @@ def calling_cell() -> Cell | None:
 
 
 def in_notebook() -> bool:
-    """Whether the caller runs in a notebook's kernel."""
+    """True if the caller runs in a notebook's kernel."""
     return jupyter_shell() is not None or marimo_context() is not None
 
 

@@ -61,12 +61,12 @@ class Rule:
     """True once the stream has had a viewer."""
 
     def due(self, version: int, rested: float, viewers: int, now: float) -> bool:
-        """Whether there is a newer frame, unchanged for *rested* seconds, a viewer, and no recent poster."""
+        """True if there is a newer frame, unchanged for *rested* seconds, a viewer, and no recent poster."""
         self.viewed = self.viewed or viewers > 0
         return version > self.version and rested >= REST and viewers > 0 and now >= self.written + EVERY
 
     def due_at_end_of_cell(self, version: int, viewers: int) -> bool:
-        """Whether there is a newer frame and never was a viewer, as in notebooks that run without a browser: the first
+        """True if there is a newer frame and never was a viewer, as in notebooks that run without a browser: the first
         viewer opens the saved file."""
         self.viewed = self.viewed or viewers > 0
         return version > self.version and not self.viewed

@@ -285,7 +285,7 @@ class Hub:
 
     @property
     def usable(self) -> bool:
-        """Whether it is open, and in the process that created it: a fork has the object but not the thread."""
+        """True if it is open, and in the process that created it: a fork has the object but not the thread."""
         return not self.closed and self.process.here
 
     def on_hub(self, function: Callable[[float], _T]) -> _T:

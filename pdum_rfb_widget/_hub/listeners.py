@@ -67,7 +67,7 @@ class Listeners:
 
     @property
     def private(self) -> bool:
-        """Whether the hub listens on a unix socket that only this user's processes can open."""
+        """True if the hub listens on a unix socket that only this user's processes can open."""
         return os.path.exists(self.socket_path)  # a cleaner of temporary files may have deleted it
 
     async def open(self, host: str, port: int | None) -> tuple[str, int]:

@@ -260,13 +260,13 @@ class Publication:
         return len(self._films)
 
     def begin_recording(self, film: Film) -> None:
-        """Register *film*, which ends when the publication does."""
+        """Register the recording *film*, which ends when the publication does."""
         with self._lock:
             self.check_open()
             self._films.add(film)
 
     def end_recording(self, film: Film) -> None:
-        """Remove *film*, whose file is closed."""
+        """Remove the recording *film*, whose file is closed."""
         with self._lock:
             self._films.discard(film)
 

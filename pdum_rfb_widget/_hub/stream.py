@@ -516,7 +516,7 @@ class Stream:
             self._settling = self._loop.call_at(sizing.due, self._settle_size)
 
     def accepts_input_of(self, viewer: ViewerConnection) -> bool:
-        """Whether input from *viewer* reaches the application."""
+        """True if input from *viewer* reaches the application."""
         return not viewer.view_only and self.controller in (None, viewer.id)
 
     def deliver(self, viewer: ViewerConnection, told: EventDict | Said) -> None:

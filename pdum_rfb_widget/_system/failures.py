@@ -7,7 +7,7 @@ from typing import NoReturn
 
 
 def thrown_in(error: BaseException) -> bool:
-    """Whether *error* was thrown into the running task to cancel or close it. Any other error comes from the awaited
+    """True if *error* was thrown into the running task to cancel or close it. Any other error comes from the awaited
     function, `SystemExit` and `KeyboardInterrupt` included, and must not end an event loop that others use."""
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()

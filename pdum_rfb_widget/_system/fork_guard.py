@@ -22,7 +22,7 @@ class Own:
 
     @property
     def here(self) -> bool:
-        """Whether the caller runs in that process."""
+        """True if the caller runs in that process."""
         return self.pid == os.getpid()
 
     def check(self) -> None:

@@ -25,7 +25,7 @@ class Row:
     wanted: str = ""
     """The limits on the figures, in words; empty if there are none."""
     ok: bool | None = None
-    """Whether the limits are met; None if there are none."""
+    """True if the limits are met; None if there are none."""
 
 
 class Progress(Protocol):
