@@ -169,3 +169,11 @@ def test_a_still_scene_costs_nothing(viewers: int) -> None:
             simulation.republish()
             simulation.loop.run_for(1 / 30)
         assert before == (simulation.processors.encodings, [viewer.transport.nbytes for viewer in simulation.viewers])
+
+
+def test_viewers_whose_links_images_fill_come_to_share_one_encoder() -> None:
+    with Simulation().running() as simulation:
+        viewers = [simulation.join(Link(rate=2.5e6, latency=0.01, jitter=0.01)) for _ in range(6)]
+        simulation.play(5)
+        (encoder,) = simulation.stream.state.encoders
+        assert encoder.subscribers == {viewer.connection.session for viewer in viewers}

@@ -326,6 +326,11 @@ class ViewerSession:
                 return still
         if self.state.encoders.feeds(self, newest) or self.only_video_serves:
             return None
+        # Images would use up the budget, so that the encoder never found room: one frame is skipped for its keyframe.
+        next_frame = newest.timestamp_us / 1e6 + 1.5 / self.state.publish_rate.fps
+        if now < next_frame and self._framebuffer.version and self.state.encoders.let_join(self, now):
+            self._look = next_frame
+            return None
         return self._plan_frame(newest, selection, now)
 
     def plan_ahead(self, now: float) -> EncodePlan | None:

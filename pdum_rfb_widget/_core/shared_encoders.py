@@ -116,6 +116,10 @@ class SharedEncoder:
         # No frame is encoded twice: a subscriber that lost it at rest gets images.
         return subscriber in self.joining and not self.subscribers and newest is not self._latest
 
+    def lets_join(self, subscriber: Subscriber, now: float) -> bool:
+        """True if the next frame of this encoder may be a keyframe for *subscriber*, which must have room for it."""
+        return subscriber in self.joining and self._may_join(now)
+
     def take(self, newest: TileMap, now: float) -> tuple[EncodeRequest | None, float]:
         """Returns what to encode now; if nothing, when to ask again though nothing came."""
         if self._taken:
@@ -132,7 +136,7 @@ class SharedEncoder:
             return None, min(max(rooms[subscriber] for subscriber in late), held_until)
         if not self.subscribers and not able:
             return None, min((rooms[subscriber] for subscriber in self.joining), default=math.inf)
-        joins_now = bool(able) and now >= self._keyframe_at + JOIN_INTERVAL
+        joins_now = bool(able) and self._may_join(now)
         keyframe = self._has_to_begin(newest) or joins_now
         if newest is self._latest and not keyframe:
             return None, self._keyframe_at + JOIN_INTERVAL
@@ -164,6 +168,9 @@ class SharedEncoder:
             return None, min(dues.values(), default=math.inf)
         self._taken = EncodeRequest(newest, keyframe=True, joining=able, still=True)
         return self._taken, math.inf
+
+    def _may_join(self, now: float) -> bool:
+        return now >= self._keyframe_at + JOIN_INTERVAL
 
     def _is_due(self, newest: TileMap) -> bool:
         if newest is self._latest:
@@ -242,6 +249,10 @@ class SharedEncoders:
     def feeds(self, subscriber: Subscriber, newest: TileMap) -> bool:
         """True if *newest* reaches *subscriber* as video, and not as images."""
         return any(encoder.feeds(subscriber, newest) for encoder in self)
+
+    def let_join(self, subscriber: Subscriber, now: float) -> bool:
+        """True if the next frame may reach *subscriber* as a keyframe of video."""
+        return any(encoder.lets_join(subscriber, now) for encoder in self)
 
     def take(self, encoder: SharedEncoder, newest: TileMap, now: float) -> tuple[EncodeRequest | None, float]:
         """Calls `SharedEncoder.take`; subscribers that join *encoder* leave the others, which might be ahead of it."""
