@@ -400,10 +400,12 @@ class Display(Closing):
         metrics and its reason to request no video (``no_video``), the shared video encoders, and recent errors
         (``troubles``). Contains no token."""
         hub = self.server._hub
-        address = self.ws_url if hub.usable and self.server.port else None
-        return hub.on_hub(
-            lambda now: status_of(self._publication, now, address=address, unix_socket=hub.listeners.private)
-        )
+
+        def status(now: float) -> dict[str, Any]:  # on the hub's loop, where ports come and go
+            address = self.ws_url if hub.usable and self.server.port else None
+            return status_of(self._publication, now, address=address, unix_socket=hub.listeners.private)
+
+        return hub.on_hub(status)
 
     @shows(CHANGES)
     def configure(self, **options: Unpack[StreamOptionsDict]) -> None:

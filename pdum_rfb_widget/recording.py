@@ -86,10 +86,10 @@ class Recording:
         with contextlib.ExitStack() as undo:
             self._claim(key)
             undo.callback(_writing.pop, key)
+            self._stream = self._publication.stream
             with self._lock:  # the display may end it once registered
                 self._publication.begin_recording(self)
             undo.callback(self._publication.end_recording, self)
-            self._stream = self._publication.stream
             self._film = Mp4Writer(self.path, settings, self._stream.options.resize_policy == "match_client")
             self._stream.add_listener(self._news.set)
             undo.callback(self._stream.remove_listener, self._news.set)

@@ -52,7 +52,7 @@ from .outbox import Inbox, Outbox
 from .policy.bandwidth import EXACT, BandwidthEstimator, Kind
 from .policy.delivery import DeliveryPolicy
 from .refresh import LosslessRefresh
-from .shared_encoders import HELD_SHARE
+from .shared_encoders import HELD_SHARE, JOIN_INTERVAL
 from .stream_state import EncodePlan, StreamState
 
 _WINDOW = 2
@@ -61,6 +61,8 @@ _MOST_TRAVELLING = 14
 """Most payloads that may be in transit besides, at high latency."""
 _SURELY_CARRIED = 32 * 1024
 """Bytes that may be in transit before anything was measured."""
+_MOST_SKIPPED = 0.15
+"""Seconds without images, of each second, in which a viewer waits to join a shared encoder."""
 _ENVELOPE = 256
 """Bytes of a message besides its data."""
 EXACT_WASTE = 4
@@ -125,6 +127,7 @@ class ViewerSession:
     _in_flight: deque[_Sent] = field(default_factory=deque)
     _look: float = math.inf
     _frame_at: float = -math.inf
+    _skips_from: float = -math.inf
     _last_ack: float = 0.0
     _told: tuple[float, int] = field(init=False)
     """Time at which figures were last sent, and the number of frames sent by then."""
@@ -326,12 +329,20 @@ class ViewerSession:
                 return still
         if self.state.encoders.feeds(self, newest) or self.only_video_serves:
             return None
-        # Images would use up the budget, so that the encoder never found room: one frame is skipped for its keyframe.
-        next_frame = newest.timestamp_us / 1e6 + 1.5 / self.state.publish_rate.fps
-        if now < next_frame and self._framebuffer.version and self.state.encoders.let_join(self, now):
-            self._look = next_frame
+        if (look := self._waits_to_join(newest, now)) > now:
+            self._look = look
             return None
         return self._plan_frame(newest, selection, now)
+
+    def _waits_to_join(self, newest: TileMap, now: float) -> float:
+        """Returns until when to skip images for the keyframe of a shared encoder: they would use up the budget, so that
+        the encoder never found room. For a moment each time: its encoder may hang."""
+        if not self._framebuffer.version or not self.state.encoders.let_join(self, now):
+            return now
+        if now - self._skips_from > JOIN_INTERVAL:
+            self._skips_from = now
+        next_frame = newest.timestamp_us / 1e6 + 1.5 / self.state.publish_rate.fps
+        return min(next_frame, self._skips_from + _MOST_SKIPPED)
 
     def plan_ahead(self, now: float) -> EncodePlan | None:
         """Returns a still to encode in advance, so that it can be sent on time."""
