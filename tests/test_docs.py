@@ -27,6 +27,7 @@ import numpy as np
 import pytest
 from hosts import wait_for
 from viewers import RawViewer
+from virtual_time import no_other_loop
 from websockets.exceptions import ConnectionClosed
 
 import pdum_rfb_widget as rfb
@@ -193,11 +194,9 @@ def reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Reader]:
     monkeypatch.setattr("time.sleep", lambda seconds: sleep(min(seconds, 0.002)))
     monkeypatch.chdir(tmp_path)
     reader = Reader()
-    drivers = asyncio._get_running_loop()  # the browser's driver leaves its own running after tests that use it
-    asyncio._set_running_loop(None)
-    yield reader
-    reader.close()
-    asyncio._set_running_loop(drivers)
+    with no_other_loop():
+        yield reader
+        reader.close()
 
 
 def follows_the_box(reader: Reader, printed: str) -> None:
