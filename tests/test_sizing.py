@@ -253,10 +253,11 @@ def test_the_same_pixels_with_another_meaning_are_sent_whole(own_frames: bool, c
         assert [part[:4] for part in header["parts"]] == [[0, 0, 64, 64]], "one tile, and nothing for the same again"
 
 
-def test_video_begins_again_with_the_tags_of_another_color(display: rfb.Display) -> None:
+def test_video_begins_again_with_the_tags_of_another_color() -> None:
     pytest.importorskip("av")
     from pdum_rfb_widget.encoders.bitstream import sequence_parameters
 
+    display = rfb.serve(64, 48, port=0, quality=75)
     with RawViewer(display, "webcodecs/h264-annexb") as viewer:
         viewer.greet()
         shown = []

@@ -144,7 +144,7 @@ def fine(watcher: Watcher, picture: Pixels) -> Callable[[], bool]:
 
 
 def test_motion_is_video_and_rest_is_exact() -> None:
-    display = rfb.serve(320, 192, port=0, codec="h264", fps=240)
+    display = rfb.serve(320, 192, port=0, codec="h264", quality=75, fps=240)
     with watching(display, *OURS) as (watcher,):
         last = play(display, 40)
         wait_for(exact(watcher, last), "the last frame, exactly")
@@ -174,7 +174,7 @@ def test_what_rests_exactly_stays_so_while_the_rest_moves() -> None:
 
 
 def test_a_base_viewer_gets_what_its_config_names() -> None:
-    display = rfb.serve(320, 192, port=0, codec="h264", fps=240)
+    display = rfb.serve(320, 192, port=0, codec="h264", quality=75, fps=240)
     with watching(display, *BASE) as (watcher,):
         wait_for(exact(watcher, play(display, 30)), "the last frame, exactly")
         chunk = watcher.chunks[0]
@@ -631,7 +631,7 @@ def test_the_level_promises_the_rate_that_frames_come_at_and_costs_no_more_keyfr
 ) -> None:
     clock = iter(range(1_000_000, 100_000_000, 1_000_000 // rate))
     monkeypatch.setattr("pdum_rfb_widget._hub.stream.now_us", lambda: next(clock))
-    display = rfb.serve(1280, 720, port=0, codec="h264", fps=10, still_after=None)
+    display = rfb.serve(1280, 720, port=0, codec="h264", quality=75, fps=10, still_after=None)
     with RawViewer(display, *VIDEO_ONLY) as viewer:
         viewer.greet()
         headers = []
