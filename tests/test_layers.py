@@ -15,7 +15,7 @@ LAYERS = [
     {"_testing"},
     {"_frames.damage", "_frames.chunk", "_frames.pixels", "_frames.store"},
     {"encoders"},
-    {"snapshot", "protocol"},
+    {"snapshot", "_wire", "protocol"},
     {"_core.admission_queue", "_core.policy.bandwidth", "_core.policy.degradation"},
     {"transport"},
     {"_core"},

@@ -45,7 +45,8 @@ def test_a_foreign_page_is_told_about_origins(
 
 def test_no_common_format_is_said(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     display = rfb.serve(64, 48, port=0, codec="none")
-    monkeypatch.setattr("pdum_rfb_widget.protocol.MIMES", {mode: "image/jxl" for mode in ("jpeg", "png", "webp")})
+    unknown = dict.fromkeys(("jpeg", "png", "webp"), "image/jxl")
+    monkeypatch.setattr("pdum_rfb_widget._wire.negotiation.MIMES", unknown)
     show(page, display)
     assert "This browser can't show the stream" in notice(page)
 
