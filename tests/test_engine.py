@@ -62,8 +62,8 @@ class Whim(DeliveryPolicy):
 
     wanted: int | None = None
 
-    def lane(self, area: int, selection: Selection, turnaround: float, now: float) -> EncoderKey | None:
-        usual = super().lane(area, selection, turnaround, now)
+    def encoder(self, area: int, selection: Selection, turnaround: float, now: float) -> EncoderKey | None:
+        usual = super().encoder(area, selection, turnaround, now)
         if not selection.video or not self.state.video_works or (usual and usual.rung == 0):
             return usual
         if usual and not selection.pictures:
@@ -80,7 +80,7 @@ class ModelViewer:
         self.supported = supported
         self.exact = "image/png" in supported
         self.unacknowledged: deque[int] = deque()
-        self.session._policy = self.whim = Whim(scene, self.session.bandwidth)
+        self.session.policy = self.whim = Whim(scene, self.session.bandwidth)
         self.session.receive(json.dumps({"type": "hello", "supported": supported}), now)
 
     def take(self, messages: list[Message]) -> None:

@@ -78,11 +78,11 @@ def test_any_talk_is_understood_or_a_protocol_error_and_its_figures_stay_numbers
 def test_acknowledgements_with_figures_that_cannot_be_true_leave_the_flow_as_it_is(draw_ms: float, queued: int) -> None:
     talk = Talk()
     for seq in range(1, 50):
-        ack = {"type": "ack", "seq": min(seq, talk.session._seq), "draw_ms": draw_ms, "decode_queue_size": queued}
+        ack = {"type": "ack", "seq": min(seq, talk.session.window.seq), "draw_ms": draw_ms, "decode_queue_size": queued}
         talk.say(json.dumps(ack))
         talk.wait(0.05)
         talk.publish()
-    talk.say(json.dumps({"type": "ack", "seq": talk.session._seq, "draw_ms": 3}))
+    talk.say(json.dumps({"type": "ack", "seq": talk.session.window.seq, "draw_ms": 3}))
     talk.wait(0.2)
     assert not talk.session.stale, "it has the newest frame"
 

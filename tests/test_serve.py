@@ -702,6 +702,6 @@ def test_encodings_are_kept_for_few_regions_however_many_are_asked_for() -> None
             viewer.greet()
             viewer.say(type="event", event={"type": "pointer_move", "x": 60.0 * step, "y": 50.0 * step})
             (watched,) = display._stream.viewers
-            while watched.session.metrics.frames_sent == 0 or watched.session._framebuffer.lossy_tiles:
+            while watched.session.metrics.frames_sent == 0 or watched.session.framebuffer.lossy_tiles:
                 viewer.see()
     assert len(display._stream._encodings) <= 32

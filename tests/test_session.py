@@ -208,6 +208,27 @@ def test_request_keyframe_frees_the_window_of_video_which_the_viewer_may_have_dr
     assert flow.session.video_room_at(flow.now) <= flow.now
 
 
+def test_a_base_viewer_that_lost_its_video_at_rest_gets_an_image_and_costs_the_others_no_keyframe() -> None:
+    flow = Flow("webcodecs/h264-annexb", "image/jpeg", codec="h264").open()
+    other = ViewerSession(flow.state, accept, started=0.0)
+    other.receive(json.dumps(HELLO | {"supported": flow.supported}), 0.0)
+    flow.publish()
+    assert other.plan(0.0) is None, "it joins the encoder too"
+    encoders, newest = flow.state.encoders, flow.state.newest
+    (encoder,) = encoders
+    assert newest
+    take, _ = encoders.take(encoder, newest, 0.0)
+    assert take
+    chunk = Chunk(newest, b"chunk", "avc1", "annexb", True, encoder.key.rung, 1.0)
+    for subscriber in encoders.encoded(encoder, chunk, 0.0):
+        subscriber.enqueue(chunk)
+    assert len(flow.session.send_chunk(0.0)) == 2, "a config, a keyframe"
+    flow.say(type="decoder_reset")
+    assert flow.texts[-1]["transport"] == "image"
+    assert flow.sent == [(2, 1)]
+    assert encoders.take(encoder, newest, 9.0) == (None, math.inf)
+
+
 def test_request_keyframe_waits_for_pictures_which_the_viewer_does_draw() -> None:
     flow = Flow(max_inflight=1).open().publish().say(type="request_keyframe")
     assert flow.sent == [(1, 1)]
@@ -490,7 +511,7 @@ def test_a_remote_viewer_is_sent_no_more_than_the_bitrate_stills_included() -> N
     # 0.1 MB a second for 10 s, what may be saved up, and the last message.
     assert flow.session.metrics.bytes_sent <= 1_000_000 + 25_000 + 20_100
     assert flow.session.metrics.frames_sent >= 25
-    assert flow.session._framebuffer.version == 300
+    assert flow.sent[-1][1] == 300
 
 
 def test_frames_that_the_budget_held_back_end_with_the_newest() -> None:
@@ -523,8 +544,8 @@ def test_what_rests_is_painted_over_though_frames_leave_the_budget_nothing() -> 
     flow.open().at(1).publish().ack_all()
     for step in range(1, 600):
         flow.at(1 + step / 60).publish(tiles=np.s_[:, :12]).ack_all()
-    assert flow.session._framebuffer._lossy[:, :12].all(), "it moves"
-    assert not flow.session._framebuffer._lossy[:, 12:].any()
+    assert covered(stills(flow))[:, 12:].all()
+    assert flow.session.snapshot(flow.now)["lossy_tiles"] == 16 * 12, "what moves"
 
 
 def test_a_restart_leaves_nothing_to_look_at_before_the_next_frame() -> None:

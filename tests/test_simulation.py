@@ -99,7 +99,7 @@ class Whatever(RuleBasedStateMachine):
     @invariant()
     def a_viewers_memory_is_bounded(self) -> None:
         for viewer in self.viewers if hasattr(self, "simulation") else ():
-            assert len(viewer.connection.session._in_flight) <= MOST_IN_FLIGHT
+            assert viewer.connection.session.window.taken <= MOST_IN_FLIGHT
 
     @invariant()
     def who_controls_is_here(self) -> None:

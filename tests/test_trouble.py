@@ -62,7 +62,7 @@ def test_video_that_the_page_cannot_decode_is_said(
     page: Page, display: rfb.Display, monkeypatch: pytest.MonkeyPatch, script: str, transport: str, words: str
 ) -> None:
     config = f'{{"type":"config","transport":"{transport}","width":8,"height":8,"codec":"avc1.42E01F"}}'
-    monkeypatch.setattr("pdum_rfb_widget._core.session.config_message", lambda *_: config)
+    monkeypatch.setattr("pdum_rfb_widget._core.announcement.config_message", lambda *_: config)
     page.add_init_script(script)
     show(page, display, mainThreadPresent=True)
     assert words in notice(page)

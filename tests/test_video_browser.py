@@ -58,7 +58,7 @@ def test_colours_are_right_in_every_format(page: Page, name: str) -> None:
     display.publish(picture)
     wait_for(lambda: patch_error(read_canvas(canvas), picture) <= 4, "the colours")
     (viewer,) = display._stream.viewers
-    assert str(viewer.session._codec).startswith(name.strip())
+    assert str(viewer.session.announcement.codec).startswith(name.strip())
     if options.get("quality") == "lossless":
         wait_for(lambda: error_of(canvas, picture) == 0, "every pixel")
 
@@ -82,7 +82,7 @@ def test_colours_are_right_in_firefox() -> None:
                 continue
             errors.append(patch_error(np.array(report["data"]).reshape(report["height"], report["width"], 4), picture))
         (viewer,) = display._stream.viewers
-        assert str(viewer.session._codec).startswith("avc1")
+        assert str(viewer.session.announcement.codec).startswith("avc1")
 
 
 # Faults ---------------------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def test_auto_takes_video_where_pictures_of_motion_are_too_much_for_the_link(pag
         wait_for(lambda: display._stream.viewers, "the viewer")
         (viewer,) = display._stream.viewers
         number, deadline = 0, time.monotonic() + 20
-        while not viewer.session._codec:
+        while not viewer.session.announcement.codec:
             assert time.monotonic() < deadline, "it goes to video"
             display.publish(scene(number := number + 1, 640, 480))
             time.sleep(1 / 60)

@@ -42,6 +42,8 @@ class ClientFramebuffer:
     def __init__(self) -> None:
         self.version = 0
         """Version of the newest frame that was sent."""
+        self.lost = False
+        """True if nothing that was drawn counts any more, and a whole frame has to be sent."""
         self._size = (0, 0)
         # 0 where a tile is exact, else the version of the frame that it was sent lossy with.
         self._lossy: Versions = np.zeros((0, 0), np.int64)
@@ -52,7 +54,7 @@ class ClientFramebuffer:
 
     def behind(self, newest: TileMap, waste: int = 0) -> Region:
         """Returns the region that changed in *newest* since `version`, merged as `damage.merge` does."""
-        if self._size != (newest.width, newest.height):
+        if self.lost or self._size != newest.size:
             return whole(newest)
         mask, rects = newest.since(self.version, waste)
         return Region(newest, mask, rects, whole=False)
@@ -60,12 +62,21 @@ class ClientFramebuffer:
     def drawn(self, region: Region, parts: Iterable[tuple[Rect, bool]]) -> None:
         """Records that the *region* of a frame was sent as *parts*: each a rectangle, and True if it is exact."""
         tiles = region.tiles
-        if self._size != (tiles.width, tiles.height):
-            self._size = tiles.width, tiles.height
+        if self._size != tiles.size:
+            self._size = tiles.size
             self._lossy = np.zeros(tiles.changed.shape, np.int64)
         for (x, y, width, height), exact in parts:
             under = np.s_[y // TILE : -(-(y + height) // TILE), x // TILE : -(-(x + width) // TILE)]
             self._lossy[under] = 0 if exact else tiles.version
+
+    def advance(self, region: Region) -> int:
+        """Records that the *region* belongs to a new frame; returns how many frames the viewer skipped before it."""
+        version, shown = region.tiles.version, self.version
+        # A keyframe may be older than the images that a viewer got while it waited.
+        self.version = max(version, shown)
+        if region.whole:
+            self.lost = False
+        return max(0, version - shown - 1) if shown else 0
 
     def first_lossy(self) -> int | None:
         """Returns the version of the oldest lossy tile; None when the canvas is exact."""

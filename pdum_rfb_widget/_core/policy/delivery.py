@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..._frames.damage import TileMap
 from ...types import EncoderKey, Fidelity, Selection
-from ..stream_state import StreamState, exact_fidelity, nearest_rung
+from ..framebuffer import ClientFramebuffer, whole
+from ..stream_state import EncodePlan, StreamState, exact_fidelity, nearest_rung
 from .bandwidth import COARSEST, EXACT, FRAME_LATENCY, QUALITIES, BandwidthEstimator, Ladder, fits
 from .degradation import Backoff, CodecSelector, Degradation, Step
 
 _SLOWEST_FPS = 10.0
 """Lowest frame rate to judge by: no frame should take long in transit."""
+_EXACT_WASTE = 4
+"""Unchanged tiles that may be sent to save a rectangle, whose own cost is about theirs."""
 
 
 @dataclass(slots=True)
@@ -57,7 +61,18 @@ class DeliveryPolicy:
         self._degrade(area, encoder, now)
         return encoder
 
-    def rung(self, pixels: int, selection: Selection, now: float) -> int | None:
+    def plan(self, framebuffer: ClientFramebuffer, newest: TileMap, selection: Selection, now: float) -> EncodePlan:
+        """Returns what to encode of the *newest* frame as images, for a viewer with this *framebuffer*."""
+        region = framebuffer.behind(newest) if selection.tiles else whole(newest)
+        pixels = region.pixels
+        self.weigh(pixels)
+        rung = self._rung(pixels, selection, now)
+        if rung == EXACT and len(region.rects) > 1:
+            # Fewer rectangles cost less than a few tiles; lossy ones would turn exact tiles lossy.
+            region = framebuffer.behind(newest, _EXACT_WASTE)
+        return EncodePlan(region, self._fidelity(selection, rung), rung, still=False)
+
+    def _rung(self, pixels: int, selection: Selection, now: float) -> int | None:
         """Returns the rung for images of a frame of which *pixels* changed; None for a quality outside the ladder."""
         quality, costs, bandwidth = self.state.options.quality, self.state.costs, self.bandwidth
         if selection.lossy is None or isinstance(quality, int):
@@ -75,7 +90,7 @@ class DeliveryPolicy:
             rung += 1
         return rung
 
-    def fidelity(self, selection: Selection, rung: int | None) -> Fidelity:
+    def _fidelity(self, selection: Selection, rung: int | None) -> Fidelity:
         """Returns how images of this *rung* are encoded."""
         quality = self.state.options.quality
         if rung == EXACT:
