@@ -11,7 +11,9 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, Unpack
 from urllib.parse import quote
 
+from ._hub.base_server import BaseServer
 from ._hub.callbacks import Function
+from ._hub.feed import feed
 from ._hub.publication import Publication
 from ._hub.status import as_html, status_of
 from ._hub.stream import Stream
@@ -22,21 +24,12 @@ from .encoders.base import require_codec
 from .events import Event, EventType
 from .options import CHANGES, TRAITS, StreamOptionsDict, WidgetTraits, shows
 from .protocol import CHANNELS, channel_message
-from .types import (
-    ChannelMessage,
-    Client,
-    ColorSpace,
-    FrameSource,
-    InputEvent,
-    StreamEvent,
-)
+from .types import ChannelMessage, Client, ColorSpace, FrameSource, InputEvent, StreamEvent
 
 if TYPE_CHECKING:
     from .notebook import RfbCanvas
     from .recording import Recording
-    from .server import Server
     from .snapshot import Snapshot
-
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +135,7 @@ class Display(Closing):
         name does not end with .mp4, it is being recorded already, or a value is out of range; and `RuntimeError`
         without PyAV (``pip install 'pdum-rfb-widget[h264]'``) and once the display is closed.
         """
-        from .recording import Recording
+        from .recording import Recording  # its exit handler comes after the hub's, so recordings finish first
 
         rate = self._stream.options.fps if fps is None else fps
         return Recording(self, path, fps=rate, bitrate=bitrate, crf=crf, preset=preset)
@@ -155,11 +148,7 @@ class Display(Closing):
         under ``resize_policy="publisher"``. The returned future is done when the source has no more frames, and holds
         the error if it raised one. ``cancel()`` or closing the display ends the feed.
         """
-        from .sources import feed
-
-        feeding = feed(self, source, self._stream.note_error)
-        self._publication.begin_feed(feeding)
-        return feeding
+        return feed(self._publication, source)
 
     def snapshot(self) -> Snapshot:
         """The newest frame as a picture: ``snapshot().png`` is a PNG in bytes, exact and at full size. As the last line
@@ -382,7 +371,8 @@ class Display(Closing):
                 f"widget() needs {error.name}: run 'pip install {error.name}' in this Python, and restart the kernel"
             )
             raise ModuleNotFoundError(missing, name=error.name) from error
-        return widget_of(self, traits, batteries=batteries, poster=poster)
+        hub = self.server._hub
+        return widget_of(self._publication, hub, self._address, traits, batteries=batteries, poster=poster)
 
     def _reach(self, listener: tuple[str, int]) -> None:
         """Use *listener* in `port`, `ws_url` and `url` from now on."""
@@ -447,3 +437,13 @@ class Display(Closing):
             return f"<Display of process {process.pid}>"
         state = "closed" if self.closed else f"{self.client_count} viewers"
         return f"<Display {self.name!r} {self.width}x{self.height}, {state}>"
+
+
+class Server(BaseServer[Display]):
+    """The hub. Get it from `serve_server` or `Display.server`; it closes by `close`, or with the process.
+
+    Every method may be called from any thread.
+    """
+
+    def _display_of(self, publication: Publication) -> Display:
+        return Display(self, publication)

@@ -30,8 +30,9 @@ from ._hosts.loops import lasting_loop
 from ._hosts.notebook_context import in_notebook, jupyter_shell
 from ._hosts.poster import Poster, poster_of
 from ._hub import web_page
+from ._hub.hub import Hub
+from ._hub.publication import AnyDisplay, Publication
 from ._system.failures import raise_as_exception, thrown_in
-from .display import Display
 from .events import EVENT_FIELDS
 from .options import WidgetTraits
 from .types import did_you_mean
@@ -228,33 +229,41 @@ class RfbViewer(RfbCanvas):
     show_toolbar = traitlets.Bool(True).tag(sync=True)
 
 
-def widget_of(display: Display, traits: WidgetTraits, *, batteries: bool, poster: bool) -> RfbCanvas:
-    """`Display.widget`."""
-    publication, hub = display._publication, display.server._hub
-    if publication.closed and display.name not in hub.streams:
+def widget_of(
+    publication: Publication,
+    hub: Hub,
+    listener: tuple[str, int] | None,
+    traits: WidgetTraits,
+    *,
+    batteries: bool,
+    poster: bool,
+) -> RfbCanvas:
+    """`Display.widget`, of a display that is reached at *listener*, by default the hub's first."""
+    stream = publication.stream
+    if publication.closed and stream.name not in hub.streams:
         publication.check_open()
     if not in_notebook():
         _warn_of_no_notebook()
     # Without TCP the page goes through its own server; a hub that was closed raises here.
     through_route = hub.usable and not hub.listeners.port
-    host, port = ("auto", 0) if through_route else display._reached_at()
-    follows_box = publication.stream.options.resize_policy == "match_client"
-    ratio = display.pixel_ratio
+    host, port = ("auto", 0) if through_route else hub.listeners.address(listener)
+    follows_box = stream.options.resize_policy == "match_client"
+    ratio = stream.newest.pixel_ratio if stream.newest else 1.0
     place = {
         "host": host,
         "port": port,
-        "stream": display.name,
+        "stream": stream.name,
         "kernel_base": kernel_base(),
         "machine": machine(),
         "hub_id": hub.hub_id,
         "hub_key": hub.hub_key,
         "token": hub.token,
-        "_shape": [] if follows_box else [display.width / ratio, display.height / ratio],
+        "_shape": [] if follows_box else [side / ratio for side in stream.size],
     }
     make = RfbViewer if batteries else RfbCanvas
     widget = make(**place | {name: value for name, value in traits.items() if value is not None})
     if poster:
-        widget.keep_poster(poster_of(publication.stream))
+        widget.keep_poster(poster_of(stream))
     return widget
 
 
@@ -283,7 +292,7 @@ def _inside(box: Any) -> Iterator[RfbCanvas]:
             yield from _inside(child)
 
 
-def publish_loop(display: Display, render: Callable[[], Any], *, fps: float = 30) -> asyncio.Task[None]:
+def publish_loop(display: AnyDisplay, render: Callable[[], Any], *, fps: float = 30) -> asyncio.Task[None]:
     """Publish ``render()`` *fps* times per second from a task of the running event loop. Returns the task at once.
 
     *render* returns a frame or an awaitable of one. It is called for a first frame, and then only while a visible
@@ -300,7 +309,7 @@ def publish_loop(display: Display, render: Callable[[], Any], *, fps: float = 30
         raise ValueError(f"fps is a number above 0, not {fps!r}")
     if (loop := lasting_loop()) is None:
         raise RuntimeError("publish_loop is a task of the running event loop, and there is none: use display.attach")
-    publishing = _publish_until_closed(display, render, 1 / fps)
+    publishing = _publish_until_closed(display._publication, render, 1 / fps)
     task = loop.create_task(publishing)
     if loop is not asyncio.get_running_loop():
         loop.call_soon_threadsafe(lambda: None)  # a task created by another thread doesn't wake the loop
@@ -308,29 +317,29 @@ def publish_loop(display: Display, render: Callable[[], Any], *, fps: float = 30
     return task
 
 
-async def _publish_until_closed(display: Display, render: Callable[[], Any], interval: float) -> None:
+async def _publish_until_closed(publication: Publication, render: Callable[[], Any], interval: float) -> None:
     try:
-        await _publish_for_ever(display, render, interval)
+        await _publish_for_ever(publication, render, interval)
     except BaseException as error:
         if thrown_in(error):
             raise
-        log.exception("publish_loop of %r failed, and publishes no more", display.name)
-        display._stream.note_error(f"publish_loop failed: {type(error).__name__}: {error}")
+        log.exception("publish_loop of %r failed, and publishes no more", publication.stream.name)
+        publication.stream.note_error(f"publish_loop failed: {type(error).__name__}: {error}")
         raise_as_exception(error, "render")
 
 
-async def _publish_for_ever(display: Display, render: Callable[[], Any], interval: float) -> None:
+async def _publish_for_ever(publication: Publication, render: Callable[[], Any], interval: float) -> None:
     due = time.monotonic()
     published = False
-    while not display.closed:
-        if not published or display.wait_ready(0):
+    while not publication.closed:
+        if not published or publication.wait_ready(0):
             frame = render()
             if inspect.isawaitable(frame):
                 frame = await frame
             try:
-                display.publish(frame)
+                publication.publish(frame)
             except RuntimeError:
-                if display.closed:
+                if publication.closed:
                     return
                 raise
             published = True

@@ -15,17 +15,15 @@ import sys
 import threading
 from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from ._encode.mp4 import Mp4Settings, Mp4Writer
 from ._frames.store import Frame
+from ._hub.publication import AnyDisplay
 from ._hub.stream import now_us
 from ._system.fork_guard import in_forks, refuse_to_copy
 from ._system.interrupts import result_of, uninterrupted, wait_for
 from .encoders.video import has_codec
-
-if TYPE_CHECKING:
-    from .display import Display
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +45,7 @@ class Recording:
 
     def __init__(
         self,
-        display: Display,
+        display: AnyDisplay,
         path: str | os.PathLike[str],
         *,
         fps: int,

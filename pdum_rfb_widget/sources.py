@@ -6,31 +6,20 @@ Publishing into a display is simpler. Use a source for frames rendered on demand
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from ._frames.pixels import FORMATS, as_pixels
-from ._hosts.loops import lasting_loop
-from ._system.failures import raise_as_exception, thrown_in
 from .events import Event
-from .types import MAX_SIDE, FrameSource, InputEvent, PixelFormat, Pixels, RawFrame, check_int
-
-if TYPE_CHECKING:
-    from .display import Display
-
-log = logging.getLogger(__name__)
+from .types import MAX_SIDE, PixelFormat, Pixels, RawFrame, check_int
 
 MOST_KEPT = 10_000
-"""Most events that a source keeps for `BaseFrameSource.snapshot_events`, and that wait for it; beyond that the oldest
-are dropped."""
-_LOOK_SOON, _LOOK_LATEST = 1 / 60, 1 / 4
-"""Shortest and longest seconds between two checks for a ready viewer; they grow, so that idling costs nothing."""
+"""Most events that a source keeps for `BaseFrameSource.snapshot_events`; beyond that the oldest are dropped."""
 
 Render = Callable[[int, int], Pixels]
 """A function of a frame's number and its time in microseconds that returns its pixels."""
@@ -158,86 +147,6 @@ class OnDemandFrameSource(RenderCallbackSource):
         await super().handle_event(event)
         if self._render_on_event:
             self.mark_dirty()
-
-
-def feed(display: Display, source: FrameSource, report: Callable[[str], object]) -> Future[None]:
-    """Start `Display.attach`, and *report* errors in words."""
-    if wrong := [name for name in ("next_frame", "handle_event") if not callable(getattr(source, name, None))]:
-        hint = "; of a function make an OnDemandFrameSource(function), and a single frame is for display.publish"
-        kind = type(source).__qualname__
-        raise TypeError(f"a source has next_frame() and handle_event(event), and a {kind} has no {wrong[0]}{hint}")
-    lasting = lasting_loop()
-    loop = lasting or asyncio.new_event_loop()
-    feeding = asyncio.run_coroutine_threadsafe(_feed(display, source, report), loop)
-    if lasting is None:
-        threading.Thread(target=_run, args=(loop,), name="rfb-source", daemon=True).start()
-        feeding.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
-    return feeding
-
-
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    loop.run_forever()
-    for task in asyncio.all_tasks(loop):
-        loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
-    loop.close()
-
-
-async def _feed(display: Display, source: FrameSource, report: Callable[[str], object]) -> None:
-    loop, come = asyncio.get_running_loop(), asyncio.Event()
-    events: deque[Event] = deque(maxlen=MOST_KEPT)
-
-    def hear(event: InputEvent) -> None:
-        events.append(event.event)
-        if len(events) == 1:  # a busy loop is woken once, not for every waiting event
-            loop.call_soon_threadsafe(come.set)
-
-    async def tell() -> None:
-        while await come.wait():
-            come.clear()
-            while events:
-                await _tell(display, source, events.popleft(), report)
-
-    display.on("*", thread=True)(hear)
-    telling = asyncio.ensure_future(tell())
-    try:
-        await _publish(display, source)
-    except StopAsyncIteration:
-        pass
-    except BaseException as error:
-        if thrown_in(error):
-            raise
-        if not display.closed:
-            log.exception("the source of %r failed, and feeds it no more", display.name)
-            report(f"the source failed: {type(error).__name__}: {error}")
-            raise_as_exception(error, "the source")
-    finally:
-        display.off(hear)
-        telling.cancel()
-
-
-async def _publish(display: Display, source: FrameSource) -> None:
-    while True:
-        display.publish(await source.next_frame())
-        await asyncio.sleep(0)  # a source without a pace may never wait
-        look = _LOOK_SOON
-        while not (display.wait_ready(0) or display._publication.recordings):  # any thread may make it ready
-            await asyncio.sleep(look)
-            look = min(2 * look, _LOOK_LATEST)
-
-
-async def _tell(display: Display, source: FrameSource, event: Event, report: Callable[[str], object]) -> None:
-    if event["type"] == "resize":
-        # The display decides the size: that of one of several viewers, within limits.
-        if (target := display.target_size) is None:
-            return
-        event = {**event, "pwidth": target[0], "pheight": target[1]}
-    try:
-        await source.handle_event(event)
-    except BaseException as error:
-        if thrown_in(error):
-            raise
-        log.exception("the source of %r failed to take an event", display.name)
-        report(f"the source failed to take an event: {type(error).__name__}: {error}")
 
 
 def _even(pixels: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from numbers import Real
@@ -41,6 +41,8 @@ PixelFormat: TypeAlias = Literal["gray8", "rgb24", "rgba8", "bgra8"]
 ResizePolicy: TypeAlias = Literal["publisher", "match_client"]
 VideoCodec: TypeAlias = Literal["h264", "vp9", "av1"]
 Codec: TypeAlias = Literal["auto", "h264", "vp9", "av1", "none"]
+registered_encoders: dict[str, Callable[..., EncoderBackend]] = {}
+"""The factories given to `encoders.base.register_video_encoder`, by the name that `StreamOptions.codec` accepts."""
 Chroma: TypeAlias = Literal["420", "444", "rgb"]
 """Colour sampling of video: half the resolution, full resolution, or RGB."""
 
@@ -383,12 +385,9 @@ class StreamOptions:
                 kind = TypeError if not isinstance(self.quality, str) else ValueError
                 raise kind(f"quality is auto, lossless, lossy or a whole number, 1 to 100, not {self.quality!r}")
             object.__setattr__(self, "quality", check_int("quality", self.quality, 1, 100))
-        if self.codec not in get_args(Codec):
-            from .encoders.base import is_registered  # imports this module
-
-            if not is_registered(self.codec):
-                known = f"{', '.join(get_args(Codec))}, or the name of an encoder that was registered"
-                raise ValueError(f"codec is one of {known}, not {self.codec!r}")
+        if self.codec not in (*get_args(Codec), *registered_encoders):
+            known = f"{', '.join(get_args(Codec))}, or the name of an encoder that was registered"
+            raise ValueError(f"codec is one of {known}, not {self.codec!r}")
         if not (self.authenticate is None or callable(self.authenticate)):
             raise TypeError(f"authenticate is a function of an AuthContext, or None, not {self.authenticate!r}")
         if not (self.event_log is None or isinstance(self.event_log, (str, os.PathLike))):

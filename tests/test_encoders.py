@@ -491,7 +491,7 @@ def test_this_machine_has_what_the_tests_install() -> None:
 
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(base, "_registered", {})
+    monkeypatch.setattr(base, "registered_encoders", {})
     settings: dict[str, Any] = {}
 
     def factory(**given: Any) -> ImageEncoder:

@@ -1,9 +1,11 @@
-"""The rooms of the package, which `docs/architecture.md` explains: which may import which; the core does no I/O."""
+"""The rooms of the package, which `docs/architecture.md` explains: which may import which; no cycles; the core does no
+I/O."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -23,12 +25,16 @@ LAYERS = [
     {"_hosts.notebook_context", "_hosts.discovery", "_hosts.hub_proxy", "_hosts.loops", "_hosts.audience"},
     {"_hub"},
     {"_hosts.poster", "sources", "recording"},
+    {"notebook"},
     {"display"},
-    {"server", "notebook"},
+    {"server"},
     {"asgi", "jupyter", "marimo", "testing"},
     {"benchmark"},
 ]
 """From the bottom up: a module imports what stands in its own layer or below it."""
+
+MUTUAL = {("_hub.viewer", "_hub.stream")}
+"""Imports that close a cycle, to be removed."""
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -39,9 +45,10 @@ def modules() -> Iterator[tuple[str, Path]]:
 
 
 def imported(name: str, path: Path) -> Iterator[str]:
-    """What *name* imports of this package when it is itself imported, and the names of other packages' modules."""
+    """The modules that *name* imports, those of this package with a dot in front: also in functions, and for type
+    checkers only."""
     parts = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
-    for node in ast.parse(path.read_text("utf-8")).body:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -68,6 +75,16 @@ def layer_of(name: str) -> int:
 def test_a_module_imports_its_own_layer_and_those_below(name: str, path: Path) -> None:
     above = {other for other in imported(name, path) if other[0] == "." and layer_of(other[1:]) > layer_of(name)}
     assert not above
+
+
+def test_no_modules_import_each_other_directly_or_by_way_of_others() -> None:
+    graph = {name: {other[1:] for other in imported(name, path) if other[0] == "."} for name, path in modules()}
+    for name, other in MUTUAL:
+        graph[name].discard(other)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "_core").rglob("*.py")), ids=lambda path: str(path.stem))

@@ -17,7 +17,7 @@ def count(kind):
     return np.full((8, 8), calls[kind] % 256, np.uint8)
 looped, attached = rfb.serve(8, 8), rfb.serve(8, 8)
 for display in (looped, attached):
-    display.wait_ready = lambda timeout=None: True
+    display._publication.wait_ready = lambda timeout: True
 task = rfb.publish_loop(looped, lambda: count("loop"), fps=100)
 attached.attach(RenderCallbackSource(lambda seq, t_us: count("source"), width=8, height=8, fps=100))
 looped.on("pointer_down")(lambda event: count("press"))

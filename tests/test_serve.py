@@ -219,8 +219,9 @@ def test_publish_loop_feeds_who_can_see_and_ends_with_the_display() -> None:
     display = rfb.serve(8, 8, port=0)
     calls: list[int] = []
     asked: list[float | None] = []
-    wait_ready = display.wait_ready
-    display.wait_ready = lambda timeout=None: (asked.append(timeout), wait_ready(timeout))[1]
+    publication = display._publication
+    wait_ready = publication.wait_ready
+    publication.wait_ready = lambda timeout: (asked.append(timeout), wait_ready(timeout))[1]
 
     async def render() -> Any:
         calls.append(len(calls))
@@ -687,7 +688,7 @@ def test_a_taken_over_stream_with_a_still_due_costs_nothing_until_its_next_frame
             turns.append(await plan(now))
             return turns[-1]
 
-        watched._plan = counted  # type: ignore[method-assign]
+        watched._plan = counted
         viewer.say(type="event", event={"type": "key_down", "key": "x"})
         with pytest.raises(TimeoutError):
             viewer.see(timeout=0.3)

@@ -165,7 +165,7 @@ def test_a_source_that_is_told_not_to_mind_events_renders_only_what_was_marked()
 
 
 def test_of_events_that_a_source_is_slow_to_take_only_the_newest_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pdum_rfb_widget.sources.MOST_KEPT", 5)
+    monkeypatch.setattr("pdum_rfb_widget._hub.feed.MOST_WAITING", 5)
     began, goes_on = threading.Event(), threading.Event()
 
     class Slow(OnDemandFrameSource):

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from pdum_rfb_widget.encoders import base
 from pdum_rfb_widget.encoders.base import register_video_encoder
 from pdum_rfb_widget.encoders.h264_cpu import H264CpuEncoder
 from pdum_rfb_widget.protocol import unpack_binary_message
-from pdum_rfb_widget.types import Pixels
+from pdum_rfb_widget.types import Pixels, registered_encoders
 
 OURS = ("image/jpeg", "image/png", "webcodecs/h264-annexb", "rfb/tiles")
 BASE = ("image/jpeg", "image/png", "webcodecs/h264-annexb")
@@ -312,7 +313,7 @@ def test_an_encoder_that_fails_leaves_pictures_and_one_line_in_the_log(caplog: p
             "ERROR"
         ]
     finally:
-        base._registered.clear()
+        registered_encoders.clear()
 
 
 def test_where_the_thread_of_video_can_not_begin_pictures_serve(
@@ -370,9 +371,8 @@ def test_no_still_of_video_where_none_is_wanted_or_the_encoder_offers_none(
             backend = H264CpuEncoder(**settings)
             self.encode, self.flush, self.close = backend.encode, backend.flush, backend.close
 
-    monkeypatch.setattr(base, "_registered", {})
     if not options:
-        register_video_encoder("h264_cpu", Plain)
+        monkeypatch.setitem(registered_encoders, "h264_cpu", Plain)
     display = rfb.serve(320, 192, port=0, codec="h264", **options)
     with watching(display, *VIDEO_ONLY) as (watcher,):
         wait_for(near(watcher, play(display, 20)), "the last frame")
@@ -381,10 +381,10 @@ def test_no_still_of_video_where_none_is_wanted_or_the_encoder_offers_none(
 
 
 @pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+def registry() -> Iterator[None]:
     """What a test registers is forgotten with it."""
-    for name in ("_registered", "_gives"):
-        monkeypatch.setattr(base, name, dict(getattr(base, name)))
+    with patch.dict(registered_encoders), patch.dict(base._gives):
+        yield
 
 
 def wrapped(how: Callable[[H264CpuEncoder, list[Any]], list[Any]], made: list[Any] | None = None) -> Callable[..., Any]:

@@ -15,16 +15,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from .._hub.stream import Stream, now_us
 from .._system.fork_guard import in_forks
 from ..snapshot import shrunk
 from .notebook_context import Cell, current_cell, jupyter_shell
-
-if TYPE_CHECKING:
-    from ..notebook import RfbCanvas
 
 Put = Callable[[], None]
 """Writes the newest poster to its place at a widget."""
@@ -48,6 +45,17 @@ _NO_ANYWIDGET = (
 # notebook that isn't trusted drops styles, so any text hidden by one would show there.
 _WHERE = ".jp-OutputArea:has(.jupyter-widgets-error-widget) .rfb-hint::before"
 _HINT = f'<p class="rfb-hint"></p><style>{_WHERE} {{ content: {json.dumps(_NO_ANYWIDGET)} }}</style>'
+
+
+class Canvas(Protocol):
+    """A widget that posters are shown for: a `notebook.RfbCanvas`."""
+
+    poster: str
+    """Class name of the HTML, by which views find it."""
+    poster_name: str
+    """Name of the output, unique to the widget."""
+    height: int | str
+    last_picture: str
 
 
 @dataclass(slots=True)
@@ -90,7 +98,7 @@ class Poster:
     _shown: dict[str, tuple[Any, dict[str, Put]]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def show(self, widget: RfbCanvas) -> None:
+    def show(self, widget: Canvas) -> None:
         """Show the poster of *widget* in the running cell, and keep it up to date."""
         if (cell := current_cell()) is None:
             return
@@ -160,14 +168,14 @@ class Poster:
             self._version, self._size = frame.tiles.version, (width, height)
             return (self._data, self._size) != before
 
-    def _put_html(self, widget: RfbCanvas, *, update: bool) -> None:
+    def _put_html(self, widget: Canvas, *, update: bool) -> None:
         # An untrusted notebook's HTML keeps class names, and the view finds the poster by them.
         html = f'<div class="rfb-poster {widget.poster}">{self._img(widget.height)}{_HINT}</div>'
         data = {"text/html": html, "text/plain": f"<the last picture of {self.stream.name}>"}
         if shell := jupyter_shell():
             shell.display_pub.publish(data, transient={"display_id": widget.poster_name}, update=update)
 
-    def _put_trait(self, widget: RfbCanvas) -> None:
+    def _put_trait(self, widget: Canvas) -> None:
         widget.last_picture = self._url
 
     def _img(self, height: int | str) -> str:

@@ -98,9 +98,9 @@ class Publication:
     def publish(
         self,
         frame: object,
-        damage: Iterable[Sequence[int]] | None,
-        pixel_ratio: float | None,
-        color: ColorSpace | None,
+        damage: Iterable[Sequence[int]] | None = None,
+        pixel_ratio: float | None = None,
+        color: ColorSpace | None = None,
     ) -> None:
         """`Display.publish`."""
         rendered_us = None
@@ -300,6 +300,12 @@ class Publication:
         with self._lock:
             done = [asyncio.wrap_future(film.done) for film in self._films]
         await asyncio.gather(*done, return_exceptions=True)
+
+
+class AnyDisplay(Protocol):
+    """A `display.Display`, for modules below it that take one."""
+
+    _publication: Publication
 
 
 def _refuse_functions(names: tuple[object, ...], call: str) -> None:

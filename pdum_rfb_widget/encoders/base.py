@@ -7,7 +7,16 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol, get_args
 
-from ..types import BackendSelection, Chroma, Codec, ColorSpace, EncoderBackend, VideoCodec, VideoFormat
+from ..types import (
+    BackendSelection,
+    Chroma,
+    Codec,
+    ColorSpace,
+    EncoderBackend,
+    VideoCodec,
+    VideoFormat,
+    registered_encoders,
+)
 from .image import ImageEncoder
 from .video import VideoEncoder, import_av
 
@@ -38,7 +47,6 @@ _BUILT_IN = {
 """Module and class of each name."""
 _OF_CODEC: dict[VideoCodec, str] = {"h264": "h264_cpu", "vp9": "vp9", "av1": "av1"}
 # Any thread registers; nothing is removed.
-_registered: dict[str, VideoEncoderFactory] = {}
 _gives: dict[str, VideoCodec] = {name: codec for codec, name in _OF_CODEC.items()}
 
 
@@ -55,12 +63,7 @@ def register_video_encoder(name: str, factory: VideoEncoderFactory, *, codec: Vi
     if not (codec is None or codec in _OF_CODEC):
         raise ValueError(f"codec is one of {', '.join(_OF_CODEC)}, not {codec!r}")
     _gives[name] = codec or _gives.get(name, "h264")
-    _registered[name] = factory
-
-
-def is_registered(name: str) -> bool:
-    """True if an encoder of this *name* was registered."""
-    return name in _registered
+    registered_encoders[name] = factory
 
 
 @cache
@@ -73,32 +76,32 @@ def codecs_for(wanted: str) -> tuple[VideoCodec, ...]:
     """Returns the codecs that streams with ``codec=wanted`` may send and that have an encoder, the preferred first."""
     if wanted == "none":
         return ()
-    first = _gives.get(wanted, "h264") if wanted in _registered else wanted
+    first = _gives.get(wanted, "h264") if wanted in registered_encoders else wanted
     order: list[VideoCodec] = [codec for codec in _OF_CODEC if codec == first]
     return tuple(
         codec
         for codec in dict.fromkeys([*order, "h264"])
-        if pyav_installed() or encoder_for(codec, wanted) in _registered
+        if pyav_installed() or encoder_for(codec, wanted) in registered_encoders
     )
 
 
 def encoder_for(codec: VideoCodec, wanted: str) -> str:
     """Returns the name of the encoder for *codec* in streams with the option ``codec=wanted``."""
-    return wanted if wanted in _registered and _gives[wanted] == codec else _OF_CODEC[codec]
+    return wanted if wanted in registered_encoders and _gives[wanted] == codec else _OF_CODEC[codec]
 
 
 def available_video_encoders() -> list[str]:
     """Returns the names of registered encoders, and of the built-in ones that this machine has; sorted."""
     built_in = {name for name in _BUILT_IN if _class_of(name).available()}
-    return sorted(built_in | set(_registered))
+    return sorted(built_in | set(registered_encoders))
 
 
 def require_codec(codec: str) -> None:
     """Raises `ImportError` that names the extra where PyAV is missing, `ValueError` where it lacks that encoder."""
     if codec in ("auto", "none"):
         return
-    name = codec if codec in _registered else _OF_CODEC[codec]  # type: ignore[index]
-    if name not in _registered and not _class_of(name).available():
+    name = codec if codec in registered_encoders else _OF_CODEC[codec]  # type: ignore[index]
+    if name not in registered_encoders and not _class_of(name).available():
         import_av()
         raise ValueError(f"the PyAV that is installed has no encoder for {codec}")
 
@@ -162,10 +165,10 @@ def video_encoder_for(
 
 
 def _factory_of(name: str) -> VideoEncoderFactory:
-    if factory := _registered.get(name):
+    if factory := registered_encoders.get(name):
         return factory
     if name not in _BUILT_IN:
-        known = ", ".join(sorted({*_BUILT_IN, *_registered}))
+        known = ", ".join(sorted({*_BUILT_IN, *registered_encoders}))
         raise ValueError(f"a video encoder is one of {known}, not {name!r}")
     encoder = _class_of(name)
 
