@@ -13,7 +13,7 @@ from hosts import read_canvas, wait_for
 from pages import show, texture, wait_for_events
 from playwright.sync_api import Page
 from relay import SlowLink
-from viewers import RawViewer, closed, grey, value_of
+from viewers import RawViewer, closed, grey, unacknowledged, value_of
 
 import pdum_rfb_widget as rfb
 from pdum_rfb_widget._core.policy.bandwidth import LOCAL_FAST
@@ -329,6 +329,7 @@ def test_on_a_slow_link_a_message_overtakes_the_rest_of_a_picture_which_arrives_
         for seed in range(3):  # the first tells how fast the link is
             display.publish(noise(seed, 300, 400))
             order = watch_picture(viewer, display)
+            wait_for(lambda: unacknowledged(display) == [0], "the hub to have measured the link")
             if seed:
                 assert "message" in order[:-1], f"it came between two pieces: {order}"
                 assert order.count("piece") > 10
