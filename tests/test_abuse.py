@@ -24,7 +24,7 @@ from viewers import RawViewer, closed, grey, unacknowledged, value_of
 from websockets.exceptions import ConnectionClosed
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget._core import session
+from pdum_rfb_widget._core import window
 from pdum_rfb_widget.limits import Limits
 
 TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
@@ -216,7 +216,7 @@ def test_who_reads_a_byte_now_and_then_is_dropped(display: rfb.Display, skip: Sk
 def test_who_acknowledges_one_payload_again_and_again_gets_no_more_for_it(
     display: rfb.Display, healthy: Sees, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "PROBE_AFTER", 30.0)
+    monkeypatch.setattr(window, "PROBE_AFTER", 30.0)
     display.configure(max_inflight=2)
     with RawViewer(display) as viewer:
         viewer.greet()

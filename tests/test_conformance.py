@@ -20,7 +20,7 @@ from wire_client import Payload, WireClient, decode_png
 from wire_server import WireServer
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget._core import session
+from pdum_rfb_widget._core import window
 from pdum_rfb_widget.events import EVENT_FIELDS
 
 VIDEO = "webcodecs/h264-annexb"
@@ -126,7 +126,7 @@ def test_it_is_told_the_ratio_and_the_colours_before_the_picture_that_has_them()
 def test_no_more_is_on_the_way_than_may_be_and_the_newest_always_comes(
     display: rfb.Display, skip: Skip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "PROBE_AFTER", 20.0)
+    monkeypatch.setattr(window, "PROBE_AFTER", 20.0)
     display.configure(max_inflight=2)
     with client(display, "image/png") as viewer:
         held = []
