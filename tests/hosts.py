@@ -37,12 +37,11 @@ ARTIFACTS = Path(__file__).parent.parent / "artifacts"
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
     """Until *condition* holds; `TimeoutError` that says *what* was waited for."""
-    deadline, pause = time.monotonic() + seconds, 0.001
+    deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} did not come within {seconds} s")
-        time.sleep(pause)
-        pause = min(0.02, 1.5 * pause)
+        time.sleep(0.02)
 
 
 def chromium_path() -> str | None:

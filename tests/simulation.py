@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -26,13 +25,13 @@ from virtual_time import VirtualLoop, no_other_loop
 
 from pdum_rfb_widget._core.session import ViewerSession
 from pdum_rfb_widget._core.shared_encoders import EncodeRequest, SharedEncoder
-from pdum_rfb_widget._encode import video
+from pdum_rfb_widget._core.viewer import Viewer
+from pdum_rfb_widget._encode import executor
 from pdum_rfb_widget._encode.jobs import stripes_of
 from pdum_rfb_widget._frames.chunk import Chunk
 from pdum_rfb_widget._frames.damage import TILE, TileMap
 from pdum_rfb_widget._frames.store import Frame
 from pdum_rfb_widget._hub import stream as hub
-from pdum_rfb_widget._hub import viewer
 from pdum_rfb_widget._hub.viewer import ViewerConnection
 from pdum_rfb_widget.limits import Limits
 from pdum_rfb_widget.protocol import unpack_binary_message
@@ -228,9 +227,10 @@ class SimulatedViewer:
         self._simulation, self._loop = simulation, simulation.loop
         self.transport = SimulatedTransport(self._loop, link, random.Random(number))
         self.transport.deliver = self._receive
-        session = ViewerSession(simulation.stream.state, lambda hello: None, self._loop.time(), local)
-        self.connection = ViewerConnection(session, self.transport, simulation.stream, Limits())
-        self._running = self._loop.create_task(self.connection.run())
+        session = ViewerSession(simulation.stream.core.state, lambda hello: None, self._loop.time(), local)
+        self.viewer = Viewer(session, number)
+        connection = ViewerConnection(self.viewer, self.transport, simulation.stream, Limits())
+        self._running = self._loop.create_task(connection.run())
         self._free_at = 0.0
         self._unread: deque[bytes | str] = deque()
         self._config: dict[str, Any] = {}
@@ -242,9 +242,9 @@ class SimulatedViewer:
         self.say({"type": "hello", "supported": list(supported)})
 
     def __repr__(self) -> str:
-        session = self.connection.session
+        session = self.viewer.session
         return (
-            f"<{self.connection.id} {self.supported[-1]} {self.transport.link} draw={self.draw} seq={self._seq} "
+            f"<{self.viewer.id} {self.supported[-1]} {self.transport.link} draw={self.draw} seq={self._seq} "
             f"in_flight={len(session._in_flight)} stale={session.stale} visible={session.visible} "
             f"versions={np.unique(self._versions)} exact={self._exactly.all()}>"
         )
@@ -360,12 +360,11 @@ class Simulation:
         asyncio.set_event_loop(self.loop)
         with (
             patch.object(hub, "time", clock),
-            patch.object(hub, "EncodeJob", SimulatedJob),
-            patch.object(video, "SharedEncoderWorker", encoder),
+            patch.object(executor, "EncodeJob", SimulatedJob),
+            patch.object(executor, "SharedEncoderWorker", encoder),
             patch.object(self.processors, "relieve", lambda: None, create=True),
             # By their addresses, sets would be in another order in each run.
-            patch.object(viewer, "_client_ids", count(1)),
-            patch.object(ViewerConnection, "__hash__", lambda connection: connection.number),
+            patch.object(Viewer, "__hash__", lambda viewer: viewer.number),
             patch.object(ViewerSession, "__hash__", lambda session: hash(session.started)),
             patch.object(SharedEncoder, "__hash__", lambda shared: shared.key.rung),
         ):

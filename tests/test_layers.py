@@ -33,9 +33,6 @@ LAYERS = [
 ]
 """From the bottom up: a module imports what stands in its own layer or below it."""
 
-MUTUAL = {("_hub.viewer", "_hub.stream")}
-"""Imports that close a cycle, to be removed."""
-
 
 def modules() -> Iterator[tuple[str, Path]]:
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -79,8 +76,6 @@ def test_a_module_imports_its_own_layer_and_those_below(name: str, path: Path) -
 
 def test_no_modules_import_each_other_directly_or_by_way_of_others() -> None:
     graph = {name: {other[1:] for other in imported(name, path) if other[0] == "."} for name, path in modules()}
-    for name, other in MUTUAL:
-        graph[name].discard(other)
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -92,3 +87,42 @@ def test_the_core_reads_no_clock_and_does_no_io(path: Path) -> None:
     io = {"asyncio", "threading", "socket", "time", "queue", "concurrent.futures", "selectors", "ssl", "random"}
     name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
     assert not io & set(imported(name, path))
+
+
+MOST_LINES = {"module": 450, "class": 250, "function": 45}
+"""Lines of code, docstrings and comments not counted for classes and functions: what a reader holds in the head."""
+MOST_ATTRIBUTES = 15
+DATA = {"Case", "VideoEncoder", "EndpointOptions", "SessionMetrics", "StreamOptions", "WidgetTraits"}
+"""Classes that are lists of options or figures: each attribute is one of those that users know."""
+
+
+def lines_of_code(source: str, node: ast.AST) -> int:
+    texts = [child for child in ast.walk(node) if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)]
+    docs = {number for text in texts for number in range(text.lineno, (text.end_lineno or 0) + 1)}
+    first, last = node.lineno, node.end_lineno  # type: ignore[attr-defined]
+    rows = dict(enumerate(source.splitlines()[first - 1 : last], first))
+    return sum(bool(row.strip()) and not row.strip().startswith("#") for n, row in rows.items() if n not in docs)
+
+
+def attributes_of(node: ast.ClassDef) -> set[str]:
+    stored = {
+        place.attr
+        for place in ast.walk(node)
+        if isinstance(place, ast.Attribute) and isinstance(place.ctx, ast.Store)
+        if isinstance(place.value, ast.Name) and place.value.id == "self"
+    }
+    return stored | {
+        row.target.id for row in node.body if isinstance(row, ast.AnnAssign) and isinstance(row.target, ast.Name)
+    }
+
+
+@pytest.mark.parametrize(("name", "path"), [pytest.param(*module, id=module[0]) for module in modules()])
+def test_nothing_is_too_large_to_be_read(name: str, path: Path) -> None:
+    source = path.read_text("utf-8")
+    assert len(source.splitlines()) <= MOST_LINES["module"]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef):
+            assert lines_of_code(source, node) <= MOST_LINES["class"], node.name
+            assert len(attributes_of(node)) <= MOST_ATTRIBUTES or node.name in DATA, node.name
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert lines_of_code(source, node) <= MOST_LINES["function"], node.name

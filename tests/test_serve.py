@@ -665,7 +665,7 @@ def test_a_frame_whose_announcement_was_interrupted_comes_with_the_next_call(mon
     stream = display._stream
     with RawViewer(display) as viewer:
         viewer.greet()
-        monkeypatch.setattr(stream, "_announce", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(stream.readiness, "announce", lambda wake: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             display.publish(FRAME)
         monkeypatch.undo()
@@ -673,26 +673,23 @@ def test_a_frame_whose_announcement_was_interrupted_comes_with_the_next_call(mon
         assert viewer.see()[0]["seq"] == 1
 
 
-def test_a_taken_over_stream_with_a_still_due_costs_nothing_until_its_next_frame() -> None:
+def test_a_taken_over_stream_with_a_still_due_costs_nothing_until_its_next_frame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     old = rfb.serve(8, 8, name="scene", port=0, quality="lossy", still_after=0.05)
     old.publish(FRAME)
     with RawViewer(old, "image/jpeg", "image/png", "rfb/tiles") as viewer:
         viewer.greet()
         viewer.see()
         rfb.serve(8, 8, name="scene")
-        (watched,) = old._stream.viewers
-        turns: list[bool] = []
-        plan = watched._plan
-
-        async def counted(now: float) -> bool:
-            turns.append(await plan(now))
-            return turns[-1]
-
-        watched._plan = counted
+        core = old._stream.core
+        polls: list[float] = []
+        poll = core.poll
+        monkeypatch.setattr(core, "poll", lambda now: (polls.append(now), poll(now))[1])
         viewer.say(type="event", event={"type": "key_down", "key": "x"})
         with pytest.raises(TimeoutError):
             viewer.see(timeout=0.3)
-        assert 1 <= len(turns) <= 5
+        assert 1 <= len(polls) <= 5
 
 
 def test_encodings_are_kept_for_few_regions_however_many_are_asked_for() -> None:
@@ -705,4 +702,4 @@ def test_encodings_are_kept_for_few_regions_however_many_are_asked_for() -> None
             (watched,) = display._stream.viewers
             while watched.session.metrics.frames_sent == 0 or watched.session.framebuffer.lossy_tiles:
                 viewer.see()
-    assert len(display._stream._encodings) <= 32
+    assert len(display._stream.core.jobs) <= 32

@@ -85,8 +85,8 @@ class Whatever(RuleBasedStateMachine):
             viewer.stall(what == "stall")
         elif what == "reset":
             viewer.lose_decoder()
-        elif what == "control" and viewer.connection in self.simulation.stream.viewers:
-            self.simulation.stream.hand_over(viewer.connection.id)
+        elif what == "control" and viewer.viewer in self.simulation.stream.viewers:
+            self.simulation.stream.hand_over(viewer.viewer.id)
         elif what == "lie":
             viewer.honest = False
             viewer.say(data.draw(st.sampled_from(LIES)))
@@ -99,7 +99,7 @@ class Whatever(RuleBasedStateMachine):
     @invariant()
     def a_viewers_memory_is_bounded(self) -> None:
         for viewer in self.viewers if hasattr(self, "simulation") else ():
-            assert viewer.connection.session.window.taken <= MOST_IN_FLIGHT
+            assert viewer.viewer.session.window.taken <= MOST_IN_FLIGHT
 
     @invariant()
     def who_controls_is_here(self) -> None:
@@ -175,5 +175,5 @@ def test_viewers_whose_links_images_fill_come_to_share_one_encoder() -> None:
     with Simulation().running() as simulation:
         viewers = [simulation.join(Link(rate=2.5e6, latency=0.01, jitter=0.01)) for _ in range(6)]
         simulation.play(5)
-        (encoder,) = simulation.stream.state.encoders
-        assert encoder.subscribers == {viewer.connection.session for viewer in viewers}
+        (encoder,) = simulation.stream.core.state.encoders
+        assert encoder.subscribers == {viewer.viewer.session for viewer in viewers}

@@ -49,18 +49,20 @@ class Held:
             if not pointer.buttons:
                 del self._pointers[name]
 
-    def release(self, timestamp: float) -> list[EventDict]:
-        """Returns the events that release everything, each pointer at its last position; nothing is held afterwards.
-        *timestamp* is in seconds since 1970."""
-        now = {"modifiers": [], "timestamp": timestamp}
+    def release(self) -> list[EventDict]:
+        """Returns the events that release everything, each pointer at its last position, and without times. Nothing
+        is held afterwards."""
         ups: list[EventDict] = []
         for pointer in self._pointers.values():
             touches = {"ntouches": 0, "touches": {}} if "touches" in pointer.last else {}
             while pointer.buttons:
                 button = pointer.buttons.pop(0)
                 up = {"type": "pointer_up", "button": button, "buttons": list(pointer.buttons)}
-                ups.append(pointer.last | up | touches | now)
-        ups += [event | {"type": "key_up"} | now for event in self._keys.values()]
+                ups.append(pointer.last | up | touches)
+        ups += [event | {"type": "key_up"} for event in self._keys.values()]
+        for up in ups:
+            up["modifiers"] = []
+            up.pop("timestamp", None)
         self._pointers.clear()
         self._keys.clear()
         return ups

@@ -82,6 +82,8 @@ class SharedEncoder:
 
     def __init__(self, key: EncoderKey) -> None:
         self.key = key
+        self.fps = 0.0
+        """The frame rate that its last keyframe was made for."""
         self.subscribers: set[Subscriber] = set()
         self.joining: set[Subscriber] = set()
         """Subscribers that wait for a keyframe."""

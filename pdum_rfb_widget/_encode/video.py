@@ -1,126 +1,21 @@
-"""Runs a stream's shared encoders: each has a backend, which is opened, used and closed on a thread of its own.
-
-Threads: everything belongs to the hub's loop, except what `SharedEncoderWorker` does on the encoder's thread.
-"""
+"""The worker of a shared encoder: a backend, which is opened, used and closed on a thread of its own."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
-import math
 import time
 from collections.abc import Callable
 
 from .._core.policy.bandwidth import QUANTIZERS
-from .._core.shared_encoders import EncodeRequest, SharedEncoder
-from .._core.stream_state import StreamState
+from .._core.shared_encoders import EncodeRequest
 from .._frames.chunk import Chunk
 from .._frames.pixels import FORMATS
 from .._frames.store import Frame
 from .._system.threads import Workers
 from ..encoders.base import video_encoder_for
 from ..encoders.image import looks_drawn
-from ..limits import ENCODE_TIMEOUT
 from ..protocol import bitstream_of
 from ..types import ColorSpace, EncodedPayload, EncoderBackend, EncoderKey, RawFrame, VideoFormat
-
-log = logging.getLogger(__name__)
-
-
-class VideoScheduler:
-    """Runs the shared encoders of one stream.
-
-    *hold* returns the newest frame, to be given back to *release*; *changed* is called when viewers have something to
-    send, *report* with what went wrong, in words.
-    """
-
-    def __init__(
-        self,
-        state: StreamState,
-        hold: Callable[[], Frame | None],
-        release: Callable[[Frame], None],
-        changed: Callable[[], None],
-        report: Callable[[str], None],
-    ) -> None:
-        self._state = state
-        self._hold = hold
-        self._release = release
-        self._changed = changed
-        self._report = report
-        self._loop = asyncio.get_running_loop()
-        self._workers: dict[SharedEncoder, SharedEncoderWorker] = {}
-        self._again: asyncio.TimerHandle | None = None
-        self._closed = False
-
-    def step(self) -> None:
-        """Lets every encoder that has room take the newest frame, and closes those without subscribers."""
-        encoders = set(self._state.encoders)
-        for encoder in self._workers.keys() - encoders:
-            self._workers.pop(encoder).close()
-        look = min((self._take(encoder) for encoder in encoders), default=math.inf)
-        if self._again:
-            self._again.cancel()
-        self._again = None if math.isinf(look) else self._loop.call_at(look, self.step)
-
-    def close(self) -> None:
-        """Closes every encoder; nothing is encoded any more."""
-        self._closed = True
-        if self._again:
-            self._again.cancel()
-        while self._workers:
-            self._workers.popitem()[1].close()
-
-    def _take(self, encoder: SharedEncoder) -> float:
-        """Encodes the newest frame if *encoder* takes it; returns when to ask again otherwise."""
-        if (frame := self._hold()) is None:
-            return math.inf
-        worker, fps = self._workers.get(encoder), self._state.video_fps
-        if worker and worker.fps < fps and not encoder.busy:
-            encoder.renew(frame.tiles)
-        request, look = self._state.encoders.take(encoder, frame.tiles, self._loop.time())
-        if request is None:
-            self._release(frame)
-            return look
-        if worker is None:
-            worker = self._workers[encoder] = SharedEncoderWorker(encoder.key, fps, self._state.options.codec)
-        if request.keyframe:
-            worker.fps = fps
-
-        hangs = TimeoutError(f"an encoder has not returned for {ENCODE_TIMEOUT:.0f} s")
-        timer = self._loop.call_later(ENCODE_TIMEOUT, self._deliver, encoder, request, hangs)
-
-        def deliver(outcome: Chunk | BaseException) -> None:
-            timer.cancel()
-            self._deliver(encoder, request, outcome)
-
-        def encoded(outcome: Chunk | BaseException) -> None:  # on the encoder's thread
-            self._release(frame)
-            with contextlib.suppress(RuntimeError):  # the hub was closed meanwhile
-                self._loop.call_soon_threadsafe(deliver, outcome)
-
-        try:
-            worker.encode(frame, request, encoded)
-        except RuntimeError as error:
-            timer.cancel()
-            self._release(frame)
-            self._loop.call_soon(self._deliver, encoder, request, error)
-        return look
-
-    def _deliver(self, encoder: SharedEncoder, request: EncodeRequest, outcome: Chunk | BaseException) -> None:
-        if self._closed:
-            return
-        if isinstance(outcome, BaseException):
-            log.error("video of %dx%d: pictures serve from now on", *request.tiles.size, exc_info=outcome)
-            self._report(f"video was given up for pictures: {type(outcome).__name__}: {outcome}")
-            self._state.fail_video(request.tiles.size)
-        else:
-            if not request.keyframe:
-                self._state.learn_video(outcome)
-            for subscriber in self._state.encoders.encoded(encoder, outcome, self._loop.time()):
-                subscriber.enqueue(outcome)
-        self._changed()
-        self.step()
 
 
 class SharedEncoderWorker:

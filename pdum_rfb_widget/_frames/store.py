@@ -120,6 +120,12 @@ class FrameStore:
                 self._newest.holders += 1
             return self._newest
 
+    def share(self, frame: Frame) -> Frame:
+        """Returns *frame*, which the caller holds, for another holder."""
+        with self._lock:
+            frame.holders += 1
+        return frame
+
     def release(self, frame: Frame) -> None:
         with self._lock:
             self._drop(frame)

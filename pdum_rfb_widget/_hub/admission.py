@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote
 
 from .._core.admission_queue import AdmissionQueue
 from .._core.session import ViewerSession
-from .._core.stream_state import StreamState
+from .._core.viewer import Viewer
 from .._hosts import discovery
 from ..auth import (
     AuthContext,
@@ -30,9 +30,8 @@ from ..auth import (
 from ..limits import Limits
 from ..protocol import CloseCode, Hello, ProtocolError, proof_message
 from ..transport import OpeningTransport, Transport
-from ..types import StreamOptions
 from .stream import Stream
-from .viewer import ViewerConnection
+from .viewer import ViewerConnection, viewer_numbers
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +102,7 @@ class ConnectionRequest:
 class Admission:
     """Admits viewers to the streams of one hub. Owned by the hub's loop; any thread may read the tokens."""
 
-    def __init__(self, hub_id: str, streams: Mapping[str, Stream]) -> None:
+    def __init__(self, hub_id: str, streams: Mapping[str, Stream], nowhere: Stream) -> None:
         self.token = new_token()
         self.view_token = new_token()
         self.hub_key = secrets.token_hex(32)
@@ -112,6 +111,8 @@ class Admission:
         self.authenticate: Authenticator | None = None
         self._hub_id = hub_id
         self._streams = streams
+        self._nowhere = nowhere
+        """A stream of no name, for connections to streams that don't exist."""
         self.asking = AdmissionQueue(lambda: self.limits)
         """Connections that have not finished their HTTP request."""
         self._pending = AdmissionQueue(lambda: self.limits)
@@ -151,7 +152,8 @@ class Admission:
             self._pending.leave(transport)
 
     async def _receive(self, transport: Transport, request: ConnectionRequest) -> None:
-        stream = self._streams.get(request.name)
+        # A viewer of no stream has to show its token before it is told so.
+        stream = self._streams.get(request.name) or self._nowhere
         authenticate = request.authenticate or self.authenticator(request.name)
 
         async def meet(hello: Hello) -> None:
@@ -167,17 +169,17 @@ class Admission:
             nonce = secrets.token_hex(16)
             return proof_message(nonce, prove(self.hub_key, hello.nonce or "", nonce, self._hub_id, request.name))
 
-        state = stream.state if stream else StreamState(StreamOptions())
         local = is_local(request.headers.get("origin"), request.peer)
         hub: dict[str, object] = {"hub": self._hub_id, "version": discovery.package_version()}
-        session = ViewerSession(state, authorize, asyncio.get_running_loop().time(), local, hub, self.limits)
-        viewer = ViewerConnection(session, OpeningTransport(transport, answer, meet), stream, self.limits)
-        viewer.principal = request.principal
-        self._inside.add(viewer)
+        now = asyncio.get_running_loop().time()
+        session = ViewerSession(stream.core.state, authorize, now, local, hub, self.limits)
+        viewer = Viewer(session, next(viewer_numbers), principal=request.principal)
+        connection = ViewerConnection(viewer, OpeningTransport(transport, answer, meet), stream, self.limits)
+        self._inside.add(connection)
         try:
-            await viewer.run()
+            await connection.run()
         finally:
-            self._inside.discard(viewer)
+            self._inside.discard(connection)
 
     def check_handshake(self, request: ConnectionRequest) -> None:
         """Raise `ProtocolError` for a handshake that is refused before the hello."""
@@ -206,7 +208,7 @@ class Admission:
             else:
                 log.warning("a page from %s was refused; pass origins=[%r] to allow it", origin, origin)
 
-    def _identify(self, viewer: ViewerConnection, token: str | None, *, trusted: bool) -> None:
+    def _identify(self, viewer: Viewer, token: str | None, *, trusted: bool) -> None:
         """Set the viewer's principal and rights, or raise `ProtocolError`. If *trusted*, an authenticator has
         decided."""
         if trusted:
@@ -223,8 +225,8 @@ class Admission:
     def _opens(self, token: str | None) -> bool:
         return same_token(token, self.token) or same_token(token, self.view_token)
 
-    def _admit(self, viewer: ViewerConnection, stream: Stream | None, name: str) -> None:
-        if stream is None or self._streams.get(name) is not stream:  # closed since it connected
+    def _admit(self, viewer: Viewer, stream: Stream, name: str) -> None:
+        if self._streams.get(name) is not stream:  # there was none, or it was closed since it connected
             raise ProtocolError(CloseCode.NO_STREAM, f"there is no stream {name[:64]!r}")
         limits = self.limits
         if len(stream.viewers) >= limits.viewers_per_stream:
@@ -242,9 +244,9 @@ class Admission:
             self.view_token = token
         else:
             self.token = token
-        known = (viewer for stream in self._streams.values() for viewer in stream.viewers if viewer.token == old)
-        closing = (viewer.close(CloseCode.BAD_CREDENTIAL, "the token was changed") for viewer in tuple(known))
-        await asyncio.gather(*closing)
+        known = [(stream, viewer) for stream in self._streams.values() for viewer in stream.viewers]
+        reason = CloseCode.BAD_CREDENTIAL, "the token was changed"
+        await asyncio.gather(*(stream.close_viewer(viewer, *reason) for stream, viewer in known if viewer.token == old))
         return token
 
 

@@ -66,10 +66,10 @@ class Hub:
         self._publications: dict[str, Publication] = {}
         self._closing = threading.Lock()
         """Acquired once, by the thread that closes the hub."""
-        self._admission = Admission(self.hub_id, self._streams)
+        self._loop = asyncio.new_event_loop()
         self._threads = max(2, usable_processors())
         self._pool = Pool(self._threads)
-        self._loop = asyncio.new_event_loop()
+        self._admission = Admission(self.hub_id, self._streams, self._stream("", (1, 1), StreamOptions()))
         answers = HttpApi(self._admission, self._streams, self._loop.time)
         self.listeners = Listeners(self.hub_id, self._admission, answers)
         self._thread = threading.Thread(target=self._loop.run_forever, name="rfb-hub", daemon=True)
@@ -115,7 +115,7 @@ class Hub:
         options = StreamOptions.of(request.options)
         require_codec(options.codec)
         size = check_int("width", request.width, 1, MAX_SIDE), check_int("height", request.height, 1, MAX_SIDE)
-        stream = self._streams.get(name) or Stream(name, size, options, self._loop, self._pool, self._threads)
+        stream = self._streams.get(name) or self._stream(name, size, options)
         if name in self._publications:
             self._publications[name].retire()
         publication = Publication(self.process, stream, options.event_queue_size, request.loop, request.session)
@@ -124,6 +124,9 @@ class Hub:
         self._streams[name] = stream
         self._publications[name] = publication
         return publication
+
+    def _stream(self, name: str, size: tuple[int, int], options: StreamOptions) -> Stream:
+        return Stream(name, size, options, self._loop, self._pool, self._threads)
 
     def close_session(self, session: str) -> None:
         """Close the streams that the *session* of a marimo app has created."""

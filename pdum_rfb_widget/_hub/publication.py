@@ -121,14 +121,14 @@ class Publication:
     def wait_ready(self, timeout: float | None) -> bool:
         """`Display.wait_ready`."""
         if timeout is None and not (self.stream.viewed or self._said_unseen) and current_cell():
-            if self.stream.wait_ready(PATIENCE, lambda: self.closed):
+            if self.stream.readiness.wait(PATIENCE, lambda: self.closed):
                 return True
             if not (self.stream.viewed or self.closed):
                 self._unattended, self._said_unseen = unattended(), True
                 log.warning(UNATTENDED if self._unattended else LIVE, self.stream.name)
         if timeout is None and self._unattended and not self.stream.viewed:
             return False
-        return self.stream.wait_ready(timeout, lambda: self.closed)
+        return self.stream.readiness.wait(timeout, lambda: self.closed)
 
     def snapshot(self) -> Snapshot:
         """`Display.snapshot`."""
@@ -291,7 +291,7 @@ class Publication:
         self.callbacks.close()
         for feeding in feeds:
             feeding.cancel()
-        self.stream.wake_waiters()
+        self.stream.readiness.wake_waiters()
         for film in films:
             film.end()
 

@@ -34,7 +34,7 @@ def status_of(publication: Publication, now: float, *, address: str | None, unix
             for viewer in sorted(stream.viewers, key=lambda viewer: viewer.number)
         ],
         "controller": stream.controller,
-        "lanes": [_video(encoder) for encoder in stream.state.encoders],
+        "lanes": [_video(encoder) for encoder in stream.core.state.encoders],
         "recordings": publication.recordings,
         "callback_errors": publication.callbacks.errors,
         "callbacks_left_out": publication.callbacks.left_out,

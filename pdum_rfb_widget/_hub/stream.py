@@ -1,8 +1,8 @@
-"""One stream: its newest frame, the encodings of that frame, and the viewers that receive them.
+"""One stream: carries out what its core decides, and passes the core what happens.
 
-Threads: publishers use the frame store and the readiness flag, both guarded by locks; everything else belongs to the
-hub's loop. A frame is announced to the loop by one wake-up, then goes to an encoder thread and back. More hand-offs
-between threads would cost frames while a cell computes in pure Python.
+Threads: publishers use the frame store and the readiness, both guarded by locks; everything else belongs to the hub's
+loop. A frame is announced to the loop by one wake-up, then goes to an encoder thread and back. More hand-offs between
+threads would cost frames while a cell computes in pure Python.
 """
 
 from __future__ import annotations
@@ -15,35 +15,34 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from typing import Protocol, cast
 
-from .._core.sizing import Sizing, Target
-from .._core.stream_state import EncodePlan, StreamState
-from .._encode.jobs import EncodeJob
-from .._encode.pool import HELD_UP, Pool
-from .._encode.video import VideoScheduler
+from .._core.encode_jobs import EncodeImages, EncodeVideo, Job
+from .._core.outputs import Advise, Close, Deliver, Output, Report, Send
+from .._core.sizing import Target
+from .._core.stream import StreamCore
+from .._core.viewer import Viewer
+from .._encode.executor import Executor
+from .._encode.pool import Pool
+from .._frames.chunk import Chunk
 from .._frames.damage import Mask, TileMap
 from .._frames.store import Frame, FrameStore, Outcome
 from .._system.interrupts import uninterrupted
-from ..events import Event, EventDict
-from ..limits import ENCODE_TIMEOUT
-from ..protocol import CHANNELS, CloseCode, Said, cursor_message
-from ..transport import TransportClosed
+from ..events import Event
+from ..protocol import CHANNELS, CloseCode, ProtocolError, Said
 from ..types import (
     ChannelMessage,
     ColorSpace,
     DownscaleHint,
     Encoded,
-    Fidelity,
     InputEvent,
     Message,
     Pixels,
-    Rect,
     StreamEvent,
     StreamOptions,
 )
 from .event_log import EventLog
+from .readiness import Readiness
 from .viewer import ViewerConnection
 
 log = logging.getLogger(__name__)
@@ -57,43 +56,7 @@ class Publisher(Protocol):
     def put_message(self, message: ChannelMessage, nbytes: int) -> None: ...
 
 
-_CURSOR = "rfb/cursor"
-"""A channel reserved for the package: application channels have no slash."""
-_MAX_ENCODINGS = 32
-"""Number of encodings kept for viewers to share."""
-_KEPT_TROUBLES = 20
-_MOST_THAT_HANG = 2
-"""How many encodings of a stream may hang, each blocking a thread of the hub, before the stream starts no more."""
-_LONGEST = threading.TIMEOUT_MAX / 2
-"""Longest wait for a lock in one call, in seconds."""
-_KEPT_FRAMES = 2
-"""An encoding that is not requested for this many frames is dropped."""
-
-
-@dataclass(slots=True)
-class _Shared:
-    """An encoding, in progress or done, and the frame version at its last request."""
-
-    future: asyncio.Future[Encoded]
-    used: int
-
-
-class _Soon:
-    """Calls *function* once in the loop's next iteration, however often it is requested. The function visits every
-    viewer, so one call per viewer would cost the square of their number."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
-        self._loop, self._function = loop, function
-        self._pending = False
-
-    def __call__(self) -> None:
-        if not self._pending:
-            self._pending = True
-            self._loop.call_soon(self._run)
-
-    def _run(self) -> None:
-        self._pending = False
-        self._function()
+_KEPT_ERRORS = 20
 
 
 def now_us() -> int:
@@ -113,39 +76,21 @@ class Stream:
         threads: int,
     ) -> None:
         self.name = name
-        self.state = StreamState(options, size)
-        self.viewers: set[ViewerConnection] = set()
-        self.viewed = False
-        """True once any viewer has connected."""
-        self.recent_errors: deque[str] = deque(maxlen=_KEPT_TROUBLES)
+        self.core = StreamCore(options, size)
+        """What the stream does. Every input to it is followed by a poll."""
+        self.recent_errors: deque[str] = deque(maxlen=_KEPT_ERRORS)
         """The most recent errors, each with its time of day; the log has all of them."""
-        self.controller: str | None = None
-        """Id of the only viewer whose input is accepted; None accepts every viewer's."""
-        self._cursor: str | None = None
-        self._first_size = size
         self._loop = loop
-        self._pool = pool
-        self._threads = threads
         self._frames = FrameStore()
-        self._video = VideoScheduler(self.state, self.hold, self.release, self._changed, self.note_error)
-        self.step_video = _Soon(loop, self._video.step)
-        """Run the video scheduler: some viewer may have room for a frame, or use another encoder."""
-        self.update_readiness = _Soon(loop, self._update_readiness)
-        """Recompute the flag that `wait_ready` waits for."""
-        self._sizing = Sizing(options)
-        self._settling: asyncio.TimerHandle | None = None
-        self._hang = 0
-        self._encodings: dict[tuple[Fidelity, tuple[Rect, ...], int], _Shared] = {}
+        self.readiness = Readiness()
+        self._executor = Executor(loop, pool, threads, self._frames.release, self._encoded)
+        self._connections: dict[Viewer, ViewerConnection] = {}
+        self._poll_pending = False
+        self._timer: asyncio.TimerHandle | None = None
         self._publisher: Publisher | None = None
         self._event_log: EventLog | None = None
+        self._lock = threading.Lock()  # guards the listeners
         self._listeners: tuple[Callable[[], object], ...] = ()
-        # A plain lock is acquired and released in C: an interrupt of the publisher's cell can't leave it locked.
-        self._lock = threading.Lock()
-        self._waiting: set[threading.Lock] = set()
-        self._wake_pending = False
-        self._is_ready = False
-        self._rests_until = 0.0
-        self._advised = 1.0
 
     # Any thread -------------------------------------------------------------------------------------------------------
 
@@ -157,7 +102,7 @@ class Stream:
     def size(self) -> tuple[int, int]:
         """Width and height of the newest frame in pixels; before the first frame, the requested size."""
         newest = self._frames.newest
-        return newest.size if newest else self._first_size
+        return newest.size if newest else self.core.state.size
 
     @property
     def newest(self) -> TileMap | None:
@@ -167,11 +112,26 @@ class Stream:
     @property
     def target(self) -> Target | None:
         """The frame size that the viewers request."""
-        return self._sizing.target
+        return self.core.control.sizing.target
 
     @property
     def options(self) -> StreamOptions:
-        return self.state.options
+        return self.core.state.options
+
+    @property
+    def viewers(self) -> set[Viewer]:
+        """The viewers that were admitted."""
+        return self.core.viewers
+
+    @property
+    def viewed(self) -> bool:
+        """True once any viewer was admitted."""
+        return self.core.viewed
+
+    @property
+    def controller(self) -> str | None:
+        """Id of the only viewer whose input is accepted; None accepts every viewer's."""
+        return self.core.control.controller
 
     @property
     def recorded_events(self) -> list[Event]:
@@ -209,52 +169,13 @@ class Stream:
             return False
         if outcome is Outcome.UNCHANGED:
             # An unchanged frame keeps viewers ready, so nothing else slows a loop of wait_ready() and publish().
-            self._rests_until = time.monotonic() + 0.5 / self.options.fps
+            self.readiness.rest(0.5 / self.options.fps)
         # Also announces an unchanged frame whose first announcement an interrupt prevented.
-        if self._frames.newest is not self.state.newest:
-            self._announce()
+        if self._frames.newest is not self.core.state.newest:
+            for listener in self._listeners:
+                listener()
+            self.readiness.announce(lambda: self._call_hub(self._wake))
         return True
-
-    def _announce(self) -> None:
-        for listener in self._listeners:
-            listener()
-        with self._lock:
-            self._is_ready = False
-            if not self._wake_pending:
-                # In this order, an interrupt between the two lines costs a needless wake-up, never a missing one.
-                self._call_hub(self._wake)
-                self._wake_pending = True
-
-    def wait_ready(self, timeout: float | None, given_up: Callable[[], bool]) -> bool:
-        """Wait until a visible viewer can take a frame; False if *timeout* seconds pass or *given_up* returns true."""
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        while True:
-            with self._lock:
-                now = time.monotonic()
-                if given_up():
-                    return False
-                rests = self._rests_until > now
-                if now >= deadline or (self._is_ready and not rests):
-                    return self._is_ready
-                # One lock per waiting thread instead of a Condition: an interrupt inside a Condition can release a lock
-                # that another thread holds by then.
-                woken = threading.Lock()
-                woken.acquire()
-                self._waiting.add(woken)
-            try:
-                woken.acquire(timeout=min(deadline, self._rests_until if rests else deadline, now + _LONGEST) - now)
-            finally:
-                self._waiting.discard(woken)
-
-    def wake_waiters(self) -> None:
-        """Make every `wait_ready` check again whether it was given up."""
-        with self._lock:
-            self._wake_all()
-
-    def _wake_all(self) -> None:
-        waiting, self._waiting = self._waiting, set()
-        for woken in waiting:
-            woken.release()
 
     def note_error(self, what: str) -> None:
         """Add *what*, a description of an error, to the recent errors in `Display.status`."""
@@ -263,22 +184,12 @@ class Stream:
     def tell(
         self, message: Message, channel: str, *, latest: bool, to: frozenset[str] | None, capability: str = CHANNELS
     ) -> None:
-        """Send *message* to the viewers with *capability*, limited to the ids in *to*. Without *to*, a channel message
-        goes to all of them, a clipboard message only to those whose input is accepted."""
-
-        def tell() -> None:
-            for viewer in self.viewers:
-                meant = viewer.id in to if to is not None else capability == CHANNELS or self.accepts_input_of(viewer)
-                if meant and viewer.session.takes(capability):
-                    viewer.tell(message, channel, latest=latest)
-
-        with uninterrupted():
-            self._call_hub(tell)
+        """`StreamCore.tell`."""
+        self._input(lambda: self.core.tell(message, channel, latest=latest, to=to, capability=capability))
 
     def set_cursor(self, cursor: str | None) -> None:
         """Show *cursor* to all present and future viewers."""
-        with uninterrupted():
-            self._call_hub(lambda: self._set_cursor(cursor))
+        self._input(lambda: self.core.set_cursor(cursor))
 
     def add_listener(self, listener: Callable[[], object]) -> None:
         """Call *listener* for every new frame; it must not block.
@@ -301,6 +212,9 @@ class Stream:
             return None
         return frame
 
+    def release(self, frame: Frame) -> None:
+        self._frames.release(frame)
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[Frame | None]:
         """The newest frame or None; its pixels stay unchanged inside the block."""
@@ -311,265 +225,181 @@ class Stream:
             if frame:
                 self._frames.release(frame)
 
+    def _input(self, change: Callable[[], None]) -> None:
+        """Change the core in the hub's loop, and poll it."""
+
+        def apply() -> None:
+            change()
+            self._poll_soon()
+
+        with uninterrupted():
+            self._call_hub(apply)
+
     def _call_hub(self, callback: Callable[[], None]) -> None:
         try:
             self._loop.call_soon_threadsafe(callback)
         except RuntimeError:
             raise RuntimeError("the hub was closed") from None
 
-    # The hub's loop ---------------------------------------------------------------------------------------------------
+    # The hub's loop: what the application does ------------------------------------------------------------------------
 
     def take_over(self, publisher: Publisher, size: tuple[int, int], options: StreamOptions) -> None:
         """Make *publisher* the only publisher. The viewers stay and keep their picture until its first frame.
 
         The previous publisher gets release events for all buttons and keys that users hold down.
         """
-        for viewer in self.viewers:
-            self._release(viewer)
+        self.core.release_held()
+        self._poll()
         self._publisher = publisher
         self._record(options)
         self._frames.clear()
-        self._encodings.clear()
-        self._advised = 1.0
-        self._first_size = size
-        if self._cursor:
-            self._set_cursor(None)
-        self.state.restart(size, options)
-        for viewer in self.viewers:
-            viewer.session.restarted()
-        self._sizing = Sizing(options)
-        self.update_sizes()
+        self.core.restart(size, options, self._loop.time())
+        self._poll()
 
     def reconfigure(self, options: StreamOptions) -> None:
         """Continue with new *options*."""
-        before, self.state.options = self.options, options
-        self.state.publish_rate.still_after = options.still_after
+        before = self.options
         if (options.record_events, options.event_log) != (before.record_events, before.event_log):
             self._record(options)
-        for viewer in self.viewers:
-            viewer.session.reconfigured(redraw=options.alpha != before.alpha)
-            if options.clipboard != before.clipboard:
-                viewer.announce()
-        if options.codec != before.codec:
-            self.state.encoders.clear()  # an encoder at work would continue with the old codec
-        self._video.step()
-        self._sizing = Sizing(options)
-        self.update_sizes()
-        self._changed()
+        self.core.configure(options, self._loop.time())
+        self._poll()
+
+    def hand_over(self, controller: str | None) -> None:
+        """`InputControl.hand_over`."""
+        self.core.control.hand_over(controller, self._loop.time())
+        self._poll()
+
+    async def close(self, reason: str) -> None:
+        """Close every viewer with 1001 and *reason*."""
+        # Those that have not said hello are told then that there is no such stream.
+        connections = [self._connections[viewer] for viewer in self.viewers]
+        for connection in connections:
+            self.core.close(connection.viewer, CloseCode.GOING_AWAY, reason)
+        self._poll()
+        await asyncio.gather(*(connection.ended.wait() for connection in connections))
+        self._executor.close()
+        if self._timer:
+            self._timer.cancel()
+        if self._event_log:
+            self._event_log.close()
+
+    async def close_viewer(self, viewer: Viewer, code: CloseCode, reason: str) -> None:
+        """Close *viewer* with *code* and *reason*."""
+        connection = self._connections[viewer]
+        self.core.close(viewer, code, reason)
+        self._poll_soon()
+        await connection.ended.wait()
 
     def _record(self, options: StreamOptions) -> None:
         if self._event_log:
             self._event_log.close()
         self._event_log = EventLog.of(options)
 
-    def admit(self, viewer: ViewerConnection) -> None:
-        """Add *viewer*, which receives frames from now on."""
-        self.viewers.add(viewer)
-        self.viewed = True
-        if self._cursor:
-            self._show_cursor(viewer)
+    # The hub's loop: what viewers and encoders do ---------------------------------------------------------------------
 
-    def dismiss(self, viewer: ViewerConnection) -> None:
-        self.viewers.discard(viewer)
-        self._release(viewer)
-        if self.controller == viewer.id:
-            able = self._able
-            self.controller = able[0].id if able else None
-        viewer.session.gone()
-        self._video.step()
-        self.update_sizes()
-        self.update_readiness()
+    def connected(self, connection: ViewerConnection) -> None:
+        self._connections[connection.viewer] = connection
+        self.core.connected(connection.viewer)
+        self._poll_soon()
 
-    def _set_cursor(self, cursor: str | None) -> None:
-        self._cursor = cursor
-        for viewer in self.viewers:
-            self._show_cursor(viewer)
+    def received(self, viewer: Viewer, message: str | bytes) -> None:
+        self.core.received(viewer, message, self._loop.time())
+        self._poll_soon()
 
-    def _show_cursor(self, viewer: ViewerConnection) -> None:
-        if viewer.session.takes(CHANNELS):
-            viewer.tell(cursor_message(self._cursor), _CURSOR, latest=True)
+    def written(self, viewer: Viewer) -> None:
+        self.core.written(viewer)
+        self._poll_soon()
 
-    def hand_over(self, controller: str | None) -> None:
-        """Accept input from the viewer *controller* only, or from all with None; release what other viewers hold down.
+    def failed(self, viewer: Viewer, error: Exception) -> None:
+        self.core.fail(viewer, error)
+        self._poll_soon()
 
-        Raises `ValueError` for a viewer that isn't connected or is view-only.
-        """
-        able = [viewer.id for viewer in self._able]
-        if controller is not None and controller not in able:
-            raise ValueError(f"who controls is one of {', '.join(able) or 'nobody yet'}, or None, not {controller!r}")
-        self.controller = controller
-        for viewer in self.viewers:
-            if not self.accepts_input_of(viewer):
-                self._release(viewer)
-        self.update_sizes()
+    def left(self, viewer: Viewer) -> None:
+        del self._connections[viewer]
+        self.core.left(viewer, self._loop.time())
+        self._poll_soon()
 
-    @property
-    def _able(self) -> list[ViewerConnection]:
-        """The viewers that may control, in the order of their arrival."""
-        return sorted((viewer for viewer in self.viewers if not viewer.view_only), key=lambda viewer: viewer.number)
+    def _encoded(self, job: Job, outcome: Encoded | Chunk | Exception) -> None:
+        self.core.encoded(job, outcome, self._loop.time())
+        self._poll()
 
-    async def close(self, reason: str) -> None:
-        """Close every viewer with 1001 and *reason*."""
-        await asyncio.gather(*(viewer.close(CloseCode.GOING_AWAY, reason) for viewer in self.viewers))
-        self._video.close()
-        if self._event_log:
-            self._event_log.close()
+    def _wake(self) -> None:
+        self.readiness.awake()
+        self._poll()
 
-    def hold(self) -> Frame | None:
-        """The newest frame, announced to the sessions. The caller must pass it to `encode` or `release`."""
-        if frame := self._frames.hold():
-            self.state.published(frame.tiles)
-        return frame
+    # The hub's loop: what the core wants ------------------------------------------------------------------------------
 
-    def release(self, frame: Frame) -> None:
-        self._frames.release(frame)
+    def _poll_soon(self) -> None:
+        """Poll in the loop's next iteration, once for all inputs until then."""
+        if not self._poll_pending:
+            self._poll_pending = True
+            self._loop.call_soon(self._poll)
 
-    def encode(self, frame: Frame, plan: EncodePlan) -> asyncio.Future[Encoded]:
-        """Encode *frame* by *plan*, then release it. Viewers that request the same share one encoding.
+    def _poll(self) -> None:
+        self._poll_pending = False
+        with self.reading() as frame:
+            if frame:
+                self.core.published(frame.tiles)
+            for output in self.core.poll(self._loop.time()):
+                self._carry_out(output, frame)
+        self._executor.keep(self.core.state.encoders)
+        self.readiness.update(self.core.ready)
+        self._set_timer(self.core.wake_at)
 
-        Raises `TimeoutError` while too many encoders of this stream hang."""
-        key = plan.fidelity, plan.region.rects, plan.region.stamp
-        shared = self._encodings.pop(key, None)
-        if shared and shared.future.done() and (shared.future.cancelled() or shared.future.exception()):
-            shared = None
-        if shared:
-            self._frames.release(frame)
-            shared.used = frame.tiles.version
-        else:
-            if self._hang >= _MOST_THAT_HANG:
-                self._frames.release(frame)
-                raise TimeoutError(f"{self._hang} encoders of this stream hang: no more are begun")
-            shared = _Shared(self._begin(frame, plan), frame.tiles.version)
-        self._encodings[key] = shared  # as the newest, which is dropped last
-        if len(self._encodings) > _MAX_ENCODINGS:
-            del self._encodings[next(iter(self._encodings))]
-        return shared.future
+    def _carry_out(self, output: Output, frame: Frame | None) -> None:
+        match output:
+            case Send(viewer, message):
+                self._connections[viewer].send(message)
+            case EncodeImages():
+                assert frame
+                self._executor.encode(output, self._frames.share(frame))
+            case EncodeVideo():
+                assert frame
+                self._executor.encode_video(output, self._frames.share(frame), self.options.codec)
+            case Deliver():
+                self._deliver(output)
+            case Close(viewer, code, reason, cause):
+                self._close(viewer, code, reason, cause)
+            case Advise(scale):
+                if self._publisher:
+                    width, height = (max(1, round(side * scale)) for side in self.core.state.size)
+                    self._publisher.put_event(DownscaleHint(scale, width, height, now_us()))
+            case Report(what, cause):
+                log.error("%r: %s", self.name, what, exc_info=cause)
+                self.note_error(what)
 
-    def _begin(self, frame: Frame, plan: EncodePlan) -> asyncio.Future[Encoded]:
-        future: asyncio.Future[Encoded] = self._loop.create_future()
+    def _set_timer(self, at: float) -> None:
+        # A timer that is too early costs a poll; to replace it each time costs more.
+        if self._timer and self._timer.when() <= at:
+            return
+        if self._timer:
+            self._timer.cancel()
+        self._timer = None if math.isinf(at) else self._loop.call_at(at, self._time_came)
 
-        def encoded(outcome: Encoded | BaseException) -> None:  # in a thread of the pool
-            self._frames.release(frame)
-            with contextlib.suppress(RuntimeError):  # the hub was closed meanwhile
-                self._loop.call_soon_threadsafe(settle, outcome)
+    def _time_came(self) -> None:
+        self._timer = None
+        self._poll()
 
-        def give_up() -> None:
-            self._hang += 1
-            hangs = TimeoutError(f"an encoder has not returned for {ENCODE_TIMEOUT:.0f} s")
-            log.error("%r: %s; its viewers are closed, other streams go on", self.name, hangs)
-            self.note_error(str(hangs))
-            future.set_exception(hangs)
-            future.exception()
-
-        timers = [
-            self._loop.call_later(1.5 * HELD_UP, self._pool.relieve),
-            self._loop.call_later(ENCODE_TIMEOUT, give_up),
-        ]
-
-        def settle(outcome: Encoded | BaseException) -> None:
-            for timer in timers:
-                timer.cancel()
-            if future.done():  # it returned after it was given up
-                self._hang -= 1
-                return
-            if isinstance(outcome, BaseException):
-                if not isinstance(outcome, Exception):  # it would end the loop with the waiting task
-                    outcome = RuntimeError(f"an encoder raised {outcome!r}")
-                future.set_exception(outcome)
-                future.exception()  # nobody awaits an encoding made ahead
-                return
-            self.state.learn(plan, outcome)
-            future.set_result(outcome)
-
-        try:
-            EncodeJob(frame, plan.region.rects, plan.fidelity, encoded).start(self._pool, self._threads)
-        except RuntimeError:
-            for timer in timers:
-                timer.cancel()
-            raise TransportClosed("the process is ending") from None
-        return future
-
-    def _forget_encodings(self, version: int) -> None:
-        """Drop the encodings that no viewer has requested since the last few frames."""
-        oldest = version - _KEPT_FRAMES
-        self._encodings = {key: shared for key, shared in self._encodings.items() if shared.used >= oldest}
-
-    def update_sizes(self) -> None:
-        """Recompute the requested size: a viewer was resized, became visible or hidden, or left."""
-        accepted = {viewer.id: viewer.session for viewer in self.viewers if self.accepts_input_of(viewer)}
-        self._sizing.update(accepted, self._loop.time())
-        self._settle_size()
-
-    def _settle_size(self) -> None:
-        """Adopt the size that viewers request, or schedule the next check."""
-        if self._settling:
-            self._settling.cancel()
-        sizing = self._sizing
-        if sizing.settle(self._loop.time()):
-            assert sizing.asker
-            name, box = sizing.asker
-            # For applications that render only on events: the viewer's own event came before the target changed.
-            event = {"type": "resize", **asdict(box), "timestamp": time.time()}
-            principal = next((viewer.principal for viewer in self.viewers if viewer.id == name), None)
-            self._put(name, principal, event)
-        elif math.isfinite(sizing.due):
-            self._settling = self._loop.call_at(sizing.due, self._settle_size)
-
-    def accepts_input_of(self, viewer: ViewerConnection) -> bool:
-        """True if input from *viewer* reaches the application."""
-        return not viewer.view_only and self.controller in (None, viewer.id)
-
-    def deliver(self, viewer: ViewerConnection, told: EventDict | Said) -> None:
-        """Pass an input event or a channel message from *viewer* to the publisher."""
-        if not self.accepts_input_of(viewer):
-            viewer.refused_events += 1
-        elif not isinstance(told, Said):
-            viewer.held.note(told)
-            self._put(viewer.id, viewer.principal, told)
-        elif self._publisher:
-            message = ChannelMessage(viewer.id, viewer.principal, told.channel, told.data, now_us())
-            self._publisher.put_message(message, told.nbytes)
-
-    def _release(self, viewer: ViewerConnection) -> None:
-        """Send release events for what *viewer*'s user holds down: its own no longer reach the application."""
-        for event in viewer.held.release(time.time()):
-            self._put(viewer.id, viewer.principal, event)
-
-    def _put(self, client_id: str, principal: object, event: EventDict) -> None:
-        received = InputEvent(client_id, principal, cast(Event, event), now_us())
+    def _deliver(self, output: Deliver) -> None:
+        said = output.said
+        if isinstance(said, Said):
+            if self._publisher:
+                message = ChannelMessage(output.client_id, output.principal, said.channel, said.data, now_us())
+                self._publisher.put_message(message, said.nbytes)
+            return
+        event = cast(Event, said | {"timestamp": time.time()} if output.made else said)
+        received = InputEvent(output.client_id, output.principal, event, now_us())
         if self._event_log:
             self._event_log.record(received)
         if self._publisher:
             self._publisher.put_event(received)
 
-    def _update_readiness(self) -> None:
-        ready = any(viewer.session.ready for viewer in self.viewers)
-        with self._lock:
-            # While a wake-up is pending, the sessions don't know yet that there is a new frame to send.
-            self._is_ready = ready and not self._wake_pending
-            if self._is_ready:
-                self._wake_all()
-
-    def _wake(self) -> None:
-        with self._lock:
-            self._wake_pending = False
-        newest = self._frames.newest
-        if newest:
-            self.state.published(newest)
-            self._forget_encodings(newest.version)
-        self._changed()
-        self.update_readiness()
-        if self.options.adaptive:
-            self._advise()
-
-    def _changed(self) -> None:
-        for viewer in self.viewers:
-            viewer.wake()
-
-    def _advise(self) -> None:
-        """Tell the publisher the frame size that the slowest viewer can keep up with, if it has changed."""
-        scale = min((viewer.session.scale for viewer in self.viewers), default=1.0)
-        if scale != self._advised and self._publisher:
-            self._advised = scale
-            width, height = (max(1, round(side * scale)) for side in self.state.size)
-            self._publisher.put_event(DownscaleHint(scale, width, height, now_us()))
+    def _close(self, viewer: Viewer, code: CloseCode, reason: str, cause: Exception | None) -> None:
+        if isinstance(cause, ProtocolError):
+            log.info("%s closed: %s", viewer.id, cause)
+            self.note_error(f"{viewer.id} was closed: {cause}")
+        elif cause:
+            log.error("%s closed: the hub failed it", viewer.id, exc_info=cause)
+            self.note_error(f"{viewer.id} was closed: {type(cause).__name__}: {cause}")
+        if connection := self._connections.get(viewer):
+            connection.close(code, reason)

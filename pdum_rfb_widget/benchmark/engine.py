@@ -17,8 +17,9 @@ from isal import isal_zlib
 
 from .._core.policy.bandwidth import QUANTIZERS
 from .._core.session import ViewerSession
+from .._core.viewer import Viewer
 from .._frames.damage import stripes_that_differ
-from .._hub.viewer import ViewerConnection
+from .._hub.viewer import ViewerConnection, viewer_numbers
 from .._system.processors import usable_processors
 from .._testing.extras import extra
 from ..display import Display
@@ -207,10 +208,10 @@ def _meter(display: Display, formats: list[str]) -> Iterator[_Meter]:
     """A viewer of *display* inside this process."""
     stream, loop = display._stream, display.server._hub._loop
     meter = _Meter(display, formats)
-    session = ViewerSession(stream.state, lambda hello: None, time.monotonic(), local=True)
+    session = ViewerSession(stream.core.state, lambda hello: None, time.monotonic(), local=True)
 
     async def view() -> None:
-        await ViewerConnection(session, meter, stream, Limits()).run()
+        await ViewerConnection(Viewer(session, next(viewer_numbers)), meter, stream, Limits()).run()
 
     viewing = asyncio.run_coroutine_threadsafe(view(), loop)
     try:
