@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import pytest
@@ -53,6 +54,24 @@ def _interrupts() -> None:
 @pytest.fixture
 def display() -> rfb.Display:
     return rfb.serve(64, 48, port=0)
+
+
+Skip = Callable[[float], None]
+
+
+@pytest.fixture
+def skip(display: rfb.Display, monkeypatch: pytest.MonkeyPatch) -> Skip:
+    """Moves the clock of `display`'s hub on by so many seconds: a time limit of any length ends now, and not before,
+    however slow the machine is."""
+    loop, ahead = display.server._hub.loop, 0.0
+
+    def skip(seconds: float) -> None:
+        nonlocal ahead
+        ahead += seconds
+        loop.call_soon_threadsafe(lambda: None)  # wakes the loop, which looks at its clock
+
+    monkeypatch.setattr(loop, "time", lambda: time.monotonic() + ahead)
+    return skip
 
 
 @pytest.fixture(scope="session")

@@ -37,11 +37,12 @@ ARTIFACTS = Path(__file__).parent.parent / "artifacts"
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
     """Until *condition* holds; `TimeoutError` that says *what* was waited for."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.001
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} did not come within {seconds} s")
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(0.02, 1.5 * pause)
 
 
 def chromium_path() -> str | None:

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -28,25 +29,49 @@ from pdum_rfb_widget.asgi import rfb_endpoint, rfb_hub_endpoint
 from pdum_rfb_widget.auth import AuthContext, ViewOnly
 
 
+class Uvicorn:
+    """uvicorn in a thread, which serves the application that was put there last."""
+
+    def __init__(self) -> None:
+        self.apps: list[Any] = []
+        self.netloc = f"127.0.0.1:{(port := free_port())}"
+        settings: dict[str, Any] = {"log_level": "warning", "ws": "websockets-sansio", "lifespan": "off"}
+        self._server = uvicorn.Server(uvicorn.Config(self._newest, port=port, interface="asgi3", **settings))
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        wait_for(lambda: self._server.started, "uvicorn")
+
+    async def _newest(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.apps[-1](scope, receive, send)
+
+    def end(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(60)
+
+
+@cache
+def _uvicorn() -> Uvicorn:
+    """The one that tests share: each would take 0.2 s to start and to end."""
+    return Uvicorn()
+
+
 @contextmanager
 def running(app: Any) -> Iterator[str]:
-    """*app* under uvicorn in a thread; its address without a scheme."""
-    port = free_port()
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", ws="websockets-sansio")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    wait_for(lambda: server.started, "uvicorn")
+    """*app* under uvicorn; its address without a scheme."""
+    _uvicorn().apps.append(app)
     try:
-        yield f"127.0.0.1:{port}"
+        yield _uvicorn().netloc
     finally:
-        server.should_exit = True
-        thread.join(60)
+        _uvicorn().apps.remove(app)
+
+
+def application_of(display: rfb.Display, **settings: Any) -> Starlette:
+    return Starlette(routes=[WebSocketRoute("/rfb", rfb_endpoint(display, **settings))])
 
 
 @contextmanager
 def mounted(display: rfb.Display, **settings: Any) -> Iterator[str]:
-    with running(Starlette(routes=[WebSocketRoute("/rfb", rfb_endpoint(display, **settings))])) as netloc:
+    with running(application_of(display, **settings)) as netloc:
         yield f"ws://{netloc}/rfb"
 
 
@@ -184,10 +209,12 @@ def test_a_viewer_that_goes_is_dismissed_and_one_that_stays_gets_the_reason(port
 
 
 def test_an_application_that_ends_lets_go_of_its_viewers(portless: rfb.Display) -> None:
-    with mounted(portless) as url:
-        viewer = RawViewer(url=url, token=portless.server.token)
-        viewer.greet()
-        wait_for(lambda: portless.client_count == 1, "the viewer")
+    own = Uvicorn()
+    own.apps.append(application_of(portless))
+    viewer = RawViewer(url=f"ws://{own.netloc}/rfb", token=portless.server.token)
+    viewer.greet()
+    wait_for(lambda: portless.client_count == 1, "the viewer")
+    own.end()
     wait_for(lambda: portless.client_count == 0, "its dismissal")
     viewer.__exit__()
 

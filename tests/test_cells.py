@@ -7,11 +7,9 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import nbformat
 import pytest
 from hosts import Marimo, wait_for
 from jupyter_client.manager import KernelManager
-from nbclient import NotebookClient
 from playwright.sync_api import Page
 
 from pdum_rfb_widget._hosts import discovery
@@ -195,6 +193,9 @@ def test_a_person_whose_page_names_no_cell_is_told_once_to_give_names(send: Run)
 
 
 def test_cells_of_the_same_code_keep_their_displays_and_posters_in_nbclient() -> None:
+    import nbformat  # builds parsers for three seconds
+    from nbclient import NotebookClient
+
     serve = """
 display = rfb.serve(8, 8, tcp=False)
 displays.append(display)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Skip
 from hosts import error_of, read_canvas, wait_for
 from pages import show, texture
 from playwright.sync_api import Page
@@ -19,6 +20,7 @@ from wire_client import Payload, WireClient, decode_png
 from wire_server import WireServer
 
 import pdum_rfb_widget as rfb
+from pdum_rfb_widget._core import window
 from pdum_rfb_widget.events import EVENT_FIELDS
 
 VIDEO = "webcodecs/h264-annexb"
@@ -121,7 +123,10 @@ def test_it_is_told_the_ratio_and_the_colours_before_the_picture_that_has_them()
         assert header["color"]["primaries"] == "smpte432"
 
 
-def test_no_more_is_on_the_way_than_may_be_and_the_newest_always_comes(display: rfb.Display) -> None:
+def test_no_more_is_on_the_way_than_may_be_and_the_newest_always_comes(
+    display: rfb.Display, skip: Skip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window, "PROBE_AFTER", 20.0)
     display.configure(max_inflight=2)
     with client(display, "image/png") as viewer:
         held = []
@@ -131,10 +136,11 @@ def test_no_more_is_on_the_way_than_may_be_and_the_newest_always_comes(display: 
                 held.append(viewer.next(ack=False))
         with pytest.raises(TimeoutError):
             viewer.next(ack=False, timeout=0.3)
-        probe = viewer.next(ack=False, timeout=60)  # after 2 s without an acknowledgement
+        skip(21)
+        probe = viewer.next(ack=False)
         assert pixels_of(probe).max() == 29
         with pytest.raises(TimeoutError):
-            viewer.next(ack=False, timeout=0.5)
+            viewer.next(ack=False, timeout=0.3)
         viewer.ack(probe)
         display.publish(np.full((48, 64), 30, np.uint8))
         assert pixels_of(viewer.next()).max() == 30

@@ -7,10 +7,11 @@ import hmac
 from typing import Any
 
 import pytest
+from conftest import Skip
+from hosts import wait_for
 from viewers import RawViewer, closed, grey
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget._core import session
 
 NONCE = "0123456789abcdef" * 2
 
@@ -81,11 +82,13 @@ def test_a_nonce_that_is_none_is_4400(display: rfb.Display, nonce: object) -> No
         assert closed(viewer) == (4400, "hello.nonce is 32 hex digits")
 
 
-def test_one_time_limit_covers_proof_and_hello(display: rfb.Display, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "HELLO_TIMEOUT", 0.5)
+def test_one_time_limit_covers_proof_and_hello(display: rfb.Display, skip: Skip) -> None:
     with RawViewer(display) as viewer:
+        wait_for(lambda: display.server._hub._admission._pending, "the hub to wait for the hello")
+        skip(6)
         ask(viewer)
         viewer.hear("proof")
+        skip(5)
         assert closed(viewer)[0] == 4408
 
 

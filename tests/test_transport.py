@@ -246,11 +246,11 @@ async def pump(outbox: Outbox, transport: Transport) -> None:
 
 
 async def until_still(sent: list[int]) -> None:
-    """Until no more is sent: half a second without any."""
+    """Until no more is sent: a tenth of a second without any."""
     before = -1
     while before != len(sent):
         before = len(sent)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.1)
 
 
 async def end_of(peer: Any) -> tuple[int, str] | None:

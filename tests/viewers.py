@@ -127,6 +127,11 @@ def read_on(viewer: RawViewer, timeout: float) -> None:
         viewer.socket.recv(timeout=timeout)
 
 
+def unacknowledged(display: rfb.Display) -> list[int]:
+    """How many payloads each viewer, from the oldest on, has not acknowledged yet."""
+    return [client["inflight"] for client in display.status()["clients"]]
+
+
 def get(display: rfb.Display, path: str, bearer: str = "") -> tuple[int, str]:
     """Status and text of the hub's answer to a plain GET."""
     request = urllib.request.Request(f"http://127.0.0.1:{display.port}{path}")
