@@ -234,20 +234,19 @@ class ViewerSession:
         self._look = math.inf
         if newest is None or selection is None or not self.visible:
             return None
-        if self._subscription.choose(self.policy, newest, selection, self.window.turnaround, now):
-            self.window.step = self.policy.step
-        # The last place in the window is for a new frame.
-        may_refresh = not self.framebuffer.lost and self.window.taken < max(1, self.window.size - 1)
+        self._subscription.choose(self.policy, self.window, newest, selection, now)
         if not self.stale:
-            if not may_refresh:
+            if not self.window.still_fits:
                 return None
             plan, self._look = self._refresh.next(newest, selection, now)
             return plan
         if (look := self.window.room_at(now)) > now:
             self._look = look
             return None
-        if may_refresh and (still := self._refresh.over_motion(newest, selection, self.metrics.frames_sent, now)):
-            return still
+        if self.window.still_fits and not self.framebuffer.lost:
+            still = self._refresh.over_motion(newest, selection, self.metrics.frames_sent, now)
+            if still:
+                return still
         if not selection.pictures or self.state.encoders.feeds(self, newest):
             return None
         if self.framebuffer.version and (look := self._subscription.skips_until(newest, now)) > now:

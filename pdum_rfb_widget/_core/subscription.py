@@ -11,6 +11,7 @@ from ..types import Selection
 from .policy.delivery import DeliveryPolicy
 from .shared_encoders import JOIN_INTERVAL, Subscriber
 from .stream_state import StreamState
+from .window import Window
 
 _MOST_SKIPPED = 0.15
 """Seconds without images, of each second, in which a viewer waits to join a shared encoder."""
@@ -26,20 +27,18 @@ class Subscription:
     """The newest version, and whether video worked, at the last choice."""
     _skips_from: float = -math.inf
 
-    def choose(
-        self, policy: DeliveryPolicy, newest: TileMap, selection: Selection, turnaround: float, now: float
-    ) -> bool:
-        """Lets the viewer join the encoder of its *policy*; returns False if it has chosen for this frame before."""
+    def choose(self, policy: DeliveryPolicy, window: Window, newest: TileMap, selection: Selection, now: float) -> None:
+        """Lets the viewer join the encoder that its *policy* chooses for this frame, which it is asked once."""
         works = self.state.video_works
         if self._chosen_for == (newest.version, works):
-            return False
+            return
         self._chosen_for = newest.version, works
         if not (works or selection.pictures):
             raise ProtocolError(CloseCode.NO_FORMAT, "the hub can't encode video, and the viewer takes nothing else")
-        encoder = policy.encoder(newest.width * newest.height, selection, turnaround, now)
+        encoder = policy.encoder(newest.width * newest.height, selection, window.turnaround, now)
+        window.step = policy.step
         if selection.video:
             self.state.encoders.place(self.subscriber, encoder, must=not selection.pictures)
-        return True
 
     def choose_again(self) -> None:
         """Makes `choose` choose for the newest frame once more."""

@@ -111,6 +111,11 @@ class Window:
                 travelling = 0
         return self._least + travelling
 
+    @property
+    def still_fits(self) -> bool:
+        """True if there is room for a still: the last place is for a new frame."""
+        return self.taken < max(1, self.size - 1)
+
     def room_at(self, now: float) -> float:
         """Returns when window, budget and frame rate have room for a frame; infinity until the viewer sends something.
         Time passed without an acknowledgement makes room for one probe."""

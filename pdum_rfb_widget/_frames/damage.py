@@ -187,9 +187,13 @@ _Box: TypeAlias = tuple[int, int, int, int]
 
 
 def _runs(mask: Mask) -> list[_Box]:
-    edges = np.diff(mask.astype(np.int8), axis=1, prepend=0, append=0)
-    starts, ends = np.argwhere(edges == 1).tolist(), np.argwhere(edges == -1).tolist()
-    return [(left, top, right, top + 1) for (top, left), (_, right) in zip(starts, ends, strict=True)]
+    rows, columns = mask.shape
+    padded = np.zeros((rows, columns + 2), np.bool_)
+    padded[:, 1:-1] = mask
+    # Every run ends in the row that it begins in, so beginnings and ends alternate.
+    edges = np.flatnonzero(padded[:, 1:] != padded[:, :-1]).tolist()
+    places = [divmod(edge, columns + 1) for edge in edges]
+    return [(left, top, right, top + 1) for (top, left), (_, right) in zip(places[::2], places[1::2], strict=True)]
 
 
 def _stack(boxes: list[_Box]) -> list[_Box]:

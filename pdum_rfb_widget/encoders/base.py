@@ -76,13 +76,16 @@ def codecs_for(wanted: str) -> tuple[VideoCodec, ...]:
     """Returns the codecs that streams with ``codec=wanted`` may send and that have an encoder, the preferred first."""
     if wanted == "none":
         return ()
-    first = _gives.get(wanted, "h264") if wanted in registered_encoders else wanted
-    order: list[VideoCodec] = [codec for codec in _OF_CODEC if codec == first]
-    return tuple(
-        codec
-        for codec in dict.fromkeys([*order, "h264"])
-        if pyav_installed() or encoder_for(codec, wanted) in registered_encoders
-    )
+    codecs = _codecs_from(_gives.get(wanted, "h264") if wanted in registered_encoders else wanted)
+    if pyav_installed():
+        return codecs
+    return tuple(codec for codec in codecs if encoder_for(codec, wanted) in registered_encoders)
+
+
+@cache
+def _codecs_from(first: str) -> tuple[VideoCodec, ...]:
+    """Returns H.264, after the *first* codec if that is another."""
+    return (*(codec for codec in _OF_CODEC if codec == first != "h264"), "h264")
 
 
 def encoder_for(codec: VideoCodec, wanted: str) -> str:
