@@ -404,7 +404,8 @@ def test_one_that_must_have_video_joins_another_lane_where_there_are_too_many() 
     for rung in (1, 2, 3):
         stream.join(Member(), rung)
     poor = Member()
-    assert stream.encoders.place(poor, EncoderKey(H264, 4), must=True)
+    poor.only_video_serves = True
+    stream.join(poor, 4)
     stream.publish()
     assert len(list(stream.encoders)) == MAX_ENCODERS
     assert poor.got

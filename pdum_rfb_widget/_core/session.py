@@ -48,10 +48,10 @@ from .outbox import Inbox, Outbox
 from .policy.bandwidth import EXACT, BandwidthEstimator, Kind
 from .policy.delivery import DeliveryPolicy
 from .refresh import LosslessRefresh
-from .report import Report
 from .shared_encoders import HELD_SHARE
 from .stream_state import EncodePlan, StreamState
 from .subscription import Subscription
+from .viewer_stats import ViewerStats
 from .window import Window
 
 _ENVELOPE = 256
@@ -85,7 +85,7 @@ class ViewerSession:
         self.client = Client(state, authorize)
         self.window = Window(state, self.bandwidth, self.metrics)
         self.announcement = Announcement(state, self.client, {} if hub is None else hub, self.limits.channel_bytes)
-        self._report = Report(state, self.window, started)
+        self._stats = ViewerStats(state, self.window, started)
         self._refresh = LosslessRefresh(state, self.framebuffer, self.bandwidth)
         self._subscription = Subscription(state, self)
         self._inbox = Inbox(self.limits.channel_bytes + _ENVELOPE)
@@ -333,11 +333,11 @@ class ViewerSession:
 
     def stats(self, now: float) -> list[Message]:
         """Returns a stats message when due, if something was sent since the last."""
-        return self._report.stats(now)
+        return self._stats.stats(now)
 
     def snapshot(self, now: float) -> dict[str, float | str]:
         """Returns the figures, as JSON can express them."""
-        return self._report.snapshot(now) | {
+        return self._stats.snapshot(now) | {
             "visible": self.visible,
             "lossy_tiles": self.framebuffer.lossy_tiles,
             "no_video": self.client.no_video,
@@ -360,7 +360,7 @@ class ViewerSession:
     @property
     def next_look(self) -> float:
         """Time to ask `plan` and `stats` again though nothing came; infinity when nothing is pending."""
-        return min(self._look, self._report.due)
+        return min(self._look, self._stats.due)
 
     # What its parts know ----------------------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ class Subscriber(Protocol):
 
     @property
     def only_video_serves(self) -> bool:
-        """True if nothing but a keyframe can serve it now."""
+        """True if it takes no images: nothing but a keyframe begins or refines what it shows."""
 
     @property
     def too_slow(self) -> bool:
@@ -219,11 +219,12 @@ class SharedEncoders:
     def __iter__(self) -> Iterator[SharedEncoder]:
         return iter(tuple(self._encoders.values()))
 
-    def place(self, subscriber: Subscriber, wanted: EncoderKey | None, *, must: bool = False) -> bool:
-        """Lets *subscriber* join the encoder that it wants; returns True if it is in one. It keeps its present encoder
-        until the new one has a keyframe for it: nothing else would be as cheap meanwhile. Where there are too many
-        encoders it is in none, or, if it *must*, in another that it decodes."""
+    def place(self, subscriber: Subscriber, wanted: EncoderKey | None) -> None:
+        """Lets *subscriber* join the encoder that it wants. It keeps its present encoder until the new one has a
+        keyframe for it: nothing else would be as cheap meanwhile. Where there are too many encoders it is in none, or,
+        if only video serves it, in another that it decodes."""
         if wanted and wanted not in self._encoders and not self._has_place(subscriber):
+            must = subscriber.only_video_serves
             wanted = next((key for key in self._encoders if must and key.formats == wanted.formats), None)
         if wanted is None:
             for encoder in self:
@@ -236,7 +237,6 @@ class SharedEncoders:
                 if other is not encoder and (subscriber in encoder.subscribers or subscriber in other.joining):
                     other.leave(subscriber)
         self._sweep()
-        return wanted is not None
 
     def leave(self, subscriber: Subscriber) -> None:
         """Removes *subscriber*, which has gone or lost what it had decoded; it may join again by `place`."""

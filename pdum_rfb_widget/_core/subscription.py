@@ -38,7 +38,7 @@ class Subscription:
         encoder = policy.encoder(newest.width * newest.height, selection, window.turnaround, now)
         window.step = policy.step
         if selection.video:
-            self.state.encoders.place(self.subscriber, encoder, must=not selection.pictures)
+            self.state.encoders.place(self.subscriber, encoder)
 
     def choose_again(self) -> None:
         """Makes `choose` choose for the newest frame once more."""

@@ -12,8 +12,8 @@ from .window import Window
 
 
 @dataclass(slots=True)
-class Report:
-    """Reports the figures of one viewer. Owned by the hub's thread."""
+class ViewerStats:
+    """Tells one viewer its figures. Owned by the hub's thread."""
 
     state: StreamState
     window: Window
