@@ -18,7 +18,7 @@ LAYERS = [
     {"_frames.damage", "_frames.chunk", "_frames.pixels", "_frames.store"},
     {"encoders"},
     {"snapshot", "_wire", "protocol"},
-    {"_core.admission_queue", "_core.policy.bandwidth", "_core.policy.degradation"},
+    {"_core.admission_queue", "_core.policy.bandwidth", "_core.policy.degradation", "_core.policy.hysteresis"},
     {"transport"},
     {"_core"},
     {"_encode"},

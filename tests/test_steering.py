@@ -4,12 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from pdum_rfb_widget._core.policy.degradation import Backoff, CodecSelector, Degradation, Step
+from pdum_rfb_widget._core.policy.hysteresis import SOON, Hysteresis
 
 
 def run(judge: Callable[[float], object], start: float, seconds: float) -> object:
     """*judge* asked sixty times a second; its last answer."""
     return [judge(start + step / 60) for step in range(int(seconds * 60))][-1]
+
+
+def test_a_better_state_must_be_possible_for_the_patience_without_a_break() -> None:
+    hysteresis = Hysteresis(least=2, most=16)
+    assert not hysteresis.moves("better", 0)
+    assert not hysteresis.moves(None, 1.9)
+    assert not hysteresis.moves("better", 2)
+    assert not hysteresis.moves("better", 3.9)
+    assert hysteresis.moves("better", 4)
+    assert not hysteresis.moves("better", 4.1), "the next one takes as long again"
+
+
+def test_a_worse_state_must_be_needed_for_its_time_without_a_break() -> None:
+    hysteresis = Hysteresis(least=2, most=16, endures=1)
+    assert not hysteresis.moves("worse", 0)
+    assert not hysteresis.moves("better", 0.9)
+    assert not hysteresis.moves("worse", 1)
+    assert hysteresis.moves("worse", 2)
+    assert not hysteresis.moves("worse", 2.1)
+
+
+@pytest.mark.parametrize(("lasted", "patience"), [(SOON - 0.1, [2, 4, 8, 16, 16]), (40, [1, 1, 1, 1, 1])])
+def test_patience_doubles_when_the_better_state_failed_soon_and_halves_otherwise(
+    lasted: float, patience: list[float]
+) -> None:
+    hysteresis, now, seen = Hysteresis(least=1, most=16), 0.0, []
+    for _ in patience:
+        hysteresis.improved(now)
+        hysteresis.worsened(now + lasted)
+        seen.append(hysteresis.patience)
+        now += 100
+    assert seen == patience
+    hysteresis.improved(now)
+    hysteresis.worsened(now + 33)
+    assert hysteresis.patience == max(1, patience[-1] / 2)
+
+
+def test_a_state_has_failed_if_it_lasted_less_than_twice_what_was_waited_for_it() -> None:
+    hysteresis = Hysteresis(least=8, most=16)
+    hysteresis.improved(0)
+    hysteresis.worsened(15.9)
+    assert hysteresis.patience == 16
 
 
 def much_moves(medium: CodecSelector) -> Callable[[float], bool]:
@@ -58,7 +103,7 @@ def test_who_fell_soon_again_stays_away_for_longer() -> None:
         setback.fell(1, 0)
         stays.append(next(step / 10 for step in range(1000) if setback.judge(0.001, 60, step / 10) == 0))
     assert stays == sorted(stays)
-    assert stays[0] < 5 < stays[-1] <= Backoff.PATIENCE
+    assert stays[0] < 5 < stays[-1] <= Backoff.PATIENCE[1]
 
 
 def suffers(relief: Degradation, *, enough_at: int) -> Callable[[float], Step]:

@@ -14,6 +14,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from .hysteresis import Hysteresis
+
 QUALITIES = (90, 78, 62, 45)
 """JPEG and WebP quality of rungs 1 to 4; rung 0 is exact. Each takes some two thirds of the previous one's bytes."""
 
@@ -244,20 +246,16 @@ class BandwidthEstimator:
 class Ladder:
     """One viewer's rung, with hysteresis: down when frames can't keep up, up after they could have for a while."""
 
+    PATIENCE = (0.5, 16.0)
+    """Least and most seconds that a better rung must have fitted before it is tried: a rung costs little to try."""
+    FAILING = 0.25
+    """Seconds for which a rung may not fit before the next is taken."""
+
     careful: bool = False
     """True to climb one rung at a time: each costs a keyframe, and the cost of the new rung is a guess."""
     rung: int | None = None
     """0 is exact, 1 to 4 index `QUALITIES`; None before the first frame."""
-    _patience: float = 0.5
-    _fitting_since: float | None = None
-    _failing_since: float | None = None
-    _climbed_at: float = -math.inf
-
-    PATIENCE = (0.5, 16.0)
-    """Seconds that a better rung must have fitted before it is tried; doubled when it failed soon after."""
-    FAILING = 0.25
-    """Seconds for which a rung may not fit before the next is taken."""
-    SOON = 4.0
+    _hysteresis: Hysteresis = field(default_factory=lambda: Hysteresis(*Ladder.PATIENCE, Ladder.FAILING))
 
     def judge(self, pixels: float, costs: CostModel, bandwidth: BandwidthEstimator, fps: float, now: float) -> int:
         """Returns the rung for frames of which *pixels* change at *fps*."""
@@ -265,25 +263,13 @@ class Ladder:
         if self.rung is None:
             self.rung = best
         if best > self.rung:
-            self._fitting_since = None
-            self._failing_since = now if self._failing_since is None else self._failing_since
-            if now - self._failing_since >= self.FAILING:
-                self._step_down(best, now)
-        elif better := [rung for rung in range(self.rung) if fits(rung, pixels, costs, bandwidth, fps, 1.4)]:
-            self._failing_since = None
-            self._fitting_since = now if self._fitting_since is None else self._fitting_since
-            if now - self._fitting_since >= self._patience:
-                self.rung = better[-1 if self.careful else 0]
-                self._climbed_at, self._fitting_since = now, None
-        else:
-            self._failing_since = self._fitting_since = None
+            if self._hysteresis.moves("worse", now):
+                self.rung = best
+            return self.rung
+        better = [rung for rung in range(self.rung) if fits(rung, pixels, costs, bandwidth, fps, 1.4)]
+        if self._hysteresis.moves("better" if better else None, now):
+            self.rung = better[-1 if self.careful else 0]
         return self.rung
-
-    def _step_down(self, rung: int, now: float) -> None:
-        low, high = self.PATIENCE
-        soon = now - self._climbed_at < self.SOON
-        self._patience = min(2 * self._patience, high) if soon else max(self._patience / 2, low)
-        self.rung, self._failing_since = rung, None
 
 
 def fits(rung: int, pixels: float, costs: CostModel, bandwidth: BandwidthEstimator, fps: float, margin: float) -> bool:
