@@ -64,16 +64,38 @@ class Limits:
 
 
 class TokenBucket:
-    """Allows *rate* bytes a second, and four times as many at once. Every call gets the time in seconds."""
+    """Fills by *rate* a second up to *burst*, and starts full. It may be overdrawn, and then has to fill from below 0.
 
-    def __init__(self, rate: float, now: float) -> None:
-        self.rate = rate
-        """May change at any time."""
-        self._left = 4 * rate
-        self._at = now
+    `rate` and `burst` may change at any time, and count from the last call on; an infinite rate limits nothing. Every
+    call gets the time in seconds.
+    """
 
-    def spend(self, nbytes: int, now: float) -> bool:
-        """Returns True if *nbytes* are within the rate, and counts them."""
-        self._left = min(4 * self.rate, self._left + self.rate * max(0.0, now - self._at)) - nbytes
-        self._at = now
-        return self._left >= 0
+    __slots__ = ("_at", "_left", "burst", "rate")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self.rate, self.burst = rate, burst
+        self._left, self._at = burst, now
+
+    def left(self, now: float) -> float:
+        """Returns how much is in it; negative while overdrawn."""
+        if now > self._at:
+            self._left += self.rate * (now - self._at)
+            self._at = now
+        if self._left > self.burst:
+            self._left = self.burst
+        return self._left
+
+    def spend(self, amount: float, now: float) -> bool:
+        """Takes *amount* out; returns False if less was in it."""
+        self._left = left = self.left(now) - amount
+        return left >= 0
+
+    def fits_at(self, amount: float, now: float) -> float:
+        """Returns when it holds *amount*, or `burst` if that is less; *now* if it does."""
+        missing = min(amount, self.burst) - self.left(now)
+        return now + missing / self.rate if missing > 0 else now
+
+
+def received_bytes(limits: Limits, now: float) -> TokenBucket:
+    """Returns the bucket of the bytes that a viewer may send."""
+    return TokenBucket(limits.bytes_per_second, 4 * limits.bytes_per_second, now)

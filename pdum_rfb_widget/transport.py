@@ -16,7 +16,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from ._core.admission_queue import AdmissionQueue
-from .limits import CLOSE_TIMEOUT, Limits, TokenBucket
+from .limits import CLOSE_TIMEOUT, Limits, received_bytes
 from .protocol import CloseCode, Hello, ProtocolError, parse
 from .types import Message
 
@@ -76,7 +76,6 @@ class LimitedConnection(ServerConnection):
         self._alive.add(self)
         self._turns = turns
         self._begun = self._refused = False
-        self._bucket = TokenBucket(limits.bytes_per_second, self.loop.time())
         self.keep_to(limits)
         fail = protocol.fail
 
@@ -91,7 +90,7 @@ class LimitedConnection(ServerConnection):
     def keep_to(self, limits: Limits) -> None:
         """Enforces *limits* from now on, except `Limits.queued_messages`."""
         self._limits = limits
-        self._bucket.rate = limits.bytes_per_second
+        self._bucket = received_bytes(limits, self.loop.time())
         # The attribute has two names, depending on the version of websockets.
         name = "max_message_size" if hasattr(self.protocol, "max_message_size") else "max_size"
         setattr(self.protocol, name, limits.message_bytes)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import secrets
 import socket
 import threading
@@ -460,12 +461,38 @@ def test_who_says_very_little_very_often_is_4429() -> None:
         assert closed(viewer) == (4429, "the viewer sends more than it may for long")
 
 
-def test_an_allowance_comes_back_with_time_and_never_grows_beyond_its_burst() -> None:
-    allowance = TokenBucket(100, 0)
-    assert allowance.spend(400, 0), "four seconds' worth at once"
-    assert not allowance.spend(1, 0)
-    assert allowance.spend(99, 1)
-    assert not allowance.spend(401, 1e9)
+def test_a_bucket_fills_with_time_and_never_beyond_its_burst() -> None:
+    bucket = TokenBucket(100, 400, 0)
+    assert bucket.spend(400, 0), "it is full at first"
+    assert not bucket.spend(1, 0)
+    assert bucket.spend(99, 1)
+    assert not bucket.spend(401, 1e9)
+
+
+def test_a_bucket_says_when_an_amount_fits_and_what_is_owed_delays_it() -> None:
+    bucket = TokenBucket(100, 400, 0)
+    assert bucket.fits_at(400, 0) == 0
+    assert not bucket.spend(600, 0)
+    assert bucket.left(1) == -100
+    assert bucket.fits_at(0, 1) == 2
+    assert bucket.fits_at(50, 1) == 2.5
+    assert bucket.fits_at(9e9, 1) == 6, "the burst is all that can be saved up"
+
+
+def test_a_bucket_of_infinite_rate_limits_nothing_and_is_full_when_it_gets_a_finite_one_again() -> None:
+    bucket = TokenBucket(100, 400, 0)
+    bucket.spend(1000, 0)
+    bucket.rate = bucket.burst = math.inf
+    assert bucket.fits_at(1e9, 0) == 0
+    assert bucket.spend(1e9, 1)
+    bucket.rate, bucket.burst = 100, 400
+    assert bucket.left(1) == 400
+
+
+def test_a_bucket_may_drain_with_time() -> None:
+    bucket = TokenBucket(-100, 400, 0)
+    assert bucket.left(3) == 100
+    assert not bucket.spend(0, 5)
 
 
 def test_limits_are_those_of_the_hub_that_asked_for_them() -> None:

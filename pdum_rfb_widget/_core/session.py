@@ -141,7 +141,7 @@ class ViewerSession:
         """Adopts the stream's new options; with *redraw* what the viewer has drawn doesn't count any more."""
         self.framebuffer.lost |= redraw
         self._unsubscribe()
-        self.bandwidth.bitrate = self.options.bitrate
+        self.bandwidth.allow(self.options.bitrate)
         self.policy = DeliveryPolicy(self.state, self.bandwidth)
         self.window.step = self.policy.step
         self.announcement.codec = None

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from .._core.viewer import Viewer
-from ..limits import MESSAGE_COST, Limits, TokenBucket
+from ..limits import MESSAGE_COST, Limits, received_bytes
 from ..protocol import CloseCode, ProtocolError
 from ..transport import TOO_MUCH, Transport, TransportClosed
 from ..types import Message
@@ -44,14 +44,14 @@ class ViewerConnection:
         loop = asyncio.get_running_loop()
         self._clock = loop.time
         self._closing: asyncio.Future[tuple[CloseCode, str]] = loop.create_future()
-        self._bucket = TokenBucket(limits.bytes_per_second, self._clock())
+        self._bucket = received_bytes(limits, self._clock())
         self.ended = asyncio.Event()
         """Set once nothing of the connection is left."""
 
     def keep_to(self, limits: Limits) -> None:
         """Apply *limits* from now on."""
         self.viewer.session.keep_to(limits)
-        self._bucket.rate = limits.bytes_per_second
+        self._bucket = received_bytes(limits, self._clock())
 
     def send(self, message: Message) -> None:
         """Send *message* as soon as the transport takes it."""

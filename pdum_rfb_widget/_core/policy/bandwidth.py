@@ -14,6 +14,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from ...limits import TokenBucket
 from .hysteresis import Hysteresis
 
 QUALITIES = (90, 78, 62, 45)
@@ -141,10 +142,14 @@ class BandwidthEstimator:
     """The latest nonzero `rate`: a pause makes no connection faster."""
     _rates: deque[tuple[float, float]] = field(default_factory=deque)
     """Times and rates of measurements; the best, which is also the oldest, first."""
-    _tokens: float = math.inf
     _needed: float = math.inf
-    _unlimited: bool = False
-    _at: float = 0.0
+    _limited: float = field(init=False)
+    """Bytes a second that may be sent where the connection is not unlimited."""
+    _bucket: TokenBucket = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._limited = self.bitrate / 8
+        self._bucket = TokenBucket(self._limited, _BURST * self._limited, -math.inf)
 
     @property
     def rate(self) -> float:
@@ -154,7 +159,7 @@ class BandwidthEstimator:
     @property
     def budget(self) -> float:
         """Bytes a second that may be sent; infinite on a local connection that is fast enough."""
-        return math.inf if self._unlimited else self._limited()
+        return self._bucket.rate
 
     @property
     def narrow(self) -> float:
@@ -162,7 +167,7 @@ class BandwidthEstimator:
         to be slow, as a forwarded port may be."""
         if self.local and not 0 < self.last_rate < LOCAL_FAST:
             return math.inf
-        return self.last_rate or self._limited()
+        return self.last_rate or self._limited
 
     def draws(self, kind: Kind, pixels: float) -> float:
         """Returns how many frames of this many *pixels* the viewer can draw in a second."""
@@ -174,25 +179,29 @@ class BandwidthEstimator:
         self._needed = rate
         self._judge()
 
+    def allow(self, bitrate: int) -> None:
+        """Sends at most *bitrate* bits a second from now on."""
+        self.bitrate = bitrate
+        self._judge()
+
     def _judge(self) -> None:
-        """Decides if the connection is unlimited: with each need and with each measurement, or what was sent before the
-        first measurement would have to be paid for at a guessed rate."""
-        margin = LOCAL_MARGIN * (0.7 if self._unlimited else 1.0)  # it has to get clearly worse to be limited again
-        self._unlimited = self.local and self.rate >= margin * self._needed
+        """Decides how much may be sent, and if it is unlimited: with each need and with each measurement, or what was
+        sent before the first measurement would have to be paid for at a guessed rate. Not for each payload: with many
+        viewers `next_send` is called far more often."""
+        self._limited = min(self.bitrate / 8, self.rate / 2) if self._rates else self.bitrate / 8
+        margin = LOCAL_MARGIN * (0.7 if math.isinf(self.budget) else 1.0)  # clearly worse, to be limited again
+        unlimited = self.local and self.rate >= margin * self._needed
+        self._bucket.rate = math.inf if unlimited else self._limited
+        self._bucket.burst = _BURST * self._bucket.rate
 
     def allows(self, rate: float) -> bool:
         """True if the budget is enough for a stream of *rate* bytes a second."""
-        return rate <= self._limited() or (self.local and self.rate >= LOCAL_MARGIN * rate)
-
-    def _limited(self) -> float:
-        budget = self.bitrate / 8
-        return min(budget, self.rate / 2) if self._rates else budget
+        return rate <= self._limited or (self.local and self.rate >= LOCAL_MARGIN * rate)
 
     # Input ------------------------------------------------------------------------------------------------------------
 
     def sent(self, nbytes: int, now: float) -> None:
-        self._save_up(now)
-        self._tokens -= nbytes
+        self._bucket.spend(nbytes, now)
 
     def acknowledged(
         self, nbytes: int, pixels: int, kind: Kind, elapsed: float, drawing: float | None, now: float
@@ -226,20 +235,7 @@ class BandwidthEstimator:
 
     def next_send(self, now: float, nbytes: float = 0.0) -> float:
         """Returns when the budget has room: for a frame once not overdrawn, for a still once it holds *nbytes*."""
-        self._save_up(now)
-        missing = min(nbytes, self._most) - self._tokens
-        return now + missing / self._limited() if missing > 0 else now
-
-    @property
-    def _most(self) -> float:
-        return math.inf if self._unlimited else _BURST * self._limited()
-
-    def _save_up(self, now: float) -> None:
-        if self._unlimited:
-            self._tokens = math.inf
-        else:
-            self._tokens = min(self._tokens + (now - self._at) * self._limited(), self._most)
-        self._at = now
+        return self._bucket.fits_at(nbytes, now)
 
 
 @dataclass(slots=True)
