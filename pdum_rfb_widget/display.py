@@ -386,14 +386,16 @@ class Display(Closing):
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def status(self) -> dict[str, Any]:
-        """The state of the stream as plain values: the size, the number of published frames, each viewer with its
-        metrics and its reason to request no video (``no_video``), the shared video encoders, and recent errors
-        (``troubles``). Contains no token."""
+        """The state of the stream as plain values: its options, the size, the number of published frames, each viewer
+        with its metrics, its video ``codec`` (None for images) and its reason to request no video (``no_video``), the
+        connections to the hub whose viewers have not said hello (``pending``), the shared video encoders, the encoders
+        that hang (``encoders_hanging``), and recent errors (``troubles``). Contains no token."""
         hub = self.server._hub
 
         def status(now: float) -> dict[str, Any]:  # on the hub's loop, where ports come and go
             address = self.ws_url if hub.usable and self.server.port else None
-            return status_of(self._publication, now, address=address, unix_socket=hub.listeners.private)
+            private, pending = hub.listeners.private, len(hub.admission.pending)
+            return status_of(self._publication, now, address=address, unix_socket=private, pending=pending)
 
         return hub.on_hub(status)
 

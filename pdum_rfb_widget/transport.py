@@ -136,19 +136,20 @@ class LimitedConnection(ServerConnection):
         super().data_received(data)
 
     @classmethod
-    def _connected(cls, loop: asyncio.AbstractEventLoop) -> list[LimitedConnection]:
+    def connected(cls, loop: asyncio.AbstractEventLoop) -> list[LimitedConnection]:
+        """Returns *loop*'s connections, including those that have not finished their handshake."""
         return [other for other in cls._alive if other.loop is loop and hasattr(other, "transport")]
 
     @classmethod
     def keep_all_to(cls, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
         """Enforces *limits* from now on for all of *loop*'s connections."""
-        for connection in cls._connected(loop):
+        for connection in cls.connected(loop):
             connection.keep_to(limits)
 
     @classmethod
     def abort_all(cls, loop: asyncio.AbstractEventLoop) -> None:
         """Cuts the rest of *loop*'s connections, including those that never finished their handshake."""
-        for connection in cls._connected(loop):
+        for connection in cls.connected(loop):
             connection.transport.abort()
 
 

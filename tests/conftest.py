@@ -10,11 +10,11 @@ from typing import TypeVar
 import pytest
 from hosts import chromium
 from hypothesis import HealthCheck, settings
+from inside import close_hub, hub_of
 from pages import show, texture, wait_for_events
 from playwright.sync_api import Browser, Page
 
 import pdum_rfb_widget as rfb
-from pdum_rfb_widget import server
 
 T = TypeVar("T")
 
@@ -33,8 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _close_hub() -> Iterator[None]:
     yield
-    if server._server:
-        server._server.close()
+    close_hub()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -63,7 +62,7 @@ Skip = Callable[[float], None]
 def skip(display: rfb.Display, monkeypatch: pytest.MonkeyPatch) -> Skip:
     """Moves the clock of `display`'s hub on by so many seconds: a time limit of any length ends now, and not before,
     however slow the machine is."""
-    loop, ahead = display.server._hub.loop, 0.0
+    loop, ahead = hub_of(display).loop, 0.0
 
     def skip(seconds: float) -> None:
         nonlocal ahead

@@ -28,6 +28,7 @@ import av  # noqa: F401  # so that it is there before the memory is measured
 import numpy as np
 import psutil
 from hosts import wait_for
+from inside import hub_of
 from model import ModelCanvas, rgb
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -159,7 +160,7 @@ def count_all(server: rfb.Server) -> dict[str, int]:
     files = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     return {
         "threads": sum(not thread.name.startswith("rfb-encoder") for thread in threading.enumerate()),
-        "tasks": server._hub.on_hub(lambda now: len(asyncio.all_tasks())),
+        "tasks": hub_of(server).on_hub(lambda now: len(asyncio.all_tasks())),
         "files and sockets": files,
     }
 

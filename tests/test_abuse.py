@@ -19,6 +19,7 @@ import psutil
 import pytest
 from conftest import Skip
 from hosts import wait_for
+from inside import hub_of
 from test_asgi import mounted
 from viewers import RawViewer, closed, grey, unacknowledged, value_of
 from websockets.exceptions import ConnectionClosed
@@ -362,7 +363,7 @@ def test_a_hundred_viewers_that_never_read_hold_a_frame_each_at_most() -> None:
 def test_a_storm_of_connections_leaves_nothing_behind(display: rfb.Display, healthy: Sees) -> None:
     server = display.server
     healthy(1)
-    tasks = server._hub.on_hub(lambda now: len(asyncio.all_tasks()))
+    tasks = hub_of(server).on_hub(lambda now: len(asyncio.all_tasks()))
     files = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     abrupt = struct.pack("ii", 1, 0)
     for number in range(400):
@@ -373,8 +374,8 @@ def test_a_storm_of_connections_leaves_nothing_behind(display: rfb.Display, heal
             wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, abrupt)
         wire.socket.close()
     healthy(3)
-    wait_for(lambda: display.client_count == 1 and not server._hub._admission._pending, "all to be gone")
-    wait_for(lambda: server._hub.on_hub(lambda now: len(asyncio.all_tasks())) <= tasks, "their tasks to be gone")
+    wait_for(lambda: display.client_count == 1 and not display.status()["pending"], "all to be gone")
+    wait_for(lambda: hub_of(server).on_hub(lambda now: len(asyncio.all_tasks())) <= tasks, "their tasks to be gone")
     if files:
         wait_for(lambda: len(os.listdir("/proc/self/fd")) <= files, "their sockets to be closed")
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from inside import hub_of
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from test_asgi import running
@@ -32,7 +33,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[Way]:
         url = display.ws_url
         if request.param == "the unix socket":
             connection["sock"] = stack.enter_context(socket.socket(socket.AF_UNIX))
-            connection["sock"].connect(display.server._hub.listeners.socket_path)
+            connection["sock"].connect(hub_of(display).listeners.socket_path)
         elif request.param != "the hub's port":
             routes = [
                 WebSocketRoute("/one", rfb_endpoint(display)),
@@ -58,7 +59,7 @@ def test_a_token_that_is_not_the_hubs_opens_nothing(way: Way, which: str) -> Non
         "none": None,
         "wrong": "wrong",
         "old": server.token,
-        "the key": server._hub.hub_key,
+        "the key": hub_of(server).hub_key,
         "the id": server.hub_id,
     }
     if which == "old":

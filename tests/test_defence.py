@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import Skip
 from hosts import wait_for
+from inside import hub_of
 from viewers import RawViewer, closed, get, grey, unacknowledged, value_of
 from websockets.exceptions import ConnectionClosed
 
@@ -140,7 +141,7 @@ def test_a_bad_viewer_is_closed_with_words_and_nobody_else_notices(
 
 def test_no_hello_is_4408(display: rfb.Display, skip: Skip) -> None:
     with RawViewer(display) as viewer:
-        wait_for(lambda: display.server._hub._admission._pending, "the hub to wait for the hello")
+        wait_for(lambda: display.status()["pending"], "the hub to wait for the hello")
         skip(11)
         assert closed(viewer) == (4408, "no hello within 10 s")
 
@@ -172,7 +173,7 @@ def test_publishing_never_waits_for_a_viewer_that_never_reads(display: rfb.Displ
         stuck.greet()
         for step in range(500):
             display.publish(noise[::-1] if step % 2 else noise)
-        assert display._stream.frames_published == 500
+        assert display.status()["frames_published"] == 500
 
 
 def test_publishing_copies_once_and_encodes_elsewhere(display: rfb.Display, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +254,8 @@ def test_a_hundred_viewers_that_come_at_once_are_all_served(display: rfb.Display
 
 
 def connected_to(display: rfb.Display) -> int:
-    return display.server._hub.on_hub(lambda now: len(LimitedConnection._connected(display.server._hub.loop)))
+    hub = hub_of(display)
+    return hub.on_hub(lambda now: len(LimitedConnection.connected(hub.loop)))
 
 
 def test_beyond_what_a_stream_takes_the_limit_is_said_once_the_hub_has_proved_itself(display: rfb.Display) -> None:

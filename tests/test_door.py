@@ -415,7 +415,7 @@ def test_who_is_refused_by_the_token_takes_no_place() -> None:
     display = limited(viewers_per_stream=1, handshakes=1)
     for _ in range(5):
         assert refused(display, "wrong")[0] == 4401
-        wait_for(lambda: not display.server._hub._admission._pending, "the stranger to go")
+        wait_for(lambda: not display.status()["pending"], "the stranger to go")
     with RawViewer(display) as viewer:
         viewer.greet()
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from conftest import Skip
 from hosts import wait_for
+from inside import core_of, hub_of
 from test_serve import run_script
 from viewers import RawViewer, closed, grey, in_thread, unacknowledged, value_of
 
@@ -100,7 +101,7 @@ def test_an_encoder_that_hangs_holds_up_no_other_stream_and_is_given_up(
     monkeypatch.setattr("pdum_rfb_widget._encode.executor.HELD_UP", 0.2)
     begun, release = threading.Semaphore(0), threading.Event()
     sabotage(monkeypatch, lambda: (begun.release(), release.wait(60)))
-    threads = display.server._hub._threads
+    threads = hub_of(display).threads
     try:
         for turn in range(3):
             with RawViewer(display, "image/jpeg", "image/png") as one, RawViewer(display, "image/webp") as two:
@@ -116,10 +117,10 @@ def test_an_encoder_that_hangs_holds_up_no_other_stream_and_is_given_up(
                 assert {closed(one)[0], closed(two)[0]} == {1011}
         assert "has not returned for 30 s" in caplog.text
         assert any("has not returned" in trouble for trouble in display.status()["troubles"])
-        assert display._stream.core.jobs.hanging == 2, "no more were begun"
+        assert display.status()["encoders_hanging"] == 2, "no more were begun"
     finally:
         release.set()
-    wait_for(lambda: display._stream.core.jobs.hanging == 0, "the encoders to return")
+    wait_for(lambda: display.status()["encoders_hanging"] == 0, "the encoders to return")
     with RawViewer(display) as viewer:
         viewer.greet()
         assert viewer.see()[0]["width"] == 77
@@ -238,7 +239,7 @@ def test_a_fork_leaves_the_parents_streams_sockets_and_files_alone() -> None:
             display.publish(np.ones((5, 5), np.uint8))
             while '"width":5' not in str(ws.recv(timeout=60))[:300]:
                 pass
-        print(status, os.path.exists(display.server._hub.listeners.socket_path))
+        print(status, display.status()["unix_socket"])
     """)
     assert out == "0 True"
 
@@ -289,7 +290,7 @@ def test_a_unix_socket_that_was_removed_is_said_by_the_route_and_hurts_nobody_el
     display: rfb.Display, other_goes_on: Goes, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert display.status()["unix_socket"]
-    os.unlink(display.server._hub.listeners.socket_path)
+    os.unlink(hub_of(display).listeners.socket_path)
     assert not display.status()["unix_socket"]
 
     async def ask() -> None:
@@ -344,38 +345,34 @@ class Inside:
         self._gone.set()
 
 
-async def come_and_go(display: rfb.Display, times: int) -> None:
-    """On the hub's loop: *times* viewers, eight at once, each of whom sees a picture."""
+def come_and_go(display: rfb.Display, times: int) -> None:
+    """*times* viewers, eight at once, each of whom sees a picture."""
     visit = ConnectionRequest("/default", {}, ("127.0.0.1", 1))
     for _ in range(times // 8):
-        inside = [Inside(display.server.token) for _ in range(8)]
-        await asyncio.gather(*(display.server._hub._admission.receive(transport, visit) for transport in inside))
+        for visiting in [hub_of(display).begin(Inside(display.server.token), visit) for _ in range(8)]:
+            visiting.result(120)
 
 
 @pytest.mark.slow
 def test_ten_thousand_viewers_that_come_and_go_leave_nothing(display: rfb.Display) -> None:
     server = display.server
     display.publish(np.zeros((8, 8, 3), np.uint8))
-
-    def cycles(times: int) -> None:
-        asyncio.run_coroutine_threadsafe(come_and_go(display, times), server._hub._loop).result(120)
-
-    cycles(400)
+    come_and_go(display, 400)
     tracemalloc.start()
     try:
         gc.collect()
         before, tasks, threads = tracemalloc.get_traced_memory()[0], all_tasks(server), threading.active_count()
-        cycles(10_000 - 400)
+        come_and_go(display, 10_000 - 400)
         gc.collect()
         assert tracemalloc.get_traced_memory()[0] - before < 200_000, "20 bytes each"
     finally:
         tracemalloc.stop()
     assert (all_tasks(server), threading.active_count()) == (tasks, threads)
-    assert (display.client_count, len(server._hub._admission._pending), len(display._stream.core.jobs)) == (0, 0, 1)
+    assert (display.client_count, display.status()["pending"], len(core_of(display).jobs)) == (0, 0, 1)
 
 
 def all_tasks(server: rfb.Server) -> int:
-    return server._hub.on_hub(lambda now: len(asyncio.all_tasks()))
+    return hub_of(server).on_hub(lambda now: len(asyncio.all_tasks()))
 
 
 @pytest.mark.slow

@@ -127,7 +127,7 @@ def test_an_interrupt_of_the_first_recording_leaves_pyav_whole(tmp_path: Path) -
         with display.record({str(tmp_path / "film.mp4")!r}) as recording:
             for value in range(5):
                 display.publish(np.full((48, 64, 3), 50 * value, np.uint8))
-        print(recording.frames_written > 0, display._publication.recordings)
+        print(recording.frames_written > 0, display.status()["recordings"])
     """)
     assert out.split() == ["interrupted", "True", "0"]
     with av.open(str(tmp_path / "film.mp4")) as film:
@@ -144,7 +144,7 @@ def test_an_interrupt_while_a_recording_begins_ends_it(tmp_path: Path) -> None:
         while made:
             made.pop().close()
         display.record(tmp_path / "film.mp4").close()  # nobody records there any more
-        assert display._publication.recordings == 0
+        assert display.status()["recordings"] == 0
         moment += 20
     made.pop().close()
     assert moment > 100

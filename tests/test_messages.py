@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import Stage
 from hosts import read_canvas, wait_for
+from inside import publication_of
 from pages import show, texture, wait_for_events
 from playwright.sync_api import Page
 from relay import SlowLink
@@ -289,7 +290,9 @@ def test_messages_that_nobody_handles_in_time_take_8_mib_at_most(display: rfb.Di
         heard.append(message.data[0])
 
     for number in range(20):
-        display._publication.put_message(rfb.ChannelMessage("v", None, "a", bytes([number]) * 1000, 0), nbytes=1024 * K)
+        publication_of(display).put_message(
+            rfb.ChannelMessage("v", None, "a", bytes([number]) * 1000, 0), nbytes=1024 * K
+        )
         assert held.wait(60)
     hold.set()
     wait_for(lambda: 19 in heard, "the newest")

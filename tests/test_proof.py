@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from conftest import Skip
 from hosts import wait_for
+from inside import hub_of
 from viewers import RawViewer, closed, grey
 
 import pdum_rfb_widget as rfb
@@ -23,7 +24,7 @@ def ask(viewer: RawViewer, **fields: Any) -> None:
 def wanted(display: rfb.Display, nonce: str, hub_nonce: str, stream: str) -> str:
     """What `wire.md` has for the mac, made of what the widget knows."""
     said = f"{nonce}\n{hub_nonce}\n{display.server.hub_id}\n{stream}".encode()
-    return hmac.new(bytes.fromhex(display.server._hub.hub_key), said, hashlib.sha256).hexdigest()
+    return hmac.new(bytes.fromhex(hub_of(display).hub_key), said, hashlib.sha256).hexdigest()
 
 
 def test_a_hub_proves_itself_and_then_takes_the_token(display: rfb.Display) -> None:
@@ -84,7 +85,7 @@ def test_a_nonce_that_is_none_is_4400(display: rfb.Display, nonce: object) -> No
 
 def test_one_time_limit_covers_proof_and_hello(display: rfb.Display, skip: Skip) -> None:
     with RawViewer(display) as viewer:
-        wait_for(lambda: display.server._hub._admission._pending, "the hub to wait for the hello")
+        wait_for(lambda: display.status()["pending"], "the hub to wait for the hello")
         skip(6)
         ask(viewer)
         viewer.hear("proof")
@@ -112,6 +113,6 @@ def test_keys_and_ids_are_new_with_every_hub(display: rfb.Display) -> None:
     first = display.server
     first.close()
     second = rfb.serve(8, 8, port=0).server
-    assert len(bytes.fromhex(second._hub.hub_key)) == 32
-    known = {first.token, first._hub.hub_key, first.hub_id, second.token, second._hub.hub_key, second.hub_id}
+    assert len(bytes.fromhex(hub_of(second).hub_key)) == 32
+    known = {first.token, hub_of(first).hub_key, first.hub_id, second.token, hub_of(second).hub_key, second.hub_id}
     assert len(known) == 6

@@ -21,6 +21,7 @@ import av
 import numpy as np
 import pytest
 from hosts import wait_for
+from inside import stream_of
 from playwright.sync_api import Page
 from viewers import RawViewer, grey, in_thread, value_of
 
@@ -537,12 +538,11 @@ def test_its_thread_comes_after_those_that_feed_viewers(
 def test_it_gives_every_buffer_back(display: rfb.Display, path: Path) -> None:
     with display.record(path) as recording:
         publish(display, recording, 50, 100, 150)
-    frame = display._stream._frames.hold()
-    assert frame is not None
-    assert frame.holders == 2, "the store and this test"
-    assert not display._stream._listeners
-    assert not display._publication.recordings
-    display._stream.release(frame)
+    with stream_of(display).reading() as frame:
+        assert frame is not None
+        assert frame.holders == 2, "the store and this test"
+    assert not stream_of(display).listeners
+    assert not display.status()["recordings"]
 
 
 # Trouble --------------------------------------------------------------------------------------------------------------
@@ -591,8 +591,8 @@ def test_a_path_that_cannot_be_written_is_an_error_at_the_call(display: rfb.Disp
         assert caught.value.filename == str(tmp_path / name)
     with pytest.raises(ValueError, match=r"ends with \.mp4, not '.*film\.webm'"):
         display.record(tmp_path / "film.webm")
-    assert not display._publication.recordings
-    assert not display._stream._listeners
+    assert not display.status()["recordings"]
+    assert not stream_of(display).listeners
 
 
 def test_a_folder_that_is_read_only_is_an_error_at_the_call(display: rfb.Display, path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from hosts import wait_for
+from inside import hub_of
 
 import pdum_rfb_widget as rfb
 from pdum_rfb_widget._hosts import discovery, hub_proxy
@@ -45,7 +46,7 @@ def test_a_hub_leaves_a_file_for_this_user_alone_and_takes_it_away(folder: Path)
     assert (said["host"], said["port"]) == ("127.0.0.1", server.port)
     assert folder.stat().st_mode & 0o777 == 0o700
     assert path.stat().st_mode & 0o777 == 0o600
-    assert not {server.token, server._hub.hub_key} & {str(value) for value in said.values()}
+    assert not {server.token, hub_of(server).hub_key} & {str(value) for value in said.values()}
     with socket.socket(socket.AF_UNIX) as probe:
         probe.connect(said["socket"])
     server.close()
@@ -172,10 +173,11 @@ def test_a_folder_without_unix_sockets_leaves_the_socket_to_the_next(
         return await listen(welcome, path, **settings)
 
     monkeypatch.setattr(listeners, "listen_on_socket", refuse)
-    hub = rfb.serve(8, 8, tcp=False).server
+    display = rfb.serve(8, 8, tcp=False)
+    hub = display.server
     found = discovery.find(hub.hub_id)
     assert found
-    assert hub._hub.listeners.private
+    assert display.status()["unix_socket"]
     assert found.alive
     path = Path(found.socket)
     assert path.parent.stat().st_mode & 0o777 == 0o700
@@ -223,8 +225,8 @@ def test_a_folder_on_a_file_system_without_modes_is_passed_over_and_not_left_beh
 SIGHT = """
 import sys, threading
 import pdum_rfb_widget as rfb
-hub = rfb.serve(8, 8, tcp=False).server
-print(hub.hub_id, hub._hub.listeners.private, flush=True)
+display = rfb.serve(8, 8, tcp=False)
+print(display.server.hub_id, display.status()["unix_socket"], flush=True)
 sys.stdin.read()
 """
 

@@ -18,6 +18,7 @@ import av
 import numpy as np
 import pytest
 from hosts import wait_for
+from inside import core_of, publication_of, stream_of
 from traitlets import TraitError
 from viewers import RawViewer, in_thread
 
@@ -209,7 +210,7 @@ def test_publish_from_many_threads_and_a_coroutine_at_once() -> None:
         in_thread(publish_in_loop)
         for thread in threads:
             thread.join()
-        assert display._stream.frames_published == 500
+        assert display.status()["frames_published"] == 500
         display.publish(np.full((3, 3), 1, np.uint8))
         while viewer.see()[0]["width"] != 3:
             pass
@@ -219,7 +220,7 @@ def test_publish_loop_feeds_who_can_see_and_ends_with_the_display() -> None:
     display = rfb.serve(8, 8, port=0)
     calls: list[int] = []
     asked: list[float | None] = []
-    publication = display._publication
+    publication = publication_of(display)
     wait_ready = publication.wait_ready
     publication.wait_ready = lambda timeout: (asked.append(timeout), wait_ready(timeout))[1]
 
@@ -662,7 +663,7 @@ def test_widgets_carry_where_the_hub_is_and_no_pixels() -> None:
 
 def test_a_frame_whose_announcement_was_interrupted_comes_with_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
     display = rfb.serve(8, 8, port=0)
-    stream = display._stream
+    stream = stream_of(display)
     with RawViewer(display) as viewer:
         viewer.greet()
         monkeypatch.setattr(stream.readiness, "announce", lambda wake: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -682,7 +683,7 @@ def test_a_taken_over_stream_with_a_still_due_costs_nothing_until_its_next_frame
         viewer.greet()
         viewer.see()
         rfb.serve(8, 8, name="scene")
-        core = old._stream.core
+        core = core_of(old)
         polls: list[float] = []
         poll = core.poll
         monkeypatch.setattr(core, "poll", lambda now: (polls.append(now), poll(now))[1])
@@ -699,7 +700,7 @@ def test_encodings_are_kept_for_few_regions_however_many_are_asked_for() -> None
         with RawViewer(display, "image/jpeg", "image/png", "rfb/tiles") as viewer:
             viewer.greet()
             viewer.say(type="event", event={"type": "pointer_move", "x": 60.0 * step, "y": 50.0 * step})
-            (watched,) = display._stream.viewers
+            (watched,) = stream_of(display).viewers
             while watched.session.metrics.frames_sent == 0 or watched.session.framebuffer.lossy_tiles:
                 viewer.see()
-    assert len(display._stream.core.jobs) <= 32
+    assert len(core_of(display).jobs) <= 32

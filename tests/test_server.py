@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hosts import wait_for
+from inside import hub_of
 from PIL import Image
 from viewers import RawViewer, closed, get, grey, in_thread, value_of
 from websockets.datastructures import Headers
@@ -196,7 +197,7 @@ def test_a_close_in_the_middle_of_a_payload_is_still_1001(display: rfb.Display) 
     with RawViewer(display, "image/png", max_queue=1) as viewer:
         viewer.greet()
         display.publish(noise)
-        wait_for(lambda: next(iter(display._stream.viewers)).session.metrics.frames_sent, "the payload to be under way")
+        wait_for(lambda: display.status()["clients"][0]["frames_sent"], "the payload to be under way")
         closing = threading.Thread(target=display.close)
         closing.start()
         assert closed(viewer) == (1001, "the display was closed")
@@ -285,10 +286,10 @@ def test_addresses_tell_the_token_only_in_the_fragment(display: rfb.Display) -> 
 def test_origins_that_are_being_looked_through_stay_as_they_are(display: rfb.Display) -> None:
     server = display.server
     server.allow_origins(["https://one.example"])
-    looking = iter(server._hub._admission.origins)
+    looking = iter(hub_of(server).admission.origins)
     server.allow_origins(["https://two.example"])
     assert list(looking) == ["https://one.example"]
-    assert server._hub._admission.origins == {"https://one.example", "https://two.example"}
+    assert hub_of(server).admission.origins == {"https://one.example", "https://two.example"}
 
 
 def test_a_hub_that_is_being_closed_can_be_closed_again(display: rfb.Display, monkeypatch: pytest.MonkeyPatch) -> None:

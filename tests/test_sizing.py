@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hosts import ARGUMENTS, chromium_path, error_of, read_canvas, wait_for
+from inside import core_of
 from pages import events_of, show, texture, wait_for_events
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page
@@ -228,7 +229,7 @@ def test_configs_and_headers_say_what_is_not_the_default(display: rfb.Display, s
 def test_who_comes_later_is_greeted_with_the_newest_frames_ratio_and_color(display: rfb.Display) -> None:
     display.publish(grey(1), pixel_ratio=2, color=rfb.DISPLAY_P3)
     with RawViewer(display, *TILES) as viewer:
-        wait_for(lambda: display._stream.core.state.newest, "the hub to know of it")
+        wait_for(lambda: core_of(display).state.newest, "the hub to know of it")
         config = viewer.greet()
         assert (config["pixel_ratio"], config["color"]) == (2, P3)
 

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 from hosts import wait_for
+from inside import stream_of
 from PIL import Image
 from playwright.sync_api import Page
 from viewers import RawViewer, get, grey
@@ -29,7 +30,8 @@ def test_a_status_tells_what_runs_as_json_can_and_holds_no_token(display: rfb.Di
         status = display.status()
     assert (status["name"], status["size"], status["frames_published"]) == ("default", (64, 48), 1)
     (client,) = status["clients"]
-    assert (client["frames_sent"], client["view_only"], client["principal"]) == (1, False, None)
+    assert (client["frames_sent"], client["view_only"], client["principal"], client["codec"]) == (1, False, None, None)
+    assert (status["options"]["fps"], status["options"]["authenticate"], status["encoders_hanging"]) == (30, None, 0)
     text = json.dumps(status) + display._repr_html_()
     assert display.server.token not in text
     assert display.server.view_token not in text
@@ -43,6 +45,13 @@ def test_a_status_says_why_a_viewer_asks_for_no_video(display: rfb.Display) -> N
         assert "no video: the decoder holds pictures back" in display._repr_html_()
 
 
+def test_a_status_counts_the_connections_whose_hello_has_not_come(display: rfb.Display) -> None:
+    with RawViewer(display) as viewer:
+        wait_for(lambda: display.status()["pending"] == 1, "the hub to wait for the hello")
+        viewer.greet()
+        assert (display.status()["pending"], display.client_count) == (0, 1)
+
+
 def test_a_closed_display_has_a_status_too(display: rfb.Display) -> None:
     display.close()
     assert display.status()["state"] == "closed"
@@ -52,7 +61,7 @@ def test_a_closed_display_has_a_status_too(display: rfb.Display) -> None:
 
 def test_what_others_named_is_escaped_in_the_table() -> None:
     display = rfb.serve(8, 8, port=0)
-    display._stream.note_error("<script>alert(1)</script>")
+    stream_of(display).note_error("<script>alert(1)</script>")
     assert "<script>" not in display._repr_html_()
 
 
@@ -78,10 +87,14 @@ def test_configure_changes_how_the_next_frame_is_sent() -> None:
         np.testing.assert_array_equal(picture(payload), noise[::-1])
 
 
+def options(display: rfb.Display, *names: str) -> tuple[Any, ...]:
+    return tuple(display.status()["options"][name] for name in names)
+
+
 def test_configure_keeps_what_it_is_not_told_and_refuses_what_it_is_not(display: rfb.Display) -> None:
     display.configure(fps=50)
     display.configure(bitrate=60_000)
-    assert (display._stream.options.fps, display._stream.options.bitrate) == (50, 60_000)
+    assert options(display, "fps", "bitrate") == (50, 60_000)
     with pytest.raises(TypeError, match="unknown option qualty; did you mean quality"):
         display.configure(qualty=1)
     with pytest.raises(ValueError, match="fps is 1 to 240, not 0"):
@@ -98,7 +111,7 @@ def test_configure_keeps_what_another_thread_changes_meanwhile(
         "pdum_rfb_widget.display.require_codec", lambda codec: codec == "h264" and display.configure(fps=50)
     )
     display.configure(codec="h264")
-    assert (display._stream.options.codec, display._stream.options.fps) == ("h264", 50)
+    assert options(display, "codec", "fps") == ("h264", 50)
 
 
 def test_configure_turns_on_the_viewers_size() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from hosts import error_of, wait_for
+from inside import hub_of
 from pages import notice, numbered, show, texture, wait_until_notice
 from playwright.sync_api import Page
 from websockets.sync.server import ServerConnection
@@ -26,7 +27,7 @@ def test_a_refused_token_is_said_and_tried_again_by_the_button(
     show(page, display, token="old")
     assert "refused the token" in notice(page)
     assert page.evaluate("view.state") == "failed"
-    monkeypatch.setattr(display.server._hub._admission, "token", "old")
+    monkeypatch.setattr(hub_of(display).admission, "token", "old")
     page.get_by_role("button", name="Try again").click()
     page.wait_for_function("view.state === 'live'")
     assert not page.locator(".rfb-notice").is_visible()
@@ -81,7 +82,7 @@ def test_a_hub_that_is_gone_is_said_and_found_again(page: Page, display: rfb.Dis
     assert not {"cell", "kernel", "notebook"} & set(words.replace(".", "").split()), "there is none on this page"
     assert error_of(canvas, pixels) < 6, "the last picture stays"
     again = rfb.serve(64, 48, port=port)
-    again.server._hub._admission.token = token
+    hub_of(again).admission.token = token
     again.publish(numbered(3, 160, 32))
     wait_for(lambda: error_of(canvas, numbered(3, 160, 32)) < 6, "the picture of the new hub")
     assert not page.locator(".rfb-notice").is_visible()
@@ -181,7 +182,7 @@ def test_a_hub_without_a_frame_yet_is_waited_for_and_not_shown_as_live(page: Pag
     display.server.close()
     page.wait_for_function("document.querySelector('.rfb-root').dataset.state === 'reconnecting'")
     again = rfb.serve(64, 48, port=port)
-    again.server._hub._admission.token = token
+    hub_of(again).admission.token = token
     page.wait_for_function("document.querySelector('.rfb-root').dataset.state === 'waiting'")
     assert page.locator(".rfb-status").inner_text() == "Waiting for the first frame…"
     again.publish(numbered(4, 160, 32))

@@ -18,6 +18,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from hosts import wait_for
+from inside import core_of
 from model import ModelCanvas
 from viewers import RawViewer, closed, grey
 from websockets.exceptions import ConnectionClosed
@@ -233,7 +234,7 @@ def test_equal_viewers_share_one_encoding_of_each_frame(monkeypatch: pytest.Monk
 
 def seen_by_all(watchers: list[Watcher], display: rfb.Display) -> Callable[[], bool]:
     def seen() -> bool:
-        newest = display._stream.core.state.newest
+        newest = core_of(display).state.newest
         assert newest
         return all(watcher.headers[-1]["timestamp_us"] == newest.timestamp_us for watcher in watchers)
 
@@ -286,7 +287,6 @@ def test_a_publisher_is_advised_of_a_size_that_its_slowest_viewer_keeps_up_with(
 def test_nothing_is_left_of_viewers_that_come_and_go() -> None:
     display = rfb.serve(64, 48, port=0, codec="h264", still_after=None)
     display.publish(scene(0, 64, 48))
-    stream = display._stream
     kinds = []
     for number in range(500):
         with RawViewer(display, *OURS) as viewer:
@@ -294,7 +294,7 @@ def test_nothing_is_left_of_viewers_that_come_and_go() -> None:
             display.publish(grey(number % 250, 64, 48))
             kinds.append(viewer.see()[0]["type"])
     assert kinds.count("video_chunk") > 100
-    wait_for(lambda: not stream.viewers and not list(stream.core.state.encoders), "nobody left")
+    wait_for(lambda: not display.client_count and not display.status()["lanes"], "nobody left")
     wait_for(lambda: not any("rfb-video" in thread.name for thread in threading.enumerate()), "no thread left")
 
 
@@ -495,9 +495,9 @@ def test_pyav_that_is_installed_while_the_process_runs_serves_the_next_display(
     with monkeypatch.context() as patch:
         patch.setattr(base, "find_spec", lambda name: None)
         display = rfb.serve(320, 192, port=0)
-        assert display._stream.core.state.codecs == ()
-    assert display._stream.core.state.codecs == ()
-    assert rfb.serve(320, 192, port=0, name=display.name)._stream.core.state.codecs == ("h264",)
+        assert core_of(display).state.codecs == ()
+    assert core_of(display).state.codecs == ()
+    assert core_of(rfb.serve(320, 192, port=0, name=display.name)).state.codecs == ("h264",)
 
 
 def test_without_pyav_a_registered_encoder_serves() -> None:

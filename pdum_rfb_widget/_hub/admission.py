@@ -115,7 +115,7 @@ class Admission:
         """A stream of no name, for connections to streams that don't exist."""
         self.asking = AdmissionQueue(lambda: self.limits)
         """Connections that have not finished their HTTP request."""
-        self._pending = AdmissionQueue(lambda: self.limits)
+        self.pending = AdmissionQueue(lambda: self.limits)
         """Pending connections: those that have not said hello."""
         self._inside: set[ViewerConnection] = set()
         self._warned_of: set[str] = set()
@@ -144,12 +144,12 @@ class Admission:
             await transport.close(refused.code, refused.reason)
             return
         turn = asyncio.Event()
-        self._pending.ask(transport, turn.set)
+        self.pending.ask(transport, turn.set)
         try:
             await turn.wait()
             await self._receive(transport, request)
         finally:
-            self._pending.leave(transport)
+            self.pending.leave(transport)
 
     async def _receive(self, transport: Transport, request: ConnectionRequest) -> None:
         # A viewer of no stream has to show its token before it is told so.
@@ -163,7 +163,7 @@ class Admission:
         def authorize(hello: Hello) -> None:
             self._identify(viewer, hello.token or request.bearer, trusted=authenticate is not None)
             self._admit(viewer, stream, request.name)
-            self._pending.leave(transport)
+            self.pending.leave(transport)
 
         def answer(hello: Hello) -> str:
             nonce = secrets.token_hex(16)
@@ -188,7 +188,7 @@ class Admission:
         if not request.by_route and not origin_allowed(origin, host, self.origins, forwarded=forwarded):
             self._warn_of(str(origin))
             raise ProtocolError(CloseCode.BAD_ORIGIN, f"pages from {origin} may not open this stream")
-        if self._pending.full:
+        if self.pending.full:
             raise _over_limit(f"{self.limits.handshakes} connections have not said hello yet, and too many wait")
         if request.authenticate and request.principal is None and "authorization" in request.headers:
             raise ProtocolError(CloseCode.BAD_CREDENTIAL, "the application's authenticator refused the request")

@@ -67,11 +67,13 @@ class Hub:
         self._closing = threading.Lock()
         """Acquired once, by the thread that closes the hub."""
         self._loop = asyncio.new_event_loop()
-        self._threads = max(2, usable_processors())
-        self._pool = Pool(self._threads)
-        self._admission = Admission(self.hub_id, self._streams, self._stream("", (1, 1), StreamOptions()))
-        answers = HttpApi(self._admission, self._streams, self._loop.time)
-        self.listeners = Listeners(self.hub_id, self._admission, answers)
+        self.threads = max(2, usable_processors())
+        """Number of threads that encode."""
+        self._pool = Pool(self.threads)
+        self.admission = Admission(self.hub_id, self._streams, self._stream("", (1, 1), StreamOptions()))
+        """Admits viewers. Owned by the hub's loop."""
+        answers = HttpApi(self.admission, self._streams, self._loop.time)
+        self.listeners = Listeners(self.hub_id, self.admission, answers)
         self._thread = threading.Thread(target=self._loop.run_forever, name="rfb-hub", daemon=True)
         try:
             self._thread.start()
@@ -126,7 +128,7 @@ class Hub:
         return publication
 
     def _stream(self, name: str, size: tuple[int, int], options: StreamOptions) -> Stream:
-        return Stream(name, size, options, self._loop, self._pool, self._threads)
+        return Stream(name, size, options, self._loop, self._pool, self.threads)
 
     def close_session(self, session: str) -> None:
         """Close the streams that the *session* of a marimo app has created."""
@@ -169,9 +171,9 @@ class Hub:
         self.on_hub(lambda now: self._configure(authenticate, limits))
 
     def _configure(self, authenticate: Authenticator | None, limits: Limits | None) -> None:
-        self._admission.authenticate = authenticate or self._admission.authenticate
+        self.admission.authenticate = authenticate or self.admission.authenticate
         if limits:
-            self._admission.keep_to(limits)
+            self.admission.keep_to(limits)
             LimitedConnection.keep_all_to(limits, self._loop)
 
     def allow_origins(self, origins: Iterable[str]) -> None:
@@ -179,7 +181,7 @@ class Hub:
         if isinstance(origins, str) or not isinstance(origins, Iterable):
             raise TypeError(f"origins is a list of strings like 'https://host:port', not {origins!r}")
         more = [check_origin(origin) for origin in origins]
-        self.on_hub(lambda now: self._admission.allow(more))
+        self.on_hub(lambda now: self.admission.allow(more))
 
     def redirect(self, url: str, name: str) -> Path:
         """Write an HTML file that redirects a browser to *url*. Only this user can read it; the hub deletes it when it
@@ -191,43 +193,43 @@ class Hub:
     @property
     def token(self) -> str:
         """`Server.token`."""
-        return self._admission.token
+        return self.admission.token
 
     @property
     def view_token(self) -> str:
         """`Server.view_token`."""
-        return self._admission.view_token
+        return self.admission.view_token
 
     @property
     def hub_key(self) -> str:
         """The key with which the hub proves its identity to a viewer (`rfb/proof`). It grants no access."""
-        return self._admission.hub_key
+        return self.admission.hub_key
 
     @property
     def limits(self) -> Limits:
         """`Server.limits`."""
-        return self._admission.limits
+        return self.admission.limits
 
     def rotate_token(self, *, view: bool = False) -> str:
         """`Server.rotate_token`."""
-        return self._on_loop(self._admission.change_token(view=view))
+        return self._on_loop(self.admission.change_token(view=view))
 
     def authenticator(self, stream: str) -> Authenticator | None:
         """The function that admits viewers of *stream* in place of the tokens; None if tokens decide."""
-        return self._admission.authenticator(stream)
+        return self.admission.authenticator(stream)
 
     def check_handshake(self, request: ConnectionRequest) -> Future[None]:
         """Check a handshake in the hub's loop. The future fails with `ProtocolError` if admission refuses it before the
         hello. Raises `RuntimeError` once the hub is closed."""
 
         async def look() -> None:
-            self._admission.check_handshake(request)
+            self.admission.check_handshake(request)
 
         return self._start(look())
 
     def begin(self, transport: Transport, request: ConnectionRequest) -> Future[None]:
         """Serve a connection of another listener, such as an ASGI server, in the hub's loop until it ends."""
-        return self._start(self._admission.receive(transport, request))
+        return self._start(self.admission.receive(transport, request))
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
+from dataclasses import fields
 from html import escape
 from typing import Any
 
 from .._core.policy.bandwidth import COARSEST
 from .._core.shared_encoders import SharedEncoder
+from ..types import StreamOptions
 from .publication import Publication
 
 _STYLE = "border-collapse: collapse; font-size: 0.9em"
 _CELL = "text-align: left; padding: 0.1em 0.8em 0.1em 0"
 
 
-def status_of(publication: Publication, now: float, *, address: str | None, unix_socket: bool) -> dict[str, Any]:
+def status_of(
+    publication: Publication, now: float, *, address: str | None, unix_socket: bool, pending: int
+) -> dict[str, Any]:
     """The value of `Display.status`. Runs on the hub's loop; *now* is in seconds of its clock."""
     stream = publication.stream
     newest = stream.newest
@@ -22,24 +26,35 @@ def status_of(publication: Publication, now: float, *, address: str | None, unix
     return {
         "name": stream.name,
         "state": "closed" if publication.closed else "open",
+        "options": _plain(stream.options),
         "size": stream.size,
         "frames_published": stream.frames_published,
         "newest_age_s": age,
         "address": address,
         "unix_socket": unix_socket,
+        "pending": pending,
         "clients": [
             {"client_id": viewer.id, "principal": _text(viewer.principal), "view_only": viewer.view_only}
-            | {"refused_events": viewer.refused_events}
+            | {"refused_events": viewer.refused_events, "codec": viewer.session.announcement.codec}
             | viewer.session.snapshot(now)
             for viewer in sorted(stream.viewers, key=lambda viewer: viewer.number)
         ],
         "controller": stream.controller,
         "lanes": [_video(encoder) for encoder in stream.core.state.encoders],
+        "encoders_hanging": stream.core.jobs.hanging,
         "recordings": publication.recordings,
         "callback_errors": publication.callbacks.errors,
         "callbacks_left_out": publication.callbacks.left_out,
         "troubles": list(stream.recent_errors),
     }
+
+
+def _plain(options: StreamOptions) -> dict[str, Any]:
+    """The *options*, as JSON can express them."""
+    values = {field.name: getattr(options, field.name) for field in fields(options)}
+    # An authenticator is named by its type alone: its text may hold a secret.
+    authenticate = values["authenticate"] and type(values["authenticate"]).__name__
+    return values | {"authenticate": authenticate, "event_log": _text(values["event_log"])}
 
 
 def _text(principal: Any) -> str | None:

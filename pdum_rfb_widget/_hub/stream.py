@@ -90,7 +90,8 @@ class Stream:
         self._publisher: Publisher | None = None
         self._event_log: EventLog | None = None
         self._lock = threading.Lock()  # guards the listeners
-        self._listeners: tuple[Callable[[], object], ...] = ()
+        self.listeners: tuple[Callable[[], object], ...] = ()
+        """Functions to call for every new frame."""
 
     # Any thread -------------------------------------------------------------------------------------------------------
 
@@ -172,7 +173,7 @@ class Stream:
             self.readiness.rest(0.5 / self.options.fps)
         # Also announces an unchanged frame whose first announcement an interrupt prevented.
         if self._frames.newest is not self.core.state.newest:
-            for listener in self._listeners:
+            for listener in self.listeners:
                 listener()
             self.readiness.announce(lambda: self._call_hub(self._wake))
         return True
@@ -197,11 +198,11 @@ class Stream:
         It runs on the publisher's thread: the hub's would add a hand-off and merge frames in quick succession.
         """
         with self._lock:
-            self._listeners = (*self._listeners, listener)
+            self.listeners = (*self.listeners, listener)
 
     def remove_listener(self, listener: Callable[[], object]) -> None:
         with self._lock:
-            self._listeners = tuple(other for other in self._listeners if other != listener)
+            self.listeners = tuple(other for other in self.listeners if other != listener)
 
     def hold_from(self, publisher: Publisher) -> Frame | None:
         """The newest frame, which the caller must `release`; None if *publisher* has published none."""
