@@ -17,7 +17,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from ._testing.patterns import FRAMES, render
 from .encoders.base import VideoEncoderFactory
 from .encoders.bitstream import IDR, PPS, SPS, nal_types, sequence_parameters, split_nal_units
-from .encoders.video import import_av
+from .encoders.pictures import import_av
 from .protocol import header_for, pack_binary_message
 from .sources import BaseFrameSource
 from .types import EncodedKind, EncodedPayload, PixelFormat, Pixels, RawFrame

@@ -20,7 +20,7 @@ from pdum_rfb_widget.encoders.h264_cpu import H264CpuEncoder
 from pdum_rfb_widget.encoders.video import VideoEncoder
 from pdum_rfb_widget.encoders.vp9 import Vp9Encoder
 from pdum_rfb_widget.protocol import unpack_binary_message
-from pdum_rfb_widget.types import EncodedPayload, Pixels, RawFrame
+from pdum_rfb_widget.types import EncodedPayload, RawFrame
 
 
 def raw(seq: int, width: int = 128, height: int = 96) -> RawFrame:
@@ -167,9 +167,9 @@ def test_the_contract_says_which_field_is_wrong(wrong: dict[str, Any], words: st
         testing.check_encoder(Wrong)
 
 
-def in_colour(self: VideoEncoder, pixels: Pixels) -> Pixels:
-    assert pixels.ndim == 3
-    return VideoEncoder._pad(self, pixels)
+def in_colour(self: VideoEncoder, frame: RawFrame, *, force_keyframe: bool = False) -> list[EncodedPayload]:
+    assert frame.pixel_format != "gray8"
+    return VideoEncoder.encode(self, frame, force_keyframe=force_keyframe)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def in_colour(self: VideoEncoder, pixels: Pixels) -> Pixels:
         ("flush", lambda self: [], "the frame after a flush is no keyframe"),
         ("encode_still", lambda self, frame: self.encode(frame), "the frame of encode_still is no keyframe"),
         ("close", lambda self: 1 / 0, "close.. of an encoder that was not used"),
-        ("_pad", in_colour, "a frame of grey, gray8, is refused"),
+        ("encode", in_colour, "a frame of grey, gray8, is refused"),
     ],
 )
 def test_the_contract_says_what_is_done_wrong(name: str, how: Any, words: str) -> None:

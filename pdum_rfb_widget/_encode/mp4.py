@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._system.processors import usable_processors
-from ..encoders.video import color_tags, import_av, picture_of
+from ..encoders.pictures import color_tags, import_av, picture_of
 from ..types import ColorSpace, Pixels, check_int
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from ..types import (
     registered_encoders,
 )
 from .image import ImageEncoder
-from .video import VideoEncoder, import_av
+from .pictures import import_av
+from .video import VideoEncoder
 
 
 class VideoEncoderFactory(Protocol):

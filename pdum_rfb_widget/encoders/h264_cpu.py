@@ -9,7 +9,8 @@ import numpy as np
 
 from ..types import Chroma, ColorSpace, RawFrame
 from .bitstream import codec_string
-from .video import VideoEncoder, color_tags, has_codec, import_av
+from .pictures import color_tags, import_av
+from .video import VideoEncoder, has_codec
 
 _X264_PARAMS = {
     "keyint": "infinite",  # nobody gains from keyframes that were not asked for
