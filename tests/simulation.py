@@ -245,7 +245,7 @@ class SimulatedViewer:
         session = self.viewer.session
         return (
             f"<{self.viewer.id} {self.supported[-1]} {self.transport.link} draw={self.draw} seq={self._seq} "
-            f"in_flight={len(session._in_flight)} stale={session.stale} visible={session.visible} "
+            f"in_flight={session.window.taken} stale={session.stale} visible={session.visible} "
             f"versions={np.unique(self._versions)} exact={self._exactly.all()}>"
         )
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from ..protocol import Said
 from ..types import EventDict, StreamOptions
-from .outputs import Deliver, Output
+from .outputs import Advise, Deliver, Output
 from .sizing import Sizing
 from .viewer import Viewer
 
@@ -20,6 +20,7 @@ class InputControl:
         self.controller: str | None = None
         """Id of the only viewer whose input is accepted; None accepts every viewer's."""
         self.sizing = Sizing(options)
+        self._advised = 1.0
         self._outputs = outputs
 
     def accepts(self, viewer: Viewer) -> bool:
@@ -65,6 +66,7 @@ class InputControl:
     def configure(self, options: StreamOptions, now: float) -> None:
         """Adopts the stream's new *options*, with another target for the size."""
         self.sizing = Sizing(options)
+        self._advised = 1.0
         self.update_size(now)
 
     def update_size(self, now: float) -> None:
@@ -81,6 +83,13 @@ class InputControl:
         name, box = self.sizing.asker
         principal = next((viewer.principal for viewer in self.viewers if viewer.id == name), None)
         self._outputs.append(Deliver(name, principal, {"type": "resize", **asdict(box)}, made=True))
+
+    def advise(self) -> None:
+        """Advises the publisher of the size that the slowest viewer can keep up with, if it has changed."""
+        scale = min((viewer.session.scale for viewer in self.viewers), default=1.0)
+        if scale != self._advised:
+            self._advised = scale
+            self._outputs.append(Advise(scale))
 
     @property
     def _able(self) -> list[Viewer]:

@@ -93,6 +93,8 @@ class SharedEncoder:
         """True if the encoder offers stills."""
         self._keyframe_at = -math.inf
         self._held: dict[Subscriber, _Held] = {}
+        self._late: set[Subscriber] = set()
+        """The subscribers without room that the next frame waits for, since `take` was last asked."""
 
     @property
     def busy(self) -> bool:
@@ -108,6 +110,7 @@ class SharedEncoder:
         self.subscribers.discard(subscriber)
         self.joining.discard(subscriber)
         self._held.pop(subscriber, None)
+        self._late.discard(subscriber)
 
     def feeds(self, subscriber: Subscriber, newest: TileMap) -> bool:
         """True if *newest* will reach *subscriber* through this encoder as soon as there is room."""
@@ -122,6 +125,19 @@ class SharedEncoder:
         """True if the next frame of this encoder may be a keyframe for *subscriber*, which must have room for it."""
         return subscriber in self.joining and self._may_join(now)
 
+    def concerns(self, subscriber: Subscriber, newest: TileMap, now: float) -> bool:
+        """True if `take` has to be asked again, as something has changed for *subscriber*. One look at all subscribers
+        for each of them would cost the square of their number."""
+        if self._taken or not (subscriber in self.subscribers or subscriber in self.joining):
+            return False
+        if newest is self._latest:
+            return subscriber.only_video_serves
+        has_room = subscriber.video_room_at(now) <= now
+        if has_room and subscriber in self._late:
+            self._late.discard(subscriber)
+            self._note(subscriber, False, now)
+        return not self._late or (has_room and subscriber in self.joining)
+
     def take(self, newest: TileMap, now: float) -> tuple[EncodeRequest | None, float]:
         """Returns what to encode now; if nothing, when to ask again though nothing came."""
         if self._taken:
@@ -134,8 +150,9 @@ class SharedEncoder:
         late = {subscriber for subscriber in self.subscribers if rooms[subscriber] > now}
         punctual = len(late) < len(self.subscribers) or bool(able)
         held_until = self._blame(late if punctual else set(), now)
-        if late & self.subscribers:
-            return None, min(max(rooms[subscriber] for subscriber in late), held_until)
+        self._late = late & self.subscribers
+        if self._late:
+            return None, min(max(rooms[subscriber] for subscriber in self._late), held_until)
         if not self.subscribers and not able:
             return None, min((rooms[subscriber] for subscriber in self.joining), default=math.inf)
         joins_now = bool(able) and self._may_join(now)
@@ -164,7 +181,11 @@ class SharedEncoder:
         """Takes a still of the newest frame for subscribers that have it and that nothing else refines."""
         if not self._stills or newest is not self._latest:
             return None, math.inf
-        dues = {subscriber: max(subscriber.still_due, subscriber.video_room_at(now)) for subscriber in self.subscribers}
+        dues = {
+            subscriber: max(due, subscriber.video_room_at(now))
+            for subscriber in self.subscribers
+            if math.isfinite(due := subscriber.still_due)
+        }
         able = frozenset(subscriber for subscriber, due in dues.items() if due <= now)
         if not able:
             return None, min(dues.values(), default=math.inf)
@@ -198,16 +219,21 @@ class SharedEncoder:
         """Measures how long *late* ones delay others; evicts those over the limit. Returns when the next will be."""
         until = math.inf
         for subscriber in tuple(self.subscribers):
-            held = self._held.setdefault(subscriber, _Held(now))
-            elapsed = now - held.at
-            held.seconds = max(0.0, held.seconds + elapsed * (held.holding - HELD_SHARE))
-            held.holding, held.at = subscriber in late, now
+            held = self._note(subscriber, subscriber in late, now)
             if held.seconds > HELD_LIMIT:
                 self.leave(subscriber)
                 subscriber.evicted(self.key, now)
             elif held.holding:
                 until = min(until, now + (HELD_LIMIT - held.seconds) / (1 - HELD_SHARE) + 1e-3)
         return until
+
+    def _note(self, subscriber: Subscriber, holding: bool, now: float) -> _Held:
+        """Measures how long *subscriber* has delayed the others; from *now* on it does, or doesn't."""
+        held = self._held.setdefault(subscriber, _Held(now))
+        elapsed = now - held.at
+        held.seconds = max(0.0, held.seconds + elapsed * (held.holding - HELD_SHARE))
+        held.holding, held.at = holding, now
+        return held
 
 
 class SharedEncoders:
@@ -251,6 +277,10 @@ class SharedEncoders:
     def feeds(self, subscriber: Subscriber, newest: TileMap) -> bool:
         """True if *newest* reaches *subscriber* as video, and not as images."""
         return any(encoder.feeds(subscriber, newest) for encoder in self)
+
+    def concern(self, subscriber: Subscriber, newest: TileMap, now: float) -> bool:
+        """True if an encoder has to be asked again, as something has changed for *subscriber*."""
+        return any(encoder.concerns(subscriber, newest, now) for encoder in self)
 
     def let_join(self, subscriber: Subscriber, now: float) -> bool:
         """True if the next frame may reach *subscriber* as a keyframe of video."""

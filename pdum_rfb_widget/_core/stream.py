@@ -22,7 +22,7 @@ from ..types import Encoded, Message, StreamOptions
 from .encode_jobs import EncodeImages, EncodeJobs, EncodeVideo, Job
 from .input_control import InputControl
 from .outbox import pieces_of
-from .outputs import Advise, Close, Output, Report, Send
+from .outputs import Close, Output, Report, Send
 from .stream_state import EncodePlan, StreamState
 from .timers import Timers
 from .viewer import Phase, Viewer
@@ -44,12 +44,12 @@ class StreamCore:
         self._awaited: dict[Viewer, tuple[EncodePlan, EncodeImages]] = {}
         """What viewers are sent next, and the job that encodes it."""
         self._cursor: str | None = None
-        self._advised = 1.0
         self._due: dict[Viewer, None] = {}
         """The viewers for which something may have changed since the last poll, in this order."""
         self._video_look = math.inf
         """Time at which a shared encoder may take a frame though nothing came."""
         self._timers = Timers()
+        self._ready: set[Viewer] = set()
 
     # Input: the publisher ---------------------------------------------------------------------------------------------
 
@@ -59,14 +59,13 @@ class StreamCore:
             return
         self.state.published(newest)
         self.jobs.forget(newest.version)
-        self._look_at(self.viewers)
+        self._look_at_all()
         if self.state.options.adaptive:
-            self._advise()
+            self.control.advise()
 
     def restart(self, size: tuple[int, int], options: StreamOptions, now: float) -> None:
         """Begins again for another publisher. The viewers stay and keep their picture until its first frame."""
         self.jobs.clear()
-        self._advised = 1.0
         if self._cursor:
             self.set_cursor(None)
         self.state.restart(size, options)
@@ -161,6 +160,7 @@ class StreamCore:
         viewer.session.gone()
         self._due.pop(viewer, None)
         self._awaited.pop(viewer, None)
+        self._ready.discard(viewer)
         self._timers.remove(viewer)
         self._video_look = -math.inf
 
@@ -210,7 +210,7 @@ class StreamCore:
     @property
     def ready(self) -> bool:
         """True if some viewer would show the next frame at once."""
-        return any(viewer.session.ready for viewer in self.viewers)
+        return bool(self._ready)
 
     # Viewers ----------------------------------------------------------------------------------------------------------
 
@@ -232,16 +232,20 @@ class StreamCore:
 
     def _serve(self, viewer: Viewer, now: float) -> None:
         """Finds the next message for *viewer*, and when to look at it again. What fails closes this viewer alone."""
+        session = viewer.session
         try:
-            viewer.session.check(now)
+            session.check(now)
             if viewer.open and not viewer.writing:
                 self._feed(viewer, now)
         except Exception as error:
             self.fail(viewer, error)
-            return
         if viewer.open or viewer.phase is Phase.OPENING:
-            look = math.inf if viewer.writing or viewer in self._awaited else viewer.session.next_look
-            self._timers.set(viewer, min(look, viewer.session.closes_at))
+            look = math.inf if viewer.writing or viewer in self._awaited else session.next_look
+            self._timers.set(viewer, min(look, session.closes_at))
+        if viewer.open and session.ready:
+            self._ready.add(viewer)
+        else:
+            self._ready.discard(viewer)
 
     def _feed(self, viewer: Viewer, now: float) -> None:
         session, outbox = viewer.session, viewer.session.outbox
@@ -265,7 +269,8 @@ class StreamCore:
                 return True
             plan = session.plan(now)
             if plan is None:
-                self._video_look = -math.inf
+                if (newest := self.state.newest) and self.state.encoders.concern(session, newest, now):
+                    self._video_look = -math.inf
                 self._encode_ahead(viewer, now)
                 return False
             self._awaited[viewer] = plan, self._job(plan, now)
@@ -352,10 +357,3 @@ class StreamCore:
     def _show_cursor(self, viewer: Viewer) -> None:
         if viewer.session.takes(CHANNELS):
             self._put(viewer, cursor_message(self._cursor), _CURSOR, latest=True)
-
-    def _advise(self) -> None:
-        """Advises the publisher of the size that the slowest viewer can keep up with, if it has changed."""
-        scale = min((viewer.session.scale for viewer in self.viewers), default=1.0)
-        if scale != self._advised:
-            self._advised = scale
-            self._outputs.append(Advise(scale))
