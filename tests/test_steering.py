@@ -106,6 +106,16 @@ def test_who_fell_soon_again_stays_away_for_longer() -> None:
     assert stays[0] < 5 < stays[-1] <= Backoff.PATIENCE[1]
 
 
+def test_who_kept_up_for_long_stays_away_for_a_shorter_time_when_it_falls_again() -> None:
+    setback, stays, now = Backoff(), [], 0.0
+    for lasted in (1, 1, 100, 100):
+        setback.fell(1, now)
+        back = next(now + step / 10 for step in range(1000) if setback.judge(0.001, 60, now + step / 10) == 0)
+        stays.append(round(back - now))
+        now = back + lasted
+    assert stays == [4, 8, 16, 8]
+
+
 def suffers(relief: Degradation, *, enough_at: int) -> Callable[[float], Step]:
     def enough(step: Step, margin: float) -> bool:
         return Degradation.STEPS.index(step) >= enough_at
