@@ -8,12 +8,14 @@ seconds. Owned by the hub's thread.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from .._frames.chunk import Chunk
 from .._frames.damage import TileMap
+from ..limits import TokenBucket
 from ..types import EncoderKey
 
 MAX_ENCODERS = 3
@@ -68,15 +70,6 @@ class EncodeRequest:
     still: bool = False
 
 
-@dataclass(slots=True)
-class _Held:
-    """A leaky bucket of the seconds that a subscriber delayed the others."""
-
-    at: float
-    seconds: float = 0.0
-    holding: bool = False
-
-
 class SharedEncoder:
     """The subscribers of one encoder, and the state of its chain of access units."""
 
@@ -92,7 +85,11 @@ class SharedEncoder:
         self._stills = False
         """True if the encoder offers stills."""
         self._keyframe_at = -math.inf
-        self._held: dict[Subscriber, _Held] = {}
+        self._tolerances: defaultdict[Subscriber, TokenBucket] = defaultdict(
+            lambda: TokenBucket(HELD_SHARE, HELD_LIMIT, 0.0)
+        )
+        """Seconds for which each may delay the others. A bucket drains while its subscriber does so, and fills
+        otherwise."""
         self._late: set[Subscriber] = set()
         """The subscribers without room that the next frame waits for, since `take` was last asked."""
 
@@ -109,7 +106,7 @@ class SharedEncoder:
     def leave(self, subscriber: Subscriber) -> None:
         self.subscribers.discard(subscriber)
         self.joining.discard(subscriber)
-        self._held.pop(subscriber, None)
+        self._tolerances.pop(subscriber, None)
         self._late.discard(subscriber)
 
     def feeds(self, subscriber: Subscriber, newest: TileMap) -> bool:
@@ -219,21 +216,20 @@ class SharedEncoder:
         """Measures how long *late* ones delay others; evicts those over the limit. Returns when the next will be."""
         until = math.inf
         for subscriber in tuple(self.subscribers):
-            held = self._note(subscriber, subscriber in late, now)
-            if held.seconds > HELD_LIMIT:
+            left = self._note(subscriber, subscriber in late, now)
+            if left < 0:
                 self.leave(subscriber)
                 subscriber.evicted(self.key, now)
-            elif held.holding:
-                until = min(until, now + (HELD_LIMIT - held.seconds) / (1 - HELD_SHARE) + 1e-3)
+            elif subscriber in late:
+                until = min(until, now + left / (1 - HELD_SHARE) + 1e-3)
         return until
 
-    def _note(self, subscriber: Subscriber, holding: bool, now: float) -> _Held:
-        """Measures how long *subscriber* has delayed the others; from *now* on it does, or doesn't."""
-        held = self._held.setdefault(subscriber, _Held(now))
-        elapsed = now - held.at
-        held.seconds = max(0.0, held.seconds + elapsed * (held.holding - HELD_SHARE))
-        held.holding, held.at = holding, now
-        return held
+    def _note(self, subscriber: Subscriber, holding: bool, now: float) -> float:
+        """Records if *subscriber* delays the others from *now* on; returns the seconds for which it still may."""
+        tolerance = self._tolerances[subscriber]
+        left = tolerance.left(now)
+        tolerance.rate = HELD_SHARE - holding
+        return left
 
 
 class SharedEncoders:
