@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hosts import wait_for
+from inside import publication_of
 from viewers import RawViewer, in_thread
 
 import pdum_rfb_widget as rfb
@@ -26,8 +27,19 @@ def loopless() -> rfb.Display:
     return made[0]
 
 
-def press(x: int) -> InputEvent:
-    return InputEvent("viewer-1", None, {"type": "pointer_down", "x": x, "y": 0}, x)
+def press(display: rfb.Display, *places: int) -> None:
+    """A viewer presses at these x in turn, and leaves once the display has all."""
+    with RawViewer(display) as viewer:
+        viewer.greet()
+        for x in places:
+            viewer.say(type="event", event={"type": "pointer_down", "x": x, "y": 0})
+        heard: list[Any] = []
+
+        def presses() -> int:
+            heard.extend(display.poll_events())
+            return sum(event.event["type"] == "pointer_down" for event in heard)
+
+        wait_for(lambda: presses() == len(places), "the presses")
 
 
 def test_a_viewers_event_reaches_the_functions_of_its_kind_and_the_queue(display: rfb.Display) -> None:
@@ -60,7 +72,7 @@ def test_in_a_loop_they_run_in_that_loop_one_after_the_other() -> None:
             if event.event["x"] == 2:
                 done.set()
 
-        await asyncio.to_thread(lambda: [display._publication.put_event(press(x)) for x in (1, 2)])
+        await asyncio.to_thread(press, display, 1, 2)
         await asyncio.wait_for(done.wait(), 60)
         await display.aclose()
 
@@ -71,8 +83,7 @@ def test_in_a_loop_they_run_in_that_loop_one_after_the_other() -> None:
 def test_without_a_loop_they_run_on_one_thread_of_the_display(loopless: rfb.Display) -> None:
     threads: list[str] = []
     loopless.on("pointer_down")(lambda event: threads.append(threading.current_thread().name))
-    for x in range(20):
-        loopless._publication.put_event(press(x))
+    press(loopless, *range(20))
     wait_for(lambda: len(threads) == 20, "all calls")
     assert set(threads) == {"rfb-callbacks"}
 
@@ -86,8 +97,7 @@ def test_what_one_raises_is_logged_and_counted_and_the_next_runs(
     def halve(event: InputEvent) -> None:
         came.append(1 // event.event["x"])
 
-    for x in (0, 1):
-        display._publication.put_event(press(x))
+    press(display, 0, 1)
     wait_for(lambda: came, "the call after the one that failed")
     status = display.status()
     assert status["callback_errors"] == 1
@@ -118,8 +128,7 @@ def test_a_function_that_raises_what_ends_programs_is_counted_and_ends_nothing(
         display = rfb.serve(8, 8, port=0)
         display.on("pointer_down", thread=where == "thread")(end_later if where == "coroutine" else end)
         display.on("pointer_down", thread=where == "thread")(lambda event: came.append(event.event["x"]))
-        for x in (1, 2):
-            await asyncio.to_thread(display._publication.put_event, press(x))
+        await asyncio.to_thread(press, display, 1, 2)
         await asyncio.to_thread(wait_for, lambda: len(came) == 2, "the calls after those that failed")
         status = display.status()
         await display.aclose()
@@ -205,10 +214,9 @@ def test_configure_changes_how_many_calls_may_wait(loopless: rfb.Display) -> Non
         hold.wait(60)
         came.append(event.event["x"])
 
-    loopless._publication.put_event(press(0))
+    press(loopless, 0)
     assert held.wait(60)
-    for number in range(1, 6):
-        loopless._publication.put_event(press(number))
+    press(loopless, *range(1, 6))
     loopless.configure(event_queue_size=2)
     hold.set()
     wait_for(lambda: 5 in came, "the newest call")
@@ -225,10 +233,10 @@ def test_off_ends_it_and_so_does_close(display: rfb.Display) -> None:
     display.on("pointer_down", thread=True)(first)
     display.on("pointer_down", thread=True)(lambda event: came.append("second"))
     display.off(first)
-    display._publication.put_event(press(1))
+    press(display, 1)
     wait_for(lambda: came, "the other's call")
     display.close()
-    display._publication.callbacks.call("pointer_down", press(2))
+    publication_of(display).callbacks.call("pointer_down", 2)
     assert came == ["second"]
     wait_for(lambda: "rfb-callbacks" not in {thread.name for thread in threading.enumerate()}, "its thread to end")
 
