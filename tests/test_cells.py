@@ -13,7 +13,7 @@ from jupyter_client.manager import KernelManager
 from playwright.sync_api import Page
 
 from pdum_rfb_widget._hosts import discovery
-from pdum_rfb_widget._hosts.notebook_context import Cell, _as_name
+from pdum_rfb_widget._hosts.notebook_context import Cell, stream_name_of
 
 ROOT = Path(__file__).parent.parent
 VSCODE = "vscode-notebook-cell:/home/someone/projects/analysis/notebook.ipynb#"
@@ -66,9 +66,8 @@ def run(send: Run) -> Run:
 PREPARE = """
 import asyncio, threading
 import ipywidgets
-import pdum_rfb_widget as rfb, pdum_rfb_widget.server
-if rfb.server._server:
-    rfb.server._server.close()
+import pdum_rfb_widget as rfb
+rfb.serve_server(tcp=False).close()
 def serve():
     return rfb.serve(8, 8, tcp=False)
 def tell(*displays):
@@ -112,12 +111,12 @@ def test_every_id_is_a_name_of_its_own_and_short_ones_are_readable() -> None:
         "/",
         "-",
     ]
-    names = {_as_name(cell_id) for cell_id in ids}
+    names = {stream_name_of(cell_id) for cell_id in ids}
     assert len(names) == len(ids)
     assert all(discovery.STREAM_NAME.fullmatch(name) for name in names)
     assert {"cell-Hbol", "cell-a", "cell-a-b"} <= names
-    assert Cell(_as_name("a"), "run").next_stream_name() == "cell-a"
-    assert Cell(_as_name("a"), "run").next_stream_name() not in names
+    assert Cell(stream_name_of("a"), "run").next_stream_name() == "cell-a"
+    assert Cell(stream_name_of("a"), "run").next_stream_name() not in names
 
 
 def test_a_task_makes_displays_of_the_cell_that_began_it(run: Run) -> None:

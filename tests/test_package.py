@@ -74,7 +74,7 @@ def test_a_wheel_from_the_sdist_needs_no_node_and_works(sdist: Path, tmp_path: P
     code = (
         "import pdum_rfb_widget as rfb, numpy, pathlib, sys; d = rfb.serve(8, 8, port=0);"
         "d.publish(numpy.zeros((8, 8), 'uint8')); w = d.widget();"
-        "assert 'site' in pathlib.Path(rfb.__file__).parts, rfb.__file__; print(len(w._esm))"
+        "assert 'site' in pathlib.Path(rfb.__file__).parts, rfb.__file__; print(len(w.get_state()['_esm']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path / "site", capture_output=True, text=True, timeout=300, check=True

@@ -713,7 +713,7 @@ def test_an_encoder_that_fails_is_an_error_at_the_stop(
 ) -> None:
     recording = display.record(path)
     publish(display, recording, 50, 100)
-    monkeypatch.setattr("pdum_rfb_widget._encode.mp4._picture", lambda *_: 1 / 0)
+    monkeypatch.setattr(Mp4Writer, "add", lambda *_: 1 / 0)
     display.publish(grey(150))
     wait_for(recording.done.done, "the end")
     with pytest.raises(ZeroDivisionError):

@@ -27,7 +27,9 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes and sockets of
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The only folder that there is for runtime files."""
     monkeypatch.setenv("PDUM_RFB_RUNTIME_DIR", str(tmp_path / "rfb"))
-    monkeypatch.setattr(discovery, "_bases", lambda: iter([]))
+    for name in ("JUPYTER_RUNTIME_DIR", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "jupyter_core.paths", None)  # as if it were not installed
     monkeypatch.setattr(discovery.tempfile, "gettempdir", lambda: str(tmp_path))
     return tmp_path / "rfb"
 
@@ -151,7 +153,7 @@ def test_a_runtime_folder_of_any_length_gives_a_hub_that_the_route_finds(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     monkeypatch.delenv("PDUM_RFB_RUNTIME_DIR")
-    monkeypatch.setattr(discovery, "_bases", lambda: iter([str(folder.parent / name)]))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(folder.parent / name))
     hub = rfb.serve(8, 8, tcp=False).server
     assert hub_proxy.look_up(hub.hub_id, "default").hub == hub.hub_id
     assert not caplog.records

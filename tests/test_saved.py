@@ -9,7 +9,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 import traitlets
 from hosts import NUMBERED, Lab, error_of, wait_for
+from inside import stream_of
 from pages import numbered, texture
 from PIL import Image
 from playwright.sync_api import Browser, Page
+from viewers import page_says
 
 import pdum_rfb_widget as rfb
 from pdum_rfb_widget._hosts.notebook_context import Cell
@@ -94,10 +96,38 @@ def test_a_poster_that_nobody_has_ever_looked_at_is_due_at_the_end_of_a_cell() -
     assert not rule.due_at_end_of_cell(2, viewers=0), "somebody did"
 
 
-def test_a_poster_that_would_look_the_same_is_not_written_again(display: rfb.Display) -> None:
-    poster = Poster(display._stream)
-    written: list[str] = []
-    poster._shown["cell"] = (None, {"name": lambda: written.append(poster._url)})
+class Shown:
+    """A widget in a cell, and what was written there."""
+
+    poster, height = "poster", 300
+
+    def __init__(self, name: str) -> None:
+        self.poster_name = name
+        self.written: list[str] = []
+
+    @property
+    def last_picture(self) -> str:
+        return self.written[-1]
+
+    @last_picture.setter
+    def last_picture(self, url: str) -> None:
+        self.written.append(url)
+
+
+def show(poster: Poster, name: str, monkeypatch: pytest.MonkeyPatch) -> Shown:
+    """A widget that is shown in a cell of this name."""
+    monkeypatch.setattr("pdum_rfb_widget._hosts.poster.current_cell", lambda: Cell(name, "a run"))
+    widget = Shown(name)
+    poster.show(widget)
+    return widget
+
+
+def test_a_poster_that_would_look_the_same_is_not_written_again(
+    display: rfb.Display, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poster = Poster(stream_of(display))
+    widget = show(poster, "cell", monkeypatch)
+    assert widget.written == [""]
     first, second = texture(48, 64, 3), texture(48, 64, 3)
     for pixels, count in ((first, 1), (second, 2), (None, 2)):
         if pixels is None:  # there and back between two looks
@@ -105,24 +135,24 @@ def test_a_poster_that_would_look_the_same_is_not_written_again(display: rfb.Dis
             pixels = second
         display.publish(pixels)
         poster.cell_ended()
-        assert len(written) == count
+        assert len({*widget.written[1:]}) == len(widget.written[1:]) == count
         assert poster.look(0), "nothing is left to do"
 
 
 def test_a_picture_that_a_later_cell_shows_is_written_to_the_others_too(
     display: rfb.Display, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    poster = Poster(display._stream)
-    written: list[str] = []
+    poster = Poster(stream_of(display))
+    widgets = []
     for name in ("first", "second"):
-        cell = Cell(name, "a run")
-        monkeypatch.setattr("pdum_rfb_widget._hosts.poster.current_cell", lambda cell=cell: cell)
         display.publish(texture(48, 64, 3))
-        poster._show_in(cell, name, lambda: None, lambda name=name: written.append(name))
-    poster.cell_ended()
-    assert written == ["first", "second"]
-    poster.cell_ended()
-    assert len(written) == 2
+        widgets.append(show(poster, name, monkeypatch))
+    first, second = widgets
+    assert first.last_picture != second.last_picture
+    for _ in range(2):
+        poster.cell_ended()
+        assert first.last_picture == second.last_picture
+        assert (len(first.written), len(second.written)) == (2, 2)
 
 
 @pytest.mark.parametrize("shape", [(720, 1280, 3), (48, 64), (2000, 300, 4), (1, 5000, 3)])
@@ -143,6 +173,7 @@ class Comm:
 
     kernel = None
     comm_id = "a"
+    handle_msg: Callable[[dict[str, Any]], None]
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
@@ -151,7 +182,8 @@ class Comm:
     def send(self, data: dict[str, Any], buffers: object = None) -> None:
         self.sent.append(data)
 
-    def on_msg(self, callback: object) -> None: ...
+    def on_msg(self, callback: Callable[[dict[str, Any]], None]) -> None:
+        self.handle_msg = callback
 
     def close(self) -> None: ...
 
@@ -179,10 +211,10 @@ def test_once_a_page_has_spoken_the_copies_of_the_token_are_made_blank(
 ) -> None:
     widget = display.widget()
     told["comm"].sent.clear()
-    widget._handle_custom_msg({"type": "status", "state": "live", "last_error": ""}, [])
+    page_says(widget, type="status", state="live", last_error="")
     assert widget.state == "live"
     assert [m["state"]["token"] for m in told["comm"].sent if "token" in m.get("state", ())] == [""]
-    widget._handle_custom_msg({"type": "status", "state": "failed", "last_error": "x"}, [])
+    page_says(widget, type="status", state="failed", last_error="x")
     assert len([m for m in told["comm"].sent if "token" in m.get("state", ())]) == 1, "once is enough"
 
 
@@ -192,7 +224,7 @@ def test_a_page_that_blanks_the_token_or_sets_another_changes_none(told: dict[st
         widget.set_state({"token": token, "height": 123})
         assert widget.token == display.server.token
     assert widget.height == 123
-    widget._handle_custom_msg({"type": "where"}, [])
+    page_says(widget, type="where")
     answer = told["comm"].sent[-1]["content"]
     assert answer["type"] == "where"
     assert answer["token"] == display.server.token
@@ -201,15 +233,15 @@ def test_a_page_that_blanks_the_token_or_sets_another_changes_none(told: dict[st
 def test_a_status_that_was_overtaken_changes_nothing(told: dict[str, Any], display: rfb.Display) -> None:
     widget = display.widget()
     for sender, number, state in ((7, 2, "live"), (7, 1, "connecting"), (8, 1, "failed"), (8, 2, "live")):
-        widget._handle_custom_msg({"type": "status", "sender": sender, "number": number, "state": state}, [])
+        page_says(widget, type="status", sender=sender, number=number, state=state)
         assert widget.state == ("failed" if state == "failed" else "live")
-    widget._handle_custom_msg({"type": "status", "sender": 8, "number": 1, "last_error": "x"}, [])
+    page_says(widget, type="status", sender=8, number=1, last_error="x")
     assert widget.last_error == "x", "of that nothing newer was told"
 
 
 def test_status_messages_change_nothing_but_the_status(told: dict[str, Any], display: rfb.Display) -> None:
     widget = display.widget()
-    widget._handle_custom_msg({"type": "status", "state": "live", "url": "ws://elsewhere", "token": "another"}, [])
+    page_says(widget, type="status", state="live", url="ws://elsewhere", token="another")
     assert (widget.state, widget.url, widget.token) == ("live", "", display.server.token)
 
 

@@ -25,7 +25,6 @@ from viewers import RawViewer, in_thread
 import pdum_rfb_widget as rfb
 from pdum_rfb_widget._hosts import notebook_context
 from pdum_rfb_widget._hub import listeners
-from pdum_rfb_widget.notebook import _warn_of_no_notebook
 
 FRAME = np.zeros((8, 8, 3), np.uint8)
 
@@ -110,22 +109,21 @@ def test_serve_from_many_threads_gives_each_a_stream_of_its_own() -> None:
     assert not any(display.closed for display in displays)
 
 
-def test_a_display_that_was_taken_over_while_it_copied_changes_nothing() -> None:
+def test_a_display_that_was_taken_over_while_it_copied_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     old = rfb.serve(8, 8, name="scene", port=0)
     new: list[rfb.Display] = []
+    copy = np.copyto
 
-    put = old._stream._frames.put
-
-    def taken_over_meanwhile(*args: Any, still_wanted: Any, **kwargs: Any) -> bool:
-        old._stream._frames.put = put
+    def taken_over_meanwhile(*arrays: Any) -> None:
         new.append(rfb.serve(8, 8, name="scene"))
-        new[0].publish(FRAME)
-        return put(*args, still_wanted=still_wanted, **kwargs)
+        copy(*arrays)
 
-    old._stream._frames.put = taken_over_meanwhile
+    monkeypatch.setattr("pdum_rfb_widget._frames.store.np.copyto", taken_over_meanwhile)
     with pytest.raises(RuntimeError, match="its cell has run again"):
         old.publish(np.ones((3, 3), np.uint8))
     assert (new[0].width, new[0].height) == (8, 8)
+    with pytest.raises(RuntimeError, match="nothing was published"):
+        new[0].snapshot()
 
 
 def test_a_name_that_is_taken_is_taken_over_and_its_viewers_move() -> None:
@@ -568,15 +566,17 @@ def test_a_background_that_is_no_colour_is_refused(display: rfb.Display, color: 
         widget.background = color
 
 
-def test_a_widget_of_a_closed_display_is_refused_and_one_without_a_notebook_warned_of(
-    display: rfb.Display, caplog: pytest.LogCaptureFixture
-) -> None:
-    _warn_of_no_notebook.cache_clear()
-    for _ in range(2):
-        display.widget()
-    assert [record.getMessage() for record in caplog.records if "display.url" in record.getMessage()] == [
-        "a widget shows in notebooks, and none runs here: print(display.url), or call display.open()"
-    ]
+def test_one_is_warned_once_of_widgets_without_a_notebook() -> None:
+    out = run_script("""
+        import logging, sys, pdum_rfb_widget as rfb
+        logging.basicConfig(stream=sys.stdout, format="%(message)s", level="WARNING")
+        for _ in range(2):
+            rfb.serve(8, 8, port=0).widget()
+    """)
+    assert out == "a widget shows in notebooks, and none runs here: print(display.url), or call display.open()"
+
+
+def test_a_widget_of_a_closed_display_is_refused(display: rfb.Display) -> None:
     again = rfb.serve(64, 48, port=0, name=display.name)
     display.widget()  # shows what took its stream over
     again.close()

@@ -384,7 +384,7 @@ def test_no_still_of_video_where_none_is_wanted_or_the_encoder_offers_none(
 @pytest.fixture
 def registry() -> Iterator[None]:
     """What a test registers is forgotten with it."""
-    with patch.dict(registered_encoders), patch.dict(base._gives):
+    with patch.dict(registered_encoders), patch.dict(base.codec_of):
         yield
 
 

@@ -17,6 +17,7 @@ from inside import hub_of
 from pages import notice, numbered, texture, wait_until_notice
 from playwright.sync_api import Page
 from sites import LEAD, NOT_FOUND, SILENCE, Answer, Site, traits_of
+from viewers import page_says
 from websockets.sync.server import ServerConnection
 from websockets.sync.server import serve as serve_websocket
 
@@ -226,7 +227,7 @@ def test_a_reloaded_page_asks_the_kernel_for_the_secrets(page: Page, display: rf
 def answer_of(widget: RfbCanvas) -> dict[str, str]:
     said: list[dict[str, str]] = []
     widget.send = lambda content, buffers=None: said.append(content)
-    widget._handle_custom_msg({"type": "where"}, [])
+    page_says(widget, type="where")
     (answer,) = said
     return answer
 

@@ -127,6 +127,11 @@ def read_on(viewer: RawViewer, timeout: float) -> None:
         viewer.socket.recv(timeout=timeout)
 
 
+def page_says(widget: Any, **content: Any) -> None:
+    """Let the *widget* hear this from its page."""
+    widget.comm.handle_msg({"content": {"data": {"method": "custom", "content": content}}, "buffers": []})
+
+
 def unacknowledged(display: rfb.Display) -> list[int]:
     """How many payloads each viewer, from the oldest on, has not acknowledged yet."""
     return [client["inflight"] for client in display.status()["clients"]]

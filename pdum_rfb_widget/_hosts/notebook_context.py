@@ -125,7 +125,7 @@ def _cell_of(request: Any) -> Cell | None:
     said, content = request.get("metadata", {}), request.get("content", {})
     cell_id = said.get("cellId") or said.get("colab", {}).get("cell_id") or content.get("comm_id")
     # Clients without cell ids (nbclient, consoles, nbclassic) may run equal code in two cells: each run is a cell.
-    return Cell(_as_name(str(cell_id or run)), str(run), named=bool(cell_id or not content.get("allow_stdin")))
+    return Cell(stream_name_of(str(cell_id or run)), str(run), named=bool(cell_id or not content.get("allow_stdin")))
 
 
 def marimo_context() -> Any:
@@ -154,10 +154,10 @@ def _marimo_cell() -> Cell | None:
     if session := current_session():
         # Every visitor of an app has a separate kernel in the same process, with the same cells.
         cell_id = f"{cell_id}-{session}"
-    return Cell(_as_name(cell_id), run)
+    return Cell(stream_name_of(cell_id), run)
 
 
-def _as_name(cell_id: str) -> str:
+def stream_name_of(cell_id: str) -> str:
     """The id as a stream's name: readable, and different for every id."""
     plain = re.sub(r"[^\w.~-]", "-", cell_id)
     # "a-2" would also be the name of the second stream of the cell "a".

@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-_MOUNT = Path("/sys/fs/cgroup")
-_OWN_GROUPS = Path("/proc/self/cgroup")
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 def usable_processors() -> int:
@@ -28,12 +28,12 @@ def _quotas() -> Iterator[float]:
     """The quotas of the process's control group and the groups above it, in processors."""
     groups = ""
     with contextlib.suppress(OSError):
-        groups = _OWN_GROUPS.read_text()
+        groups = OWN_CGROUPS.read_text()
     for line in groups.splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
-        mount = _MOUNT / "cpu" if controllers else _MOUNT
+        mount = CGROUPS / "cpu" if controllers else CGROUPS
         # In a container the path may be the host's, with only the container's own part mounted, at the root.
         for group in (Path(path), *Path(path).parents):
             with contextlib.suppress(OSError, ValueError):

@@ -48,7 +48,8 @@ _BUILT_IN = {
 """Module and class of each name."""
 _OF_CODEC: dict[VideoCodec, str] = {"h264": "h264_cpu", "vp9": "vp9", "av1": "av1"}
 # Any thread registers; nothing is removed.
-_gives: dict[str, VideoCodec] = {name: codec for codec, name in _OF_CODEC.items()}
+codec_of: dict[str, VideoCodec] = {name: codec for codec, name in _OF_CODEC.items()}
+"""The codec that an encoder of this name produces."""
 
 
 def register_video_encoder(name: str, factory: VideoEncoderFactory, *, codec: VideoCodec | None = None) -> None:
@@ -63,7 +64,7 @@ def register_video_encoder(name: str, factory: VideoEncoderFactory, *, codec: Vi
         raise ValueError(f"{name!r} is no name for an encoder: codec={name!r} means something else")
     if not (codec is None or codec in _OF_CODEC):
         raise ValueError(f"codec is one of {', '.join(_OF_CODEC)}, not {codec!r}")
-    _gives[name] = codec or _gives.get(name, "h264")
+    codec_of[name] = codec or codec_of.get(name, "h264")
     registered_encoders[name] = factory
 
 
@@ -77,7 +78,7 @@ def codecs_for(wanted: str) -> tuple[VideoCodec, ...]:
     """Returns the codecs that streams with ``codec=wanted`` may send and that have an encoder, the preferred first."""
     if wanted == "none":
         return ()
-    codecs = _codecs_from(_gives.get(wanted, "h264") if wanted in registered_encoders else wanted)
+    codecs = _codecs_from(codec_of.get(wanted, "h264") if wanted in registered_encoders else wanted)
     if pyav_installed():
         return codecs
     return tuple(codec for codec in codecs if encoder_for(codec, wanted) in registered_encoders)
@@ -91,7 +92,7 @@ def _codecs_from(first: str) -> tuple[VideoCodec, ...]:
 
 def encoder_for(codec: VideoCodec, wanted: str) -> str:
     """Returns the name of the encoder for *codec* in streams with the option ``codec=wanted``."""
-    return wanted if wanted in registered_encoders and _gives[wanted] == codec else _OF_CODEC[codec]
+    return wanted if wanted in registered_encoders and codec_of[wanted] == codec else _OF_CODEC[codec]
 
 
 def available_video_encoders() -> list[str]:
