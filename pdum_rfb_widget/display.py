@@ -386,10 +386,9 @@ class Display(Closing):
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def status(self) -> dict[str, Any]:
-        """The state of the stream as plain values: its options, the size, the number of published frames, each viewer
-        with its metrics, its video ``codec`` (None for images) and its reason to request no video (``no_video``), the
-        connections to the hub whose viewers have not said hello (``pending``), the shared video encoders, the encoders
-        that hang (``encoders_hanging``), and recent errors (``troubles``). Contains no token."""
+        """The state of the stream as plain values: options, size, number of published frames, each viewer's metrics,
+        video ``codec`` (None for images) and reason to request no video (``no_video``), connections without a hello
+        (``pending``), video encoders, which hang (``encoders_hanging``), recent errors (``troubles``). No token."""
         hub = self.server._hub
 
         def status(now: float) -> dict[str, Any]:  # on the hub's loop, where ports come and go
