@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hosts import chromium
@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from inside import close_hub, hub_of
 from pages import show, texture, wait_for_events
 from playwright.sync_api import Browser, Page
+from xdist.scheduler import LoadFileScheduling
 
 import pdum_rfb_widget as rfb
 
@@ -23,11 +24,28 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
+LONGEST = ("test_simulation", "test_soak", "test_video", "test_abuse")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests on a page are marked so, by the fixture that opens it."""
+    """Tests on a page are marked so, by the fixture that opens it. The longest files come first, so that no process is
+    left with one of them."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
     for item in items:
         if isinstance(item, pytest.Function) and "browser" in item.fixturenames:
             item.add_marker(pytest.mark.browser)
+
+
+class ByFile(LoadFileScheduling):
+    """Gives a file to one process, for what its tests share, and each seed of the simulation to any."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if "every_rule_holds[" in nodeid else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)

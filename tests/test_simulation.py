@@ -7,12 +7,22 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from simulation import ONLY_VIDEO, PICTURES, VIDEO, Link, Simulation
 
 STEPS = int(os.environ.get("RFB_STEPS", "2000"))
+SEED = int(os.environ.get("RFB_SEED", "1"))
+"""The first: every run takes the same steps, and others with another seed."""
+STEPS_A_SEED, STEPS_AN_EXAMPLE = 10_000, 30
 WIDTH, HEIGHT = 320, 192
 LINKS = (
     Link(),
@@ -129,10 +139,16 @@ class Whatever(RuleBasedStateMachine):
         assert [viewer.transport.nbytes for viewer in stay] == before, "nothing is sent for the same picture"
 
 
-TestWhatever = Whatever.TestCase
-TestWhatever.settings = settings(
-    max_examples=STEPS // 30, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
-)
+@pytest.mark.parametrize("seeded", range(SEED, SEED + max(1, STEPS // STEPS_A_SEED)))
+def test_whatever_happens_every_rule_holds(seeded: int) -> None:
+    examples = min(STEPS, STEPS_A_SEED) // STEPS_AN_EXAMPLE
+    limits = settings(
+        max_examples=examples,
+        stateful_step_count=STEPS_AN_EXAMPLE,
+        database=None,  # a failure that one machine remembers would be tried there alone
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(seed(seeded)(type("Seeded", (Whatever,), {})), settings=limits)
 
 
 def test_a_slow_viewer_takes_nothing_from_the_others() -> None:
