@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 Direction: TypeAlias = Literal["better", "worse"]
@@ -17,8 +17,8 @@ class Hysteresis:
     """Decides when to move to a better or to a worse state. Owned by the hub's thread.
 
     A better state must have been possible for `patience` seconds without a break. It has failed if it has to be left
-    within twice that time: then patience is doubled, else halved. A worse state must have been needed for `endures`
-    seconds.
+    within twice that time, or within `SOON`: then patience is doubled, else halved. A worse state must have been needed
+    for `endures` seconds.
     """
 
     least: float
@@ -26,8 +26,8 @@ class Hysteresis:
     most: float
     """Most patience in seconds."""
     endures: float = 0.0
-    """Seconds for which the present state may be too good before a worse one is taken."""
-    patience: float = 0.0
+    """Seconds for which the present state may not fit before a worse one is taken."""
+    patience: float = field(init=False)
     """Seconds for which a better state must be possible before it is tried."""
     _wanted: Direction | None = None
     _since: float = 0.0
