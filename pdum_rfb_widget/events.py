@@ -331,7 +331,7 @@ EVENT_FIELDS: Mapping[str, Mapping[str, Check]] = {
     "focus_in": {},
     "focus_out": {},
 }
-_REQUIRED = {
+REQUIRED_FIELDS = {
     **dict.fromkeys(("pointer_down", "pointer_up", "pointer_move", "double_click"), ("x", "y")),
     **dict.fromkeys(("key_down", "key_up"), ("key",)),
     "wheel": ("dx", "dy"),
@@ -339,7 +339,7 @@ _REQUIRED = {
     "paste": ("text",),
     "resize": ("width", "height"),
 }
-
+"""The fields that an event of each type must have, where it must have any."""
 
 _ELSEWHERE = {
     "click": "pointer_down",
@@ -381,7 +381,7 @@ def validate(event: object) -> EventDict | None:
             clean[name] = event[name]
     if kind == "resize" and clean.get("ratio", 1) <= 0:
         clean["ratio"] = 1.0  # applications divide by it
-    for name in _REQUIRED.get(kind, ()):
+    for name in REQUIRED_FIELDS.get(kind, ()):
         if name not in clean:
             raise ValueError(f"{kind} lacks {name}")
     return clean

@@ -139,7 +139,7 @@ class HostProcess(ABC):
         self.port = free_port()
         self.token = secrets.token_hex(8)
         self.log = home / "server.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -157,7 +157,7 @@ class HostProcess(ABC):
         folder = self.home / "notebooks"
         folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 self.command(), cwd=folder, env=os.environ | self.environment(), stdout=log, stderr=log
             )
         try:
@@ -168,17 +168,17 @@ class HostProcess(ABC):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        assert self._process is not None
-        self._process.terminate()
+        assert self.process is not None
+        self.process.terminate()
         try:
-            self._process.wait(15)
+            self.process.wait(15)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.process.kill()
+            self.process.wait()
 
     def _answers(self) -> bool:
-        assert self._process is not None
-        if self._process.poll() is not None:
+        assert self.process is not None
+        if self.process.poll() is not None:
             raise RuntimeError(self.log.read_text(errors="replace")[-4000:])
         try:
             with urllib.request.urlopen(self.ready_url(), timeout=2):

@@ -84,6 +84,6 @@ def fill(peer: socket.socket, most: int = 1_000_000_000) -> int:
 
 def resident(host: HostProcess) -> int:
     """Bytes of memory that the host's server has now."""
-    assert host._process
-    pages = Path(f"/proc/{host._process.pid}/statm").read_text().split()[1]
+    assert host.process
+    pages = Path(f"/proc/{host.process.pid}/statm").read_text().split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")

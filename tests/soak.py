@@ -117,7 +117,7 @@ class Publisher:
         self.frames = self.changes = 0
         self._dice = random.Random(seed)
         self._size = SIZES[0]
-        self._ended = threading.Event()
+        self.ended = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -129,7 +129,7 @@ class Publisher:
 
     def end(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """The last picture that is published."""
-        self._ended.set()
+        self.ended.set()
         self._thread.join()
         self._size = SIZES[1]
         self.display.configure(quality="auto", bitrate=100_000_000, max_inflight=2)
@@ -137,10 +137,10 @@ class Publisher:
         return last
 
     def _run(self) -> None:
-        while not self._ended.wait(1 / 15):
+        while not self.ended.wait(1 / 15):
             self.frames += 1
             if self._dice.random() < 0.03:
-                self._ended.wait(0.5)
+                self.ended.wait(0.5)
             if self._dice.random() < 0.01:
                 self._change()
             self.display.publish(self.picture(self.frames))
@@ -198,7 +198,7 @@ def soak(seconds: float = 600, viewers: int = 20) -> Report:
         report.leaked = _more(before, count_all(server))
     finally:
         for publisher in publishers:
-            publisher._ended.set()
+            publisher.ended.set()
         crowd.kill()
         crowd.wait()
         server.close()

@@ -92,7 +92,7 @@ def test_a_wildcard_listener_serves_its_port_for_every_address() -> None:
 
 def test_a_wildcard_without_a_loopback_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where IPv6 is off, ``::`` can be bound, and nobody reaches it."""
-    monkeypatch.setitem(listeners._WILDCARDS, "::", "2001:db8::1")
+    monkeypatch.setitem(listeners.WILDCARDS, "::", "2001:db8::1")
     with pytest.raises(OSError, match=r"can't listen on :::0: .*an address of this machine: 127.0.0.1"):
         rfb.serve(8, 8, host="::", port=0)
 

@@ -84,7 +84,7 @@ def test_the_types_of_events_are_those_that_are_let_through() -> None:
     assert list(kinds) == list(get_args(events.EventType)) == list(events.EVENT_FIELDS)
     for kind, one in kinds.items():
         assert one.__annotations__.keys() == {"type", "timestamp", *events.EVENT_FIELDS[kind]}
-        assert one.__required_keys__ == {"type", *events._REQUIRED.get(kind, ())}
+        assert one.__required_keys__ == {"type", *events.REQUIRED_FIELDS.get(kind, ())}
         assert one.__doc__
 
 

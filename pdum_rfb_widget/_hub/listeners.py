@@ -33,7 +33,8 @@ _websocket_log = logging.getLogger(f"{__package__}.websocket")
 _websocket_log.setLevel(logging.WARNING)
 
 OTHER_FOLDER = "Set PDUM_RFB_RUNTIME_DIR to a folder of yours on a local disk, of at most 80 characters"
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Loopback addresses, by the address that stands for all of the same kind."""
 
 
 class Listeners:
@@ -63,7 +64,7 @@ class Listeners:
         if not listeners:
             raise RuntimeError("the hub listens on no TCP port: it was closed, or serve() was told tcp=False")
         host, port = wanted or listeners[0]
-        return _WILDCARDS.get(host, host), port
+        return WILDCARDS.get(host, host), port
 
     @property
     def private(self) -> bool:
@@ -79,7 +80,7 @@ class Listeners:
             for there in self._ports:
                 if there[0] == host and port in (None, 0, there[1]):
                     return there
-                if there[0] in _WILDCARDS and port == there[1]:
+                if there[0] in WILDCARDS and port == there[1]:
                     return there
             return await self._bind(host, port)
 
@@ -188,7 +189,7 @@ class Listeners:
 
 def _check_loopback(host: str) -> None:
     """Raise `OSError` if a wildcard *host* has no loopback address: ``::`` binds even without IPv6."""
-    if loopback := _WILDCARDS.get(host):
+    if loopback := WILDCARDS.get(host):
         with socket.socket(socket.AF_INET6 if ":" in loopback else socket.AF_INET) as probe:
             probe.bind((loopback, 0))
 
