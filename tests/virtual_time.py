@@ -11,6 +11,8 @@ from typing import Any
 
 _ROUND = 1e-6
 """Seconds that a round of the loop takes at least: who waits for less than a clock can tell would wait for ever."""
+_SPINS = 10_000
+"""Rounds in a row that wait for nothing: a timer that is always due would keep a processor busy."""
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -57,8 +59,11 @@ class _Jump(selectors.SelectSelector):
     def __init__(self, loop: VirtualLoop) -> None:
         super().__init__()
         self._loop = loop
+        self._spins = 0
 
     def select(self, timeout: float | None = None) -> list[Any]:
         assert timeout is not None, "there is nothing left to wait for"
         self._loop.now += max(_ROUND, timeout)
+        self._spins = self._spins + 1 if timeout < _ROUND else 0
+        assert self._spins < _SPINS, f"the loop spins, {self._loop.now} s after its start"
         return []

@@ -155,7 +155,8 @@ class SharedEncoder:
         joins_now = bool(able) and self._may_join(now)
         keyframe = self._has_to_begin(newest) or joins_now
         if newest is self._latest and not keyframe:
-            return None, self._keyframe_at + JOIN_INTERVAL
+            has_room = min(rooms[subscriber] for subscriber in self.joining)
+            return None, max(self._keyframe_at + JOIN_INTERVAL, has_room)
         self._taken = EncodeRequest(newest, keyframe, able if keyframe else frozenset())
         return self._taken, math.inf
 
