@@ -15,7 +15,7 @@ from pages import show as show_page
 from playwright.sync_api import Browser, Page
 from relay import SlowLink
 from sites import LEAD, NOT_FOUND, Answer, Site, traits_of
-from viewers import RawViewer
+from viewers import RawViewer, unacknowledged
 
 import pdum_rfb_widget as rfb
 from pdum_rfb_widget.protocol import unpack_binary_message
@@ -58,7 +58,8 @@ def test_a_message_overtakes_the_picture_that_a_slow_link_is_busy_with() -> None
         with RawViewer(display, "image/png", "rfb/tiles", "rfb/channels", url=url) as viewer:
             viewer.greet()
             display.publish(noise[0])
-            viewer.see()  # now the hub knows the link
+            viewer.see()
+            wait_for(lambda: unacknowledged(display) == [0], "the hub to know the link")
             display.publish(noise[1])
             came: list[tuple[float, str]] = []
             while not came or came[-1][1] != "last":
