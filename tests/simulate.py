@@ -2,7 +2,7 @@
 
 A table: for each kind of viewer the frames drawn a second, their age when they were drawn, the bytes a second, and how
 long after the last frame all of it was exact. With names of scenarios only those; `--crowd 1000` changes how many
-viewers the crowd has.
+viewers the crowd has. `audience` is a thousand viewers of a small picture that changes once a second.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
 
@@ -31,15 +32,24 @@ def group(name: str, link: Link, supported: tuple[str, ...] = VIDEO, count: int 
     return name, lambda simulation: simulation.join(link, supported, local=local, **more), count
 
 
-def scenarios(crowd: int) -> dict[str, tuple[list[Group], float]]:
-    """The viewers of each scenario, and its seconds of motion."""
+@dataclass(frozen=True)
+class Scenario:
+    """The viewers, the seconds of motion, and what is published."""
+
+    groups: list[Group]
+    seconds: float
+    fps: float
+    size: tuple[int, int] = (1280, 720)
+
+
+def scenarios(crowd: int, fps: float) -> dict[str, Scenario]:
     return {
-        "local": ([group("local", Link())], 10),
-        "lan": ([group("LAN", LAN)], 10),
-        "wifi": ([group("20 Mbit/s", WIFI)], 10),
-        "tunnel": ([group("2 Mbit/s", TUNNEL), group("2 Mbit/s, pictures", TUNNEL, PICTURES)], 20),
-        "lossy": ([group("1 % lost", LOSSY)], 20),
-        "mixed": (
+        "local": Scenario([group("local", Link())], 10, fps),
+        "lan": Scenario([group("LAN", LAN)], 10, fps),
+        "wifi": Scenario([group("20 Mbit/s", WIFI)], 10, fps),
+        "tunnel": Scenario([group("2 Mbit/s", TUNNEL), group("2 Mbit/s, pictures", TUNNEL, PICTURES)], 20, fps),
+        "lossy": Scenario([group("1 % lost", LOSSY)], 20, fps),
+        "mixed": Scenario(
             [
                 group("LAN", LAN, count=4),
                 group("20 Mbit/s", WIFI, count=2),
@@ -48,18 +58,21 @@ def scenarios(crowd: int) -> dict[str, tuple[list[Group], float]]:
                 group("only video", WIFI, ONLY_VIDEO),
             ],
             20,
+            fps,
         ),
-        "crowd": ([group(f"{crowd} of 20 Mbit/s", WIFI, count=crowd)], 60),
+        "crowd": Scenario([group(f"{crowd} of 20 Mbit/s", WIFI, count=crowd)], 60, fps),
+        "audience": Scenario([group("1000 of 20 Mbit/s", WIFI, count=1000)], 60, 1, (320, 192)),
     }
 
 
-def run(groups: list[Group], seconds: float, fps: float) -> list[str]:
-    """The rows of one scenario: motion for so many *seconds*, then rest."""
+def run(scenario: Scenario) -> list[str]:
+    """The rows of one scenario: motion, then rest."""
     rows = []
-    with Simulation(Machine()).running() as simulation:
+    with Simulation(Machine()).running(*scenario.size) as simulation:
         simulation.publish()
-        joined = [(name, [join(simulation) for _ in range(count)]) for name, join, count in groups]
-        simulation.play(seconds, fps)
+        joined = [(name, [join(simulation) for _ in range(count)]) for name, join, count in scenario.groups]
+        seconds = scenario.seconds
+        simulation.play(seconds, scenario.fps)
         moved = {name: [(len(v.latencies), v.transport.nbytes) for v in viewers] for name, viewers in joined}
         began, newest = simulation.loop.now, simulation.stream.newest
         assert newest
@@ -87,14 +100,14 @@ def main() -> None:
     parser.add_argument("--crowd", type=int, default=100, help="viewers of the crowd (100)")
     parser.add_argument("--fps", type=float, default=30, help="frames published a second (30)")
     options = parser.parse_args()
-    known = scenarios(options.crowd)
+    known = scenarios(options.crowd, options.fps)
     if unknown := set(options.names) - known.keys():
         parser.error(f"a scenario is one of {', '.join(known)}, not {', '.join(sorted(unknown))}")
     print("| scenario | viewer | frames/s | age ms | 95 % | Mbit/s | exact after s | took s |")
     print("|---|---|---|---|---|---|---|---|")
     for name in options.names or known:
         began = time.perf_counter()
-        for row in run(*known[name], options.fps):
+        for row in run(known[name]):
             print(f"| {name} | {row} | {time.perf_counter() - began:.1f} |", flush=True)
 
 
