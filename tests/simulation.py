@@ -362,7 +362,7 @@ class Simulation:
             patch.object(hub, "time", clock),
             patch.object(executor, "EncodeJob", SimulatedJob),
             patch.object(executor, "SharedEncoderWorker", encoder),
-            patch.object(self.processors, "relieve", lambda: None, create=True),
+            patch.object(self.processors, "replace_hung", lambda: None, create=True),
             # By their addresses, sets would be in another order in each run.
             patch.object(Viewer, "__hash__", lambda viewer: viewer.number),
             patch.object(ViewerSession, "__hash__", lambda session: hash(session.started)),

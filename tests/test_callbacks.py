@@ -101,7 +101,7 @@ def test_what_one_raises_is_logged_and_counted_and_the_next_runs(
     wait_for(lambda: came, "the call after the one that failed")
     status = display.status()
     assert status["callback_errors"] == 1
-    assert "ZeroDivisionError" in status["troubles"][-1]
+    assert "ZeroDivisionError" in status["recent_errors"][-1]
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.exc_info
 
@@ -138,7 +138,7 @@ def test_a_function_that_raises_what_ends_programs_is_counted_and_ends_nothing(
     assert came == [1, 2]
     if (ending, where) != (GeneratorExit, "coroutine"):  # there it looks as if the loop had closed the task
         assert status["callback_errors"] == 2
-        assert ending.__name__ in status["troubles"][-1]
+        assert ending.__name__ in status["recent_errors"][-1]
 
 
 def test_calls_that_a_loop_left_behind_go_to_the_thread_with_the_next() -> None:

@@ -83,7 +83,9 @@ def test_an_encoder_that_raises_fails_its_stream_alone_and_the_cause_is_said(
         assert closed(viewer) == (1011, "the hub failed; its log says why")
         other_goes_on()
     assert "no room" in caplog.text
-    wait_for(lambda: any("no room" in trouble for trouble in display.status()["troubles"]), "the cause in the status")
+    wait_for(
+        lambda: any("no room" in trouble for trouble in display.status()["recent_errors"]), "the cause in the status"
+    )
     display.publish(grey(90))
     with RawViewer(display) as viewer:
         viewer.greet()
@@ -97,8 +99,8 @@ def test_an_encoder_that_hangs_holds_up_no_other_stream_and_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("pdum_rfb_widget._encode.pool.HELD_UP", 0.2)
-    monkeypatch.setattr("pdum_rfb_widget._encode.executor.HELD_UP", 0.2)
+    monkeypatch.setattr("pdum_rfb_widget._encode.pool.HUNG_AFTER", 0.2)
+    monkeypatch.setattr("pdum_rfb_widget._encode.executor.HUNG_AFTER", 0.2)
     begun, release = threading.Semaphore(0), threading.Event()
     sabotage(monkeypatch, lambda: (begun.release(), release.wait(60)))
     threads = hub_of(display).threads
@@ -116,7 +118,7 @@ def test_an_encoder_that_hangs_holds_up_no_other_stream_and_is_given_up(
                 skip(31)
                 assert {closed(one)[0], closed(two)[0]} == {1011}
         assert "has not returned for 30 s" in caplog.text
-        assert any("has not returned" in trouble for trouble in display.status()["troubles"])
+        assert any("has not returned" in trouble for trouble in display.status()["recent_errors"])
         assert display.status()["encoders_hanging"] == 2, "no more were begun"
     finally:
         release.set()
@@ -152,7 +154,7 @@ def test_a_video_encoder_that_hangs_or_fails_leaves_it_to_pictures(
             for value in (50, 150):
                 display.publish(grey(value))
                 assert viewer.see()[0]["type"] == "tiles"
-        assert any("given up for pictures" in trouble for trouble in display.status()["troubles"])
+        assert any("given up for pictures" in trouble for trouble in display.status()["recent_errors"])
     finally:
         release.set()
 
@@ -211,7 +213,7 @@ def test_a_loop_of_the_user_that_was_closed_takes_nothing_with_it(
         viewer.say(type="event", event={"type": "key_down", "key": "a"})
         wait_for(lambda: came == ["a"], "the callback, on a thread")
         other_goes_on()
-    assert any("loop" in trouble for trouble in looped.status()["troubles"])
+    assert any("loop" in trouble for trouble in looped.status()["recent_errors"])
 
 
 # Processes ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from pdum_rfb_widget._core.shared_encoders import (
-    HELD_LIMIT,
+    DELAY_LIMIT,
     JOIN_INTERVAL,
     LONG_IDLE,
     MAX_ENCODERS,
@@ -242,8 +242,8 @@ def test_one_that_is_alone_holds_up_nobody() -> None:
     stream = Stream(member)
     stream.publish()
     member.room_at = math.inf
-    stream.publish(after=10 * HELD_LIMIT)
-    stream.publish(after=10 * HELD_LIMIT)
+    stream.publish(after=10 * DELAY_LIMIT)
+    stream.publish(after=10 * DELAY_LIMIT)
     assert member.sent_away == []
 
 
@@ -363,7 +363,7 @@ def test_a_lane_asks_to_be_asked_when_one_that_holds_it_up_is_to_go() -> None:
     (lane,) = stream.encoders
     take, look = lane.take(stream.newest, stream.now)
     assert (take, dead.sent_away) == (None, [])
-    assert stream.now < look < stream.now + 2 * HELD_LIMIT
+    assert stream.now < look < stream.now + 2 * DELAY_LIMIT
     stream.now = look
     stream.step()
     assert dead.sent_away

@@ -44,4 +44,4 @@ def test_what_a_subshell_began_goes_on_when_the_subshell_ends() -> None:
 
         wait_for(all_go_on, "the call")
         kernel.run("task.cancel()")
-        assert kernel.run("print(task.cancelled(), looped.status()['troubles'])") == "True []\n"
+        assert kernel.run("print(task.cancelled(), looped.status()['recent_errors'])") == "True []\n"

@@ -124,7 +124,7 @@ def test_a_viewer_that_does_not_read_is_closed_in_words_and_the_others_miss_noth
             header, data = joined(good)
             assert (header["channel"], data) == ("a", number.to_bytes(1, "big") * 500 * K)
         wait_for(lambda: display.client_count == 1, "the stuck one to be closed")
-    assert any("4429" in trouble and "wait for the viewer" in trouble for trouble in display.status()["troubles"])
+    assert any("4429" in trouble and "wait for the viewer" in trouble for trouble in display.status()["recent_errors"])
 
 
 def joined(viewer: RawViewer) -> tuple[dict[str, Any], bytes]:
@@ -309,7 +309,7 @@ def test_what_a_handler_raises_is_logged_and_counted(display: rfb.Display, caplo
         viewer.greet()
         viewer.say(type="message", channel="a", data=0)
         wait_for(lambda: display.status()["callback_errors"], "the error")
-    assert "ZeroDivisionError" in display.status()["troubles"][-1]
+    assert "ZeroDivisionError" in display.status()["recent_errors"][-1]
     assert caplog.records
     with pytest.raises(ValueError, match="a channel's name"):
         display.on_message("a b")

@@ -262,7 +262,7 @@ def test_a_publish_loop_that_fails_says_so_in_the_log_and_in_the_status(
 
     in_thread(main)
     words = "SystemExit: enough" if isinstance(fault, BaseException) else "the frame is float64"
-    assert words in display.status()["troubles"][-1]
+    assert words in display.status()["recent_errors"][-1]
     assert words in caplog.text
 
 

@@ -233,7 +233,7 @@ def test_what_a_source_raises_ends_its_feed_and_is_told(caplog: pytest.LogCaptur
     feeding = attach(display, RenderCallbackSource(render))
     with pytest.raises(ZeroDivisionError):
         feeding.result(60)
-    assert "no picture" in display.status()["troubles"][-1]
+    assert "no picture" in display.status()["recent_errors"][-1]
     assert "no picture" in caplog.text
     display.publish(grey(1))
 
@@ -254,7 +254,7 @@ def test_a_source_that_raises_what_ends_programs_ends_its_feed_alone() -> None:
             await asyncio.wrap_future(feeding)
 
     in_thread(main)
-    assert "SystemExit: enough" in display.status()["troubles"][-1]
+    assert "SystemExit: enough" in display.status()["recent_errors"][-1]
     hearing = attach(display, Source(lambda seq, t_us: grey(seq % 250)))
 
     with RawViewer(display) as viewer:
@@ -264,7 +264,7 @@ def test_a_source_that_raises_what_ends_programs_ends_its_feed_alone() -> None:
             viewer.say(type="event", event={"type": "focus_in"})
 
         def failures() -> int:
-            return sum("take an event" in trouble for trouble in display.status()["troubles"])
+            return sum("take an event" in trouble for trouble in display.status()["recent_errors"])
 
         wait_for(lambda: failures() >= 2, "two events that it fails to take")
         assert not hearing.done()
@@ -284,7 +284,7 @@ def test_what_a_source_raises_of_an_event_is_told_and_the_feed_goes_on(caplog: p
         viewer.say(type="event", event={"type": "focus_in"})
         assert value_of(viewer.see()[1]) == 1
     wait_for(lambda: "what is this?" in caplog.text, "the log")
-    assert "what is this?" in display.status()["troubles"][-1]
+    assert "what is this?" in display.status()["recent_errors"][-1]
 
 
 def test_a_source_that_ends_is_done_and_one_that_is_cancelled_publishes_no_more() -> None:

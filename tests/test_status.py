@@ -135,7 +135,7 @@ def test_configure_switches_between_pictures_and_video(page: Page, codec: str) -
 
     def frames() -> int:
         display.publish(np.random.default_rng().integers(0, 255, (48, 64, 3), np.uint8))
-        return len(display.status()["lanes"])
+        return len(display.status()["encoders"])
 
     wait_for(lambda: (frames() > 0) == (codec == "h264"), f"codec {codec}")
 

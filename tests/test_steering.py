@@ -92,7 +92,7 @@ def test_going_to_and_fro_gets_rarer() -> None:
 def test_who_held_up_a_lane_comes_back_only_once_it_is_fast_enough() -> None:
     setback = Backoff()
     assert setback.judge(0.001, 60, 0) == 0
-    setback.fell(1, 0)
+    setback.evicted(1, 0)
     assert run(lambda now: setback.judge(1 / 30, 60, now), 0, 120) == 2, "at half rate it never does"
     assert run(lambda now: setback.judge(1 / 120, 60, now), 120, 20) == 0
 
@@ -100,7 +100,7 @@ def test_who_held_up_a_lane_comes_back_only_once_it_is_fast_enough() -> None:
 def test_who_fell_soon_again_stays_away_for_longer() -> None:
     setback, stays = Backoff(), []
     for _ in range(6):
-        setback.fell(1, 0)
+        setback.evicted(1, 0)
         stays.append(next(step / 10 for step in range(1000) if setback.judge(0.001, 60, step / 10) == 0))
     assert stays == sorted(stays)
     assert stays[0] < 5 < stays[-1] <= Backoff.PATIENCE[1]
@@ -109,7 +109,7 @@ def test_who_fell_soon_again_stays_away_for_longer() -> None:
 def test_who_kept_up_for_long_stays_away_for_a_shorter_time_when_it_falls_again() -> None:
     setback, stays, now = Backoff(), [], 0.0
     for lasted in (1, 1, 100, 100):
-        setback.fell(1, now)
+        setback.evicted(1, now)
         back = next(now + step / 10 for step in range(1000) if setback.judge(0.001, 60, now + step / 10) == 0)
         stays.append(round(back - now))
         now = back + lasted

@@ -294,7 +294,7 @@ def test_nothing_is_left_of_viewers_that_come_and_go() -> None:
             display.publish(grey(number % 250, 64, 48))
             kinds.append(viewer.see()[0]["type"])
     assert kinds.count("video_chunk") > 100
-    wait_for(lambda: not display.client_count and not display.status()["lanes"], "nobody left")
+    wait_for(lambda: not display.client_count and not display.status()["encoders"], "nobody left")
     wait_for(lambda: not any("rfb-video" in thread.name for thread in threading.enumerate()), "no thread left")
 
 
@@ -333,7 +333,7 @@ def test_where_the_thread_of_video_can_not_begin_pictures_serve(
     with watching(display, *OURS) as (watcher,):
         wait_for(exact(watcher, play(display, 10)), "the last frame, exactly")
         assert refused.is_set()
-        assert "video was given up for pictures: RuntimeError: can't start" in display.status()["troubles"][0]
+        assert "video was given up for pictures: RuntimeError: can't start" in display.status()["recent_errors"][0]
 
 
 @pytest.mark.parametrize("more", [(), ("rfb/tiles",)])
@@ -468,7 +468,7 @@ def test_an_encoder_may_give_keyframes_unasked_parts_or_nothing_before_it_is_flu
             wait_for(near(watcher, play(display, 10, start=start)), "the last frame")
         assert watcher.kinds.count("video_chunk") > 2
         assert all(chunk["keyframe"] for chunk in watcher.chunks) == (how != "parts")
-    assert display.status()["troubles"] == []
+    assert display.status()["recent_errors"] == []
 
 
 @pytest.mark.usefixtures("registry")
@@ -486,7 +486,7 @@ def test_what_an_encoder_did_wrong_is_said_and_pictures_serve(how: Any, words: s
     display = rfb.serve(320, 192, port=0, codec="mine")
     with watching(display, *OURS) as (watcher,):
         wait_for(exact(watcher, play(display, 3)), "the last frame, exactly")
-        wait_for(lambda: any(words in trouble for trouble in display.status()["troubles"]), "the cause")
+        wait_for(lambda: any(words in trouble for trouble in display.status()["recent_errors"]), "the cause")
 
 
 def test_pyav_that_is_installed_while_the_process_runs_serves_the_next_display(

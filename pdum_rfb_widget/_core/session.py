@@ -48,7 +48,7 @@ from .outbox import Inbox, Outbox
 from .policy.bandwidth import EXACT, BandwidthEstimator, Kind
 from .policy.delivery import DeliveryPolicy
 from .refresh import LosslessRefresh
-from .shared_encoders import HELD_SHARE
+from .shared_encoders import DELAY_SHARE
 from .stream_state import EncodePlan, StreamState
 from .subscription import Subscription
 from .viewer_stats import ViewerStats
@@ -216,7 +216,7 @@ class ViewerSession:
     @property
     def too_slow(self) -> bool:
         """True if the viewer takes frames too slowly to share an encoder."""
-        return self.window.turnaround * self.state.publish_rate.fps * (1 - HELD_SHARE) > 1
+        return self.window.turnaround * self.state.publish_rate.fps * (1 - DELAY_SHARE) > 1
 
     @property
     def scale(self) -> float:

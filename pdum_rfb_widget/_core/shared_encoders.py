@@ -24,9 +24,9 @@ JOIN_INTERVAL = 1.0
 """Least seconds between two keyframes that subscribers get only because others join."""
 LONG_IDLE = 10.0
 """Seconds without a frame after which the next is a keyframe: browsers reclaim idle decoders."""
-HELD_LIMIT = 0.12
+DELAY_LIMIT = 0.12
 """Seconds for which a subscriber may delay the others before it is evicted."""
-HELD_SHARE = 0.25
+DELAY_SHARE = 0.25
 """The share of time for which delays are forgiven for ever: on a busy machine each viewer causes some now and then."""
 
 
@@ -86,7 +86,7 @@ class SharedEncoder:
         """True if the encoder offers stills."""
         self._keyframe_at = -math.inf
         self._tolerances: defaultdict[Subscriber, TokenBucket] = defaultdict(
-            lambda: TokenBucket(HELD_SHARE, HELD_LIMIT, 0.0)
+            lambda: TokenBucket(DELAY_SHARE, DELAY_LIMIT, 0.0)
         )
         """Seconds for which each may delay the others. A bucket drains while its subscriber does so, and fills
         otherwise."""
@@ -222,14 +222,14 @@ class SharedEncoder:
                 self.leave(subscriber)
                 subscriber.evicted(self.key, now)
             elif subscriber in late:
-                until = min(until, now + left / (1 - HELD_SHARE) + 1e-3)
+                until = min(until, now + left / (1 - DELAY_SHARE) + 1e-3)
         return until
 
     def _note(self, subscriber: Subscriber, holding: bool, now: float) -> float:
         """Records if *subscriber* delays the others from *now* on; returns the seconds for which it still may."""
         tolerance = self._tolerances[subscriber]
         left = tolerance.left(now)
-        tolerance.rate = HELD_SHARE - holding
+        tolerance.rate = DELAY_SHARE - holding
         return left
 
 

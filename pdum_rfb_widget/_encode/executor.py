@@ -17,7 +17,7 @@ from .._frames.store import Frame
 from ..protocol import CloseCode, ProtocolError
 from ..types import Encoded
 from .jobs import EncodeJob
-from .pool import HELD_UP, Pool
+from .pool import HUNG_AFTER, Pool
 from .video import SharedEncoderWorker
 
 
@@ -41,7 +41,7 @@ class Executor:
         self._workers: dict[SharedEncoder, SharedEncoderWorker] = {}
         self._at_work = 0
         """Number of jobs of images in progress."""
-        self._relief: asyncio.TimerHandle | None = None
+        self._check: asyncio.TimerHandle | None = None
 
     def encode(self, job: EncodeImages, frame: Frame) -> None:
         """Encodes the images of *job*."""
@@ -73,8 +73,8 @@ class Executor:
     def close(self) -> None:
         """Closes every encoder."""
         self.keep(())
-        if self._relief:
-            self._relief.cancel()
+        if self._check:
+            self._check.cancel()
 
     def _encoded(  # on any thread
         self, job: Job, frame: Frame, outcome: Encoded | Chunk | BaseException
@@ -91,11 +91,11 @@ class Executor:
 
     def _watch(self) -> None:
         """Looks for threads that hang while images are encoded."""
-        if self._relief is None:
-            self._relief = self._loop.call_later(1.5 * HELD_UP, self._relieve)
+        if self._check is None:
+            self._check = self._loop.call_later(1.5 * HUNG_AFTER, self._replace_hung)
 
-    def _relieve(self) -> None:
-        self._relief = None
-        self._pool.relieve()
+    def _replace_hung(self) -> None:
+        self._check = None
+        self._pool.replace_hung()
         if self._at_work:
             self._watch()

@@ -9,7 +9,7 @@ from typing import Any
 
 from .._system.threads import Workers
 
-HELD_UP = 2.0
+HUNG_AFTER = 2.0
 """Seconds at one piece of work after which others take over what waits: ten 4K frames in the slowest format."""
 
 _MOST = 16
@@ -17,7 +17,7 @@ _MOST = 16
 
 
 class Pool(Executor):
-    """A pool of this many *threads*, and more in place of those that `relieve` finds hung. Owned by the hub's loop."""
+    """A pool of this many *threads*, and more in place of those that hang. Owned by the hub's loop."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -36,9 +36,9 @@ class Pool(Executor):
         future.add_done_callback(lambda done: self._waiting.pop(done, None))
         return future
 
-    def relieve(self) -> None:
+    def replace_hung(self) -> None:
         """Moves work that waits for hung threads to other threads."""
-        late = time.monotonic() - HELD_UP
+        late = time.monotonic() - HUNG_AFTER
         evicted = sum(since <= late for since in tuple(self._since.values()))
         if evicted > self._held_up and len(self._since) < _MOST:
             held_up_ones, self._executor = self._executor, Workers(self._threads, "rfb-encoder")

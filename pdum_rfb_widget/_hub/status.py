@@ -40,12 +40,12 @@ def status_of(
             for viewer in sorted(stream.viewers, key=lambda viewer: viewer.number)
         ],
         "controller": stream.controller,
-        "lanes": [_video(encoder) for encoder in stream.core.state.encoders],
+        "encoders": [_video(encoder) for encoder in stream.core.state.encoders],
         "encoders_hanging": stream.core.jobs.hanging,
         "recordings": publication.recordings,
         "callback_errors": publication.callbacks.errors,
         "callbacks_left_out": publication.callbacks.left_out,
-        "troubles": list(stream.recent_errors),
+        "recent_errors": list(stream.recent_errors),
     }
 
 
@@ -76,8 +76,8 @@ def as_html(status: dict[str, Any]) -> str:
         ("address", status["address"] or "by the notebook's server only"),
         ("viewers", str(len(status["clients"]) or "none")),
         *(("", _viewer(client)) for client in status["clients"]),
-        *(("video", encoder) for encoder in status["lanes"]),
-        *(("trouble", trouble) for trouble in status["troubles"][-3:]),
+        *(("video", encoder) for encoder in status["encoders"]),
+        *(("error", error) for error in status["recent_errors"][-3:]),
     ]
     body = "".join(f"<tr>{_cell('th', name)}{_cell('td', value)}</tr>" for name, value in rows)
     title = f"{escape(status['name'])}, {status['state']}"

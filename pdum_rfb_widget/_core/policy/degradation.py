@@ -60,7 +60,7 @@ class Backoff:
     _until: float = -math.inf
     _hysteresis: Hysteresis = field(default_factory=lambda: Hysteresis(*Backoff.PATIENCE))
 
-    def fell(self, rung: int, now: float) -> None:
+    def evicted(self, rung: int, now: float) -> None:
         """Records that the viewer was evicted at *rung*; above `COARSEST` no rung is left."""
         self.rung = rung + 1
         self._hysteresis.worsened(now)

@@ -42,7 +42,7 @@ class DeliveryPolicy:
 
     def evicted(self, encoder: EncoderKey, now: float) -> None:
         """Records that the viewer was too slow for the other subscribers of *encoder*."""
-        self._backoff.fell(encoder.rung, now)
+        self._backoff.evicted(encoder.rung, now)
 
     # Output -----------------------------------------------------------------------------------------------------------
 
@@ -54,7 +54,7 @@ class DeliveryPolicy:
     def encoder(self, area: int, selection: Selection, turnaround: float, now: float) -> EncoderKey | None:
         """Returns the shared encoder for frames of *area* pixels, None for images. Call it once a frame; the viewer
         takes a frame every *turnaround* seconds."""
-        encoder = self._lane(area, selection, turnaround, now) if self.state.video_works else None
+        encoder = self._wanted_encoder(area, selection, turnaround, now) if self.state.video_works else None
         if encoder:
             fps = min(self.state.publish_rate.fps, self.bandwidth.draws("video", area))
             self.bandwidth.need(fps * self.state.video_costs.nbytes(encoder.rung, area))
@@ -101,7 +101,7 @@ class DeliveryPolicy:
             return Fidelity(selection.lossy, quality, selection.tiles)
         return Fidelity(selection.lossy, QUALITIES[rung - 1], selection.tiles, or_exact=selection.exact)
 
-    def _lane(self, area: int, selection: Selection, turnaround: float, now: float) -> EncoderKey | None:
+    def _wanted_encoder(self, area: int, selection: Selection, turnaround: float, now: float) -> EncoderKey | None:
         if not selection.video:
             return None
         options, fps = self.state.options, self.state.publish_rate.fps
