@@ -54,6 +54,15 @@ afterEach(() => {
 });
 
 describe("a pointer", () => {
+  it("is told of as it enters and leaves and clicks twice, and opens no menu of the page", () => {
+    pointer("enter");
+    fire(stage, "dblclick", { ...MOUSE, button: 0 });
+    pointer("leave");
+    expect(types()).toEqual(["pointer_enter", "double_click", "pointer_leave"]);
+    expect(events[1]).toMatchObject({ x: 100, y: 50, button: 1, ntouches: 0 });
+    expect(fire(stage, "contextmenu", MOUSE)).toBe(false);
+  });
+
   it("is told in pixels of the frame, with what it holds", () => {
     pointer("down", { button: 0, buttons: 1, shiftKey: true });
     expect(events.at(-1)).toMatchObject({ type: "pointer_down", x: 100, y: 50, inside: true, button: 1, buttons: [1], modifiers: ["Shift"] });

@@ -159,6 +159,107 @@ describe("the size of the view", () => {
   });
 });
 
+describe("the toolbar", () => {
+  const canvasWidths = (label: string, times: number) =>
+    Array.from({ length: times }, () => {
+      root().button(label).click();
+      return view.canvas.style.width;
+    });
+
+  it("goes through the fits, one after another, and undoes zoom", () => {
+    open();
+    page.resize(400, 300);
+    engine().report(frame(100, 50));
+    expect(canvasWidths("Fit", 4)).toEqual(["600px", "400px", "100px", "400px"]);
+    expect([...canvasWidths("Zoom in", 1), ...canvasWidths("Reset zoom", 1)]).toEqual(["600px", "400px"]);
+    view.setToolbar(false);
+    expect(root().find("rfb-toolbar").hidden).toBe(true);
+  });
+
+  it("goes to full screen and back, and logs where the browser refuses", async () => {
+    open();
+    const warned = vi.spyOn(console, "warn").mockImplementation(() => {});
+    const requestFullscreen = vi.fn(async () => Promise.reject(new TypeError("not here")));
+    const exitFullscreen = vi.fn(async () => {});
+    Object.assign(root(), { requestFullscreen });
+    Object.assign(page.document, { exitFullscreen });
+    root().button("Full screen").click();
+    await vi.advanceTimersByTimeAsync(0);
+    expect([requestFullscreen.mock.calls.length, warned.mock.calls.length]).toEqual([1, 1]);
+    Object.assign(page.document, { fullscreenElement: root() });
+    root().button("Full screen").click();
+    expect(exitFullscreen).toHaveBeenCalledOnce();
+  });
+
+  it("says what the user should know though it works, once there is a picture", () => {
+    open();
+    engine().report({ type: "remark", text: "View only" });
+    engine().report(LIVE);
+    expect(root().find("rfb-status").textContent).toBe("Waiting for the first frame…");
+    engine().report(frame(20, 10));
+    expect(root().find("rfb-status").textContent).toBe("View only");
+  });
+});
+
+describe("the handle of a view with a height", () => {
+  it("changes the height as it is dragged, no less than 48, and tells it at the end", () => {
+    const onHeight = vi.fn();
+    open({ height: 300, onHeight });
+    page.resize(400, 300);
+    const handle = root().find("rfb-handle");
+    const heights = [];
+    fire(handle, "pointerdown", { clientY: 310, pointerId: 1 });
+    for (const clientY of [360, 20]) {
+      fire(handle, "pointermove", { clientY });
+      heights.push(root().style.height);
+    }
+    expect([heights, onHeight.mock.calls]).toEqual([["350px", "48px"], []]);
+    page.resize(400, 48);
+    fire(handle, "pointerup");
+    fire(handle, "pointermove", { clientY: 500 });
+    expect([root().style.height, onHeight.mock.calls]).toEqual(["48px", [[48]]]);
+  });
+
+  it("takes the arrow keys, and leaves all others to the page", () => {
+    const onHeight = vi.fn();
+    open({ height: 300, onHeight });
+    page.resize(400, 300);
+    const handle = root().find("rfb-handle");
+    expect([fire(handle, "keydown", { key: "Tab" }), onHeight.mock.calls]).toEqual([true, []]);
+    expect([fire(handle, "keydown", { key: "ArrowUp" }), root().style.height, onHeight.mock.calls.length]).toEqual([false, "284px", 1]);
+    view.setHeight("auto");
+    expect(root().style.height).toBe("");
+  });
+});
+
+describe("what may change while a view is shown", () => {
+  it("is when touches act in the picture", () => {
+    open();
+    const touchAction = () => root().find("rfb-stage").style.touchAction;
+    const before = touchAction();
+    view.setTouch("always");
+    const always = touchAction();
+    view.setTouch("never");
+    root().find("rfb-keys").focus();
+    expect([before, always, touchAction()]).toEqual(["auto", "none", "auto"]);
+  });
+
+  it("is who gets Control and wheel: the view, which zooms, or the application", () => {
+    open({ pinch: "view" });
+    page.resize(400, 300);
+    engine().report(frame(400, 300));
+    const stage = root().find("rfb-stage");
+    root().find("rfb-keys").focus();
+    const wheel = { clientX: 200, clientY: 150, ctrlKey: true, deltaX: 0, deltaY: -300, deltaMode: 0, buttons: 0, getModifierState: () => false };
+    fire(stage, "wheel", wheel);
+    expect([types().includes("wheel"), Number.parseFloat(view.canvas.style.width) > 1000]).toEqual([false, true]);
+    view.setPinch("application");
+    fire(stage, "wheel", wheel);
+    page.frame();
+    expect(events().at(-1)).toMatchObject({ type: "wheel", dy: -300, pixel_ratio: 1 });
+  });
+});
+
 describe("what the application exchanges", () => {
   it("is sent only while a hub takes messages, the latest in place of one that waits", () => {
     open();
