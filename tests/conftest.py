@@ -24,7 +24,7 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
-LONGEST = ("test_simulation", "test_soak", "test_video", "test_abuse")
+LONGEST = ("test_lab", "test_marimo", "test_saved", "test_simulation", "test_soak", "test_video", "test_ways")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

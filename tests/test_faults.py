@@ -356,7 +356,7 @@ def come_and_go(display: rfb.Display, times: int) -> None:
 
 
 @pytest.mark.slow
-def test_ten_thousand_viewers_that_come_and_go_leave_nothing(display: rfb.Display) -> None:
+def test_thousands_of_viewers_that_come_and_go_leave_nothing(display: rfb.Display) -> None:
     server = display.server
     display.publish(np.zeros((8, 8, 3), np.uint8))
     come_and_go(display, 400)
@@ -364,9 +364,11 @@ def test_ten_thousand_viewers_that_come_and_go_leave_nothing(display: rfb.Displa
     try:
         gc.collect()
         before, tasks, threads = tracemalloc.get_traced_memory()[0], all_tasks(server), threading.active_count()
-        come_and_go(display, 10_000 - 400)
+        come_and_go(display, 4000)
         gc.collect()
-        assert tracemalloc.get_traced_memory()[0] - before < 200_000, "20 bytes each"
+        grown = tracemalloc.get_traced_memory()[0] - before
+        print(f"{grown / 1e3:.0f} KB grown")
+        assert grown < 180_000, "the smallest object of each is 192 KB, beside 100 that any number leaves"
     finally:
         tracemalloc.stop()
     assert (all_tasks(server), threading.active_count()) == (tasks, threads)
