@@ -14,11 +14,12 @@ from .._testing.extras import MissingExtra
 from .._testing.patterns import CONTENTS, PATTERNS
 from .content import VIDEO_CONTENT
 from .rows import Progress, Row
+from .starved import can_starve, starved
 
 _DESCRIPTION = """
-Measures this package on this machine. Without any of --encode, --end-to-end, --viewers, --economy, --idle, --quick
-and --full it measures the encoders and the engine, without a browser. Exits with 0 whether or not the figures are
-what is wanted.
+Measures this package on this machine. Without any of --encode, --end-to-end, --starved, --viewers, --economy, --idle,
+--quick and --full it measures the encoders and the engine, without a browser. Exits with 0 whether or not the figures
+are what is wanted.
 """
 _CONTENT = "terrain; surface of video; encoded are terrain, plot and points"
 _READ_EVERY = "read the canvas in two animation frames of so many, to load the machine less (1: in all)"
@@ -68,6 +69,8 @@ def _tell(rows: Sequence[Row], machine: dict[str, Any], options: argparse.Namesp
     print(", ".join(f"{name} {value}" for name, value in machine.items() if value is not None), file=file)
     if options.end_to_end or options.viewers:
         print(f"end to end, viewers: medians of {options.runs} run(s) of {options.seconds:g} s", file=file)
+    if options.starved:
+        print("end to end: all on one core, beside a busy loop", file=file)
     print(file=file)
     if options.markdown:
         print(as_markdown(rows), file=file)
@@ -105,7 +108,10 @@ def _end_to_end(progress: Progress, options: argparse.Namespace) -> tuple[list[R
         runs=options.runs,
         read_every=options.read_every,
     )
-    return endtoend.measure(progress, plan)
+    if not options.starved:
+        return endtoend.measure(progress, plan)
+    with starved():
+        return endtoend.measure(progress, plan)
 
 
 def _economy(progress: Progress, options: argparse.Namespace) -> list[Row]:
@@ -157,6 +163,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     groups = parser.add_argument_group("what is measured")
     groups.add_argument("--encode", action="store_true", help="the encoders beside bare library calls")
     groups.add_argument("--end-to-end", action="store_true", help="from publish() to the canvas of a headless Chromium")
+    groups.add_argument("--starved", action="store_true", help="the same, all on one core beside a busy loop")
     groups.add_argument("--economy", action="store_true", help="what still frames and small changes cost")
     groups.add_argument("--viewers", type=_counts, nargs="?", const=(1, 2, 4, 8), help="fan-out, e.g. 1,2,4,8")
     groups.add_argument("--idle", action="store_true", help="what one viewer costs while nothing is published")
@@ -176,12 +183,16 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     told = parser.add_argument_group("how it is told")
     told.add_argument("--json", metavar="PATH", help="all figures as JSON; - for stdout, and the tables on stderr")
     told.add_argument("--markdown", action="store_true", help="tables as Markdown")
-    return _complete(parser.parse_args(argv))
+    options = parser.parse_args(argv)
+    if options.starved and not can_starve():
+        parser.error("--starved pins threads to one core, which this system has no call for; Linux does")
+    return _complete(options)
 
 
 def _complete(options: argparse.Namespace) -> argparse.Namespace:
     """Fill in the options not given, from the others."""
     everything = options.quick or options.full
+    options.end_to_end = options.end_to_end or options.starved
     asked = options.encode or options.end_to_end or options.economy or options.viewers or options.idle
     options.engine = (everything or not asked) and find_spec(f"{__package__}.engine") is not None
     options.encode = options.encode or everything or not asked

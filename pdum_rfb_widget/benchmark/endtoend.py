@@ -1,4 +1,5 @@
-"""From `publish` to the canvas: the package's view in a real browser, compared with a floor, the simplest view.
+"""From `publish` to the canvas: the package's view in a real browser, compared with a bare pipeline of the same frames
+and with a floor, the simplest view.
 
 A page notes at each animation frame the number on its canvas; ping-pong messages synchronize the two clocks. The floor
 is the minimum of any such view: a worker draws one rectangle for a message of eight bytes.
@@ -9,15 +10,17 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from .. import server as hub
 from .._testing.extras import extra
 from ..display import Display
-from ..types import StreamOptions
+from ..types import Pixels, StreamOptions
+from .bare import BarePipeline, to_bare
 from .browser import Browser, Page, chromium
 from .content import VIDEO_CONTENT, Film, Motion
 from .harness import Harness
@@ -35,6 +38,8 @@ _PATIENCE_MS = 2000
 
 T = TypeVar("T")
 Numbers = dict[str, float | None]
+Frames: TypeAlias = tuple[object, ...]
+"""What sets the frames of one case apart from those of another, and how they are published."""
 
 
 Kind: TypeAlias = Literal["motion", "video", "rest", "half"]
@@ -70,6 +75,9 @@ class Case:
     @property
     def video(self) -> bool:
         return self.options.get("codec") == "h264"
+
+    def frames(self, content: str) -> Frames:
+        return content, self.motion, self.size, self.rate, self.spins
 
 
 HD, FULL_HD = (1280, 720), (1920, 1080)
@@ -121,11 +129,13 @@ class Plan:
 
 
 def measure(progress: Progress, plan: Plan) -> tuple[list[Row], str]:
-    """Measure all cases. Returns their rows, medians over the runs, and the browser's version."""
+    """Measure all cases, each in the same run as a bare pipeline of its frames. Returns their rows, medians over the
+    runs, and the browser's version."""
     if any(case.video for case, _ in plan.todo):
         extra("av")
     floors: dict[tuple[int, int], list[Numbers]] = {size: [] for size in sorted({case.size for case, _ in plan.todo})}
     found: dict[tuple[str, str], list[Numbers]] = {(case.key, content): [] for case, content in plan.todo}
+    bare: dict[Frames, list[Numbers]] = {case.frames(content): [] for case, content in plan.todo}
     progress.add(sum(1 if case.once else plan.runs for case, _ in plan.todo) + plan.runs * len(floors))
     with chromium() as browser, Harness() as harness:
         for run in range(1, plan.runs + 1):
@@ -133,11 +143,17 @@ def measure(progress: Progress, plan: Plan) -> tuple[list[Row], str]:
             for size, runs in floors.items():
                 runs.append(stage.floor(size))
             for case, content in plan.todo:
-                if run == 1 or not case.once:
-                    found[case.key, content].append(stage.publishing_as(case).measure(case, content))
+                if run > 1 and case.once:
+                    continue
+                case_stage, bare_runs = stage.publishing_as(case), bare[case.frames(content)]
+                if len(bare_runs) < run:
+                    bare_runs.append(case_stage.bare(case, content))
+                figures = case_stage.measure(case, content)
+                found[case.key, content].append(figures | to_bare(figures, bare_runs[-1]))
         version = browser.version
     floor = {size: medians(runs) for size, runs in floors.items()}
     rows = [Row(_GROUPS["motion"], f"floor {w}x{h}", dict(floor[w, h])) for w, h in floor]
+    rows += _bare_rows(plan, {frames: medians(runs) for frames, runs in bare.items()})
     for case, content in plan.todo:
         rows.append(_row(case, content, medians(found[case.key, content]), floor[case.size]["p50_ms"]))
     return rows, version
@@ -151,6 +167,18 @@ _GROUPS: dict[Kind, str] = {
     "rest": "from motion to exact",
     "half": "exact beside video",
 }
+
+
+def _bare_rows(plan: Plan, bare: Mapping[Frames, Numbers]) -> Iterator[Row]:
+    """For each table, a row for each kind of frames in it, named after the cases that publish these."""
+    cases: dict[tuple[Kind, str, Frames], list[str]] = {}
+    for case, content in plan.todo:
+        cases.setdefault((case.kind, content, case.frames(content)), []).append(case.key)
+    for (kind, content, frames), keys in cases.items():
+        figures = bare[frames]
+        if kind == "rest":  # it never becomes exact, so that only its latency compares
+            figures = {"p50_ms": figures["p50_ms"]}
+        yield Row(_GROUPS[kind], f"bare pipeline of ({', '.join(keys)}), {content}", dict(figures))
 
 
 def _row(case: Case, content: str, figures: Numbers, floor_ms: float | None) -> Row:
@@ -195,13 +223,15 @@ def _wanted(case: Case, figures: Figures, floor_ms: float | None) -> Iterator[tu
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """A film, the page that shows it, and the stream between them."""
+    """A film, the page that shows it, and the stream or the bare pipeline between them."""
 
     film: Film
     page: Page
     offset: float
     """The page's clock minus ours, in seconds."""
-    display: Display
+    publish: Callable[[Pixels], object]
+    counter: Callable[[str], int]
+    """Returns the metric of a name, such as ``bytes_sent``."""
     tapes: Tapes
 
 
@@ -230,6 +260,18 @@ class _Stage:
             published = self._publish(self._counted, int, send)
             return self._latencies(published, page, offset)
 
+    def bare(self, case: Case, content: str) -> Numbers:
+        """Figures of the bare pipeline with the frames of a *case*."""
+        self._progress.add(1)
+        self._progress.step(f"{self._prefix}bare pipeline of ({case.key}), {content}")
+        film = Film(content, case.motion, *case.size)
+        with self._page(case.size) as (page, offset):
+            page.call("bench.openBare", self._harness.socket("bare"), *case.size, *film.place)
+            pipeline = BarePipeline(self._harness.connected("bare"))
+            self._publish(self._warm_up, film.frame, pipeline.publish)
+            scene = _Scene(film, page, offset, pipeline.publish, pipeline.counter, Tapes())
+            return self._moving(scene) | self._unwatched(scene)
+
     def measure(self, case: Case, content: str) -> Numbers:
         """The figures of a *case*."""
         self._progress.step(f"{self._prefix}({case.key}) {case.title}, {content}")
@@ -237,20 +279,20 @@ class _Stage:
         kinds = {"motion": self._motion, "video": self._video, "rest": self._rest, "half": self._half}
         with taped() as tapes, self._page(case.size) as (page, offset), self._stream(case, film, page) as display:
             self._publish(self._warm_up, film.frame, display.publish)
-            return kinds[case.kind](_Scene(film, page, offset, display, tapes))
+            scene = _Scene(film, page, offset, display.publish, partial(counter, display), tapes)
+            return kinds[case.kind](scene)
 
     # Kinds, each after its warm-up ------------------------------------------------------------------------------------
 
     def _motion(self, scene: _Scene) -> Numbers:
         """Figures of a view of moving frames, and the time that it then takes to become exact."""
-        figures = self._moving(scene)
-        figures["acked_unwatched_per_s"] = self._unwatched(scene)
+        figures = self._moving(scene) | self._unwatched(scene)
         return figures | {"exact_ms": median(self._settle(scene, self._plan.other_settles, self._blind.stop))}
 
     def _video(self, scene: _Scene) -> Numbers:
         """The same for video, and its size and quality compared with JPEG."""
         scene.tapes.begin()
-        figures = self._moving(scene)
+        figures = self._moving(scene) | self._unwatched(scene)
         del figures["published"], figures["page_frames_per_s"]
         figures |= scene.tapes.judge(scene.film.frame, scene.film.place)
         figures["jpeg_to_video"] = ratio(figures["jpeg_bytes"], figures["video_bytes"])
@@ -272,9 +314,8 @@ class _Stage:
         page.call("bench.guard", self._harness.expected(still), 0, 0, width, height)
         figures = self._moving(scene)
         guarded = page.call("bench.guarded")
-        return {
-            "shown_per_s": figures["shown_per_s"],
-            "bytes_per_frame": figures["bytes_per_frame"],
+        return self._unwatched(scene) | {
+            **{name: figures[name] for name in ("shown_per_s", "p50_ms", "bytes_per_frame")},
             "readings": guarded["readings"],
             "changed_pixels": guarded["changed"],
         }
@@ -318,10 +359,9 @@ class _Stage:
 
     def _moving(self, scene: _Scene) -> Numbers:
         """Costs of moving frames, and when they are shown."""
-        display = scene.display
-        sent, cpu = counter(display, "bytes_sent"), time.process_time()
-        published = self._publish(self._counted, scene.film.frame, display.publish)
-        cpu, sent = time.process_time() - cpu, counter(display, "bytes_sent") - sent
+        sent, cpu = scene.counter("bytes_sent"), time.process_time()
+        published = self._publish(self._counted, scene.film.frame, scene.publish)
+        cpu, sent = time.process_time() - cpu, scene.counter("bytes_sent") - sent
         figures = self._latencies(published, scene.page, scene.offset)
         figures["bytes_per_frame"] = sent / len(published.at)
         figures["cpu_ms_per_frame"] = 1000 * cpu / len(published.at)
@@ -355,16 +395,23 @@ class _Stage:
             "p95_ms": percentile(waits, 0.95),
         }
 
-    def _unwatched(self, scene: _Scene) -> float:
-        """Payloads per second that the view draws and acknowledges while nothing reads its canvas.
+    def _unwatched(self, scene: _Scene) -> Numbers:
+        """Payloads per second that the view draws and acknowledges while nothing reads its canvas, and the processor
+        time of this process and of the browser for each.
 
         Reading copies the whole canvas: 2 ms at 720p and 4 ms at 1080p, too much for a machine with few cores.
         """
         scene.page.call("bench.readEvery", 0)
-        before = counter(scene.display, "frames_acked")
-        self._publish(self._blind, scene.film.frame, scene.display.publish)
-        acked = counter(scene.display, "frames_acked") - before
-        return acked / duration(self._blind, self._plan.fps)
+        acked, ours, browsers = scene.counter("frames_acked"), time.process_time(), self._browser.processor_times()
+        self._publish(self._blind, scene.film.frame, scene.publish)
+        ours = time.process_time() - ours
+        browser = sum(spent - browsers.get(id, 0) for id, spent in self._browser.processor_times().items())
+        acked = scene.counter("frames_acked") - acked
+        return {
+            "acked_unwatched_per_s": acked / duration(self._blind, self._plan.fps),
+            "publisher_ms_per_shown": ratio(1000 * ours, acked),
+            "browser_ms_per_shown": ratio(1000 * browser, acked),
+        }
 
     def _settle(self, scene: _Scene, times: int, first: int) -> list[float | None]:
         """Milliseconds from the last publish of a burst until the canvas is exact, for *times* bursts."""
@@ -375,7 +422,7 @@ class _Stage:
             last = start + BURST - 1
             height, width = film.frame(last).shape[:2]
             page.call("bench.expect", self._harness.expected(film.frame(last)), last, width, height)
-            published = self._publish(range(start, start + BURST), film.frame, scene.display.publish)
+            published = self._publish(range(start, start + BURST), film.frame, scene.publish)
             shown = page.call("bench.exact", _PATIENCE_MS)
             at = published.at.get(last)
             exact.append(None if shown is None or at is None else shown - 1000 * (at + scene.offset))

@@ -1,4 +1,5 @@
-"""The benchmark's page and its servers on loopback: files over HTTP, the clock and the floor over WebSockets."""
+"""The benchmark's page and its servers on loopback: files over HTTP; the clock, the floor and the bare pipeline over
+WebSockets."""
 
 from __future__ import annotations
 
@@ -29,9 +30,10 @@ class Harness:
     """The servers that a measuring page needs besides the hub. A context manager that stops them."""
 
     def __init__(self) -> None:
-        self._files = {path.name: path.read_bytes() for path in (BUNDLE, *_HERE.glob("watch.*"), _HERE / "floor.js")}
-        self._connections: dict[str, queue.SimpleQueue[_Socket]] = {
-            name: queue.SimpleQueue() for name in ("clock", "floor")
+        files = (BUNDLE, *_HERE.glob("watch.*"), _HERE / "floor.js", _HERE / "bare.js")
+        self._files = {path.name: path.read_bytes() for path in files}
+        self._connections: dict[str, queue.SimpleQueue[Socket]] = {
+            name: queue.SimpleQueue() for name in ("clock", "floor", "bare")
         }
         self._end = ExitStack()
         self._pages = self._serve_pages()
@@ -49,7 +51,7 @@ class Harness:
         return self._address("watch.html")
 
     def socket(self, name: str) -> str:
-        """The address of the ``clock`` or the ``floor``."""
+        """The address of the ``clock``, the ``floor`` or the ``bare`` pipeline."""
         return f"ws://127.0.0.1:{self._sockets.socket.getsockname()[1]}/{name}"
 
     def expected(self, pixels: Pixels) -> str:
@@ -61,7 +63,7 @@ class Harness:
 
     def clock_offset(self) -> float:
         """The page's clock minus ours, in seconds, by the fastest of 30 round trips over the ``clock``."""
-        socket = self._connected("clock")
+        socket = self.connected("clock")
         offsets = []
         for _ in range(_PINGS):
             asked = now()
@@ -72,8 +74,12 @@ class Harness:
 
     def floor(self) -> Callable[[int], None]:
         """Wait until the page's floor is connected, and return a function that sends it a number."""
-        socket = self._connected("floor")
+        socket = self.connected("floor")
         return lambda number: socket.send(struct.pack("<II", number, 0))
+
+    def connected(self, name: str) -> Socket:
+        """Wait until the page has opened the socket *name*, and return it."""
+        return self._connections[name].get(timeout=_PATIENCE)
 
     # Servers ----------------------------------------------------------------------------------------------------------
 
@@ -114,18 +120,15 @@ class Harness:
         assert connection.request is not None
         waiting = self._connections.get(connection.request.path.strip("/"))
         if waiting is not None:
-            socket = _Socket(connection)
+            socket = Socket(connection)
             waiting.put(socket)
             socket.listen()
-
-    def _connected(self, name: str) -> _Socket:
-        return self._connections[name].get(timeout=_PATIENCE)
 
     def _address(self, name: str) -> str:
         return f"http://127.0.0.1:{self._pages.server_port}/{name}"
 
 
-class _Socket:
+class Socket:
     """One WebSocket to the page."""
 
     def __init__(self, connection: ServerConnection) -> None:
@@ -144,3 +147,10 @@ class _Socket:
     def hear(self) -> tuple[float, str | bytes]:
         """The next message and its time of arrival."""
         return self._heard.get(timeout=_PATIENCE)
+
+    def heard(self) -> int:
+        """Number of messages that have arrived and were not yet read; reads them."""
+        count = self._heard.qsize()
+        for _ in range(count):
+            self._heard.get_nowait()
+        return count

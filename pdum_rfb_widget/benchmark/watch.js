@@ -1,5 +1,6 @@
 // The benchmark's eyes: opens a view, or the floor, and notes at every animation frame which number its canvas shows.
 
+import { openBare } from "./bare.js";
 import { RemoteFramebufferView } from "./widget.js";
 
 const BLOCK = 16;
@@ -41,13 +42,18 @@ window.bench = {
 
   /** The least that any view would have to do: a worker draws one rectangle for each message of eight bytes. */
   openFloor(url, width, height) {
-    canvas = document.createElement("canvas");
-    canvas.width = width;
-    canvas.height = height;
-    document.getElementById("stage").append(canvas);
+    addCanvas(width, height);
     const offscreen = canvas.transferControlToOffscreen();
     new Worker("floor.js").postMessage({ url, canvas: offscreen }, [offscreen]);
     decode = fromColor;
+    look();
+  },
+
+  /** The bare pipeline, whose frames hold their numbers at x, y. */
+  openBare(url, width, height, x, y) {
+    addCanvas(width, height);
+    openBare(url, canvas);
+    place = [x, y];
     look();
   },
 
@@ -91,6 +97,13 @@ window.bench = {
   /** When the canvas first showed exactly what is expected; null if it doesn't within so many milliseconds. */
   exact: (patience) => Promise.race([exactAt, new Promise((resolve) => setTimeout(() => resolve(null), patience))]),
 };
+
+function addCanvas(width, height) {
+  canvas = document.createElement("canvas");
+  canvas.width = width;
+  canvas.height = height;
+  document.getElementById("stage").append(canvas);
+}
 
 function look() {
   requestAnimationFrame(look);
