@@ -6,18 +6,28 @@ import _thread
 import io
 import json
 import math
+import os
+import subprocess
+import sys
+import threading
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from PIL import Image
+from websockets.sync.client import connect
 
 from pdum_rfb_widget._testing import patterns
 from pdum_rfb_widget.benchmark import BenchmarkResult, benchmark_image, content, endtoend, engine, format_table, main
+from pdum_rfb_widget.benchmark.bare import TO_BARE, WINDOW, BarePipeline, to_bare
+from pdum_rfb_widget.benchmark.browser import chromium
 from pdum_rfb_widget.benchmark.clients import VIDEO_FORMATS, clients
+from pdum_rfb_widget.benchmark.harness import Harness
 from pdum_rfb_widget.benchmark.output import as_json, as_markdown
 from pdum_rfb_widget.benchmark.publishing import ThreadClocks, publish_numbers
 from pdum_rfb_widget.benchmark.rows import Row, median, medians, percentile
+from pdum_rfb_widget.benchmark.starved import can_starve, starved
 from pdum_rfb_widget.benchmark.video import Tapes, jpeg_bytes, psnr, taped
 from pdum_rfb_widget.encoders.base import video_encoder_for
 from pdum_rfb_widget.encoders.h264_cpu import H264CpuEncoder
@@ -190,8 +200,12 @@ def test_a_raw_viewer_of_video_counts_its_keyframes() -> None:
 @pytest.mark.usefixtures("browser")
 def test_video_in_a_browser_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--end-to-end", "--cases", "hl", "--seconds", "0.5", "--json", "-"]) == 0
-    _, moving, half = json.loads(capsys.readouterr().out)["rows"]
+    _, *bare, moving, half = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["name"] for row in bare] == ["bare pipeline of (h), surface", "bare pipeline of (l), surface"]
+    assert [row["group"] for row in bare] == [moving["group"], half["group"]]
+    assert all(set(TO_BARE) <= set(row["figures"]) for row in bare)
     assert {"shown_per_s", "p50_over_floor_ms", "PSNR_dB", "jpeg_to_video"} <= set(moving["figures"])
+    assert set(TO_BARE.values()) <= set(moving["figures"]) & set(half["figures"])
     assert moving["figures"]["keyframes"] >= moving["figures"]["encoders"] >= 1
     assert half["figures"]["changed_pixels"] == 0
 
@@ -200,6 +214,102 @@ def test_video_is_measured_with_its_own_content() -> None:
     todo = endtoend.Plan(contents=("terrain",), video_contents=("surface",)).todo
     assert [case.key for case, content in todo if content == "terrain"] == list("abcdem")
     assert [case.key for case, content in todo if content == "surface"] == list("hijkl")
+
+
+# The bare pipeline ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("browser")
+def test_the_bare_pipeline_shows_frames_and_counts_them() -> None:
+    film, sent, shown = content.Film("gradient", "full", 128, 64, 4), set[int](), set[int]()
+    deadline = time.monotonic() + 60
+    with chromium() as browser, Harness() as harness, browser.page(harness.page, (128, 64)) as page:
+        page.wait_for("window.bench")
+        page.call("bench.openBare", harness.socket("bare"), 128, 64, *film.place)
+        pipeline, number = BarePipeline(harness.connected("bare")), 0
+        while (pipeline.counter("frames_acked") < 5 or not shown & sent) and time.monotonic() < deadline:
+            before = pipeline.counter("frames_sent")
+            pipeline.publish(film.frame(number := number + 1))
+            if pipeline.counter("frames_sent") > before:
+                sent.add(number)
+            shown |= {reading[0] for reading in page.call("bench.take")["readings"]}
+        assert 0 <= len(sent) - pipeline.counter("frames_acked") <= WINDOW
+        assert sum(browser.processor_times().values()) > 0
+    assert pipeline.counter("frames_acked") >= 5
+    assert shown & sent
+    assert pipeline.counter("bytes_sent") > 100 * len(sent)
+
+
+def test_the_bare_pipeline_skips_frames_while_two_are_on_their_way() -> None:
+    with Harness() as harness, connect(harness.socket("bare"), compression=None) as page:
+        pipeline = BarePipeline(harness.connected("bare"))
+        for _ in range(5):
+            pipeline.publish(np.zeros((H, W, 3), np.uint8))
+        assert (pipeline.counter("frames_sent"), pipeline.counter("frames_acked")) == (2, 0)
+        assert len(page.recv()) + len(page.recv()) == pipeline.counter("bytes_sent")
+        page.send("")
+        deadline = time.monotonic() + 60
+        while not pipeline.counter("frames_acked") and time.monotonic() < deadline:
+            time.sleep(0.001)
+        for _ in range(5):
+            pipeline.publish(np.zeros((H, W, 3), np.uint8))
+        assert (pipeline.counter("frames_sent"), pipeline.counter("frames_acked")) == (3, 1)
+
+
+def test_ratios_to_the_bare_pipeline_are_of_the_figures_that_both_have() -> None:
+    bare = {"shown_per_s": 30.0, "p50_ms": None, "publisher_ms_per_shown": 4.0, "browser_ms_per_shown": 8.0}
+    assert to_bare({**bare, "shown_per_s": 45.0}, bare) == {
+        **{"shown_to_bare": 1.5, "p50_to_bare": None},
+        **{"publisher_to_bare": 1, "browser_to_bare": 1},
+    }
+    assert to_bare({"exact_ms": 180.0}, bare) == {}
+
+
+# A slow machine -------------------------------------------------------------------------------------------------------
+
+_CORES = "import os; print(len(os.sched_getaffinity(0)))"
+
+
+@pytest.mark.skipif(not can_starve(), reason="this system lets no process choose its cores")
+def test_all_threads_and_processes_are_starved_and_then_no_longer() -> None:
+    usual, end = os.sched_getaffinity(0), threading.Event()
+    early = threading.Thread(target=end.wait)
+    late = threading.Thread(target=end.wait)
+    early.start()
+    try:
+        with suppress(KeyError), starved() as core:
+            late.start()
+            threads = [early.native_id or 0, late.native_id or 0]
+            assert [os.sched_getaffinity(thread) for thread in (0, *threads)] == [{core}] * 3
+            assert int(subprocess.check_output([sys.executable, "-c", _CORES])) == 1
+            raise KeyError
+        assert [os.sched_getaffinity(thread) for thread in (0, *threads)] == [usual] * 3
+    finally:
+        end.set()
+
+
+@pytest.mark.skipif(not can_starve(), reason="this system lets no process choose its cores")
+def test_the_end_to_end_group_is_starved(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(*_: object) -> tuple[list[Row], str]:
+        return [Row("group", "name", {"cores": len(os.sched_getaffinity(0))})], "1"
+
+    usual = os.sched_getaffinity(0)
+    monkeypatch.setattr(endtoend, "measure", measure)
+    assert main(["--starved", "--json", "-"]) == 0
+    out, err = capsys.readouterr()
+    (row,) = json.loads(out)["rows"]
+    assert row["figures"] == {"cores": 1}
+    assert "on one core, beside a busy loop" in err
+    assert os.sched_getaffinity(0) == usual
+
+
+def test_a_system_that_pins_nothing_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    with pytest.raises(SystemExit):
+        main(["--starved"])
+    assert "--starved pins threads to one core" in capsys.readouterr().err
 
 
 # Figures and tables ---------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ _PATIENCE_MS = 2000
 T = TypeVar("T")
 Numbers = dict[str, float | None]
 Frames: TypeAlias = tuple[object, ...]
-"""What sets the frames of one case apart from those of another, and how they are published."""
+"""Equal for cases that publish the same frames in the same way."""
 
 
 Kind: TypeAlias = Literal["motion", "video", "rest", "half"]
@@ -152,10 +152,11 @@ def measure(progress: Progress, plan: Plan) -> tuple[list[Row], str]:
                 found[case.key, content].append(figures | to_bare(figures, bare_runs[-1]))
         version = browser.version
     floor = {size: medians(runs) for size, runs in floors.items()}
+    ours = {case: medians(runs) for case, runs in found.items()}
     rows = [Row(_GROUPS["motion"], f"floor {w}x{h}", dict(floor[w, h])) for w, h in floor]
-    rows += _bare_rows(plan, {frames: medians(runs) for frames, runs in bare.items()})
+    rows += _bare_rows(plan, {frames: medians(runs) for frames, runs in bare.items()}, ours)
     for case, content in plan.todo:
-        rows.append(_row(case, content, medians(found[case.key, content]), floor[case.size]["p50_ms"]))
+        rows.append(_row(case, content, ours[case.key, content], floor[case.size]["p50_ms"]))
     return rows, version
 
 
@@ -169,16 +170,16 @@ _GROUPS: dict[Kind, str] = {
 }
 
 
-def _bare_rows(plan: Plan, bare: Mapping[Frames, Numbers]) -> Iterator[Row]:
-    """For each table, a row for each kind of frames in it, named after the cases that publish these."""
+def _bare_rows(plan: Plan, bare: Mapping[Frames, Numbers], ours: Mapping[tuple[str, str], Numbers]) -> Iterator[Row]:
+    """For each table, a row for each kind of frames in it, named after the cases that publish these. It has the
+    figures that these cases have too, and its latency."""
     cases: dict[tuple[Kind, str, Frames], list[str]] = {}
     for case, content in plan.todo:
         cases.setdefault((case.kind, content, case.frames(content)), []).append(case.key)
     for (kind, content, frames), keys in cases.items():
-        figures = bare[frames]
-        if kind == "rest":  # it never becomes exact, so that only its latency compares
-            figures = {"p50_ms": figures["p50_ms"]}
-        yield Row(_GROUPS[kind], f"bare pipeline of ({', '.join(keys)}), {content}", dict(figures))
+        names = {"p50_ms", *ours[keys[0], content]}
+        figures: Figures = {name: value for name, value in bare[frames].items() if name in names}
+        yield Row(_GROUPS[kind], f"bare pipeline of ({', '.join(keys)}), {content}", figures)
 
 
 def _row(case: Case, content: str, figures: Numbers, floor_ms: float | None) -> Row:
