@@ -212,7 +212,7 @@ def test_video_in_a_browser_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_video_is_measured_with_its_own_content() -> None:
     todo = endtoend.Plan(contents=("terrain",), video_contents=("surface",)).todo
-    assert [case.key for case, content in todo if content == "terrain"] == list("abcdem")
+    assert [case.key for case, content in todo if content == "terrain"] == list("abcdemno")
     assert [case.key for case, content in todo if content == "surface"] == list("hijkl")
 
 

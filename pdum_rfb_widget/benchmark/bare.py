@@ -23,6 +23,7 @@ WINDOW = 2
 
 TO_BARE = {
     "shown_per_s": "shown_to_bare",
+    "acked_unwatched_per_s": "acked_unwatched_to_bare",
     "p50_ms": "p50_to_bare",
     "publisher_ms_per_shown": "publisher_to_bare",
     "browser_ms_per_shown": "browser_to_bare",

@@ -172,7 +172,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     how = parser.add_argument_group("how")
     how.add_argument("--sizes", type=_sizes, help="of encoded frames (1280x720,1920x1080)")
     how.add_argument("--content", type=_contents, help=f"of {', '.join(PATTERNS)} ({_CONTENT})")
-    how.add_argument("--cases", help="of --end-to-end, by their letters (abcdehijklm; beh with --quick)")
+    how.add_argument("--cases", help="of --end-to-end, by their letters (abcdehijklmno; beh with --quick)")
     how.add_argument("--frames", type=_positive, help="encoded in a series (60)")
     how.add_argument("--fps", type=float, default=60.0, help="published end to end, and that bitrates are for (60)")
     how.add_argument("--seconds", type=float, help="of each run, without its warm-up of 1.5 s (5)")
@@ -202,7 +202,7 @@ def _complete(options: argparse.Namespace) -> argparse.Namespace:
         options.viewers = (1, 8) if options.quick else (1, 2, 4, 8)
     defaults: dict[str, tuple[Any, Any]] = {
         "sizes": (((640, 360),), ((1280, 720), (1920, 1080))),
-        "cases": ("beh", "abcdehijklm"),
+        "cases": ("beh", "abcdehijklmno"),
         "frames": (8, 60),
         "seconds": (1.0, 5.0),
         "settles": (3, 20),

@@ -96,6 +96,8 @@ CASES = (
     Case("k", "rest", HD, "full", _H264, "720p comes to rest, H.264", exact_ms=40, once=True),
     Case("l", "half", HD, "half", _H264, "half of 720p moves, H.264", changed_pixels=0, once=True),
     Case("m", "motion", HD, "full", _LOSSY, "720p at half the rate in a busy cell, lossy", 20, rate=0.5, spins=True),
+    Case("n", "motion", HD, "full", {}, "720p moves, auto"),
+    Case("o", "motion", FULL_HD, "full", {}, "1080p moves, auto"),
 )
 """f and g are letters of `economy`."""
 
@@ -104,7 +106,7 @@ CASES = (
 class Plan:
     """Duration and number of the measurements."""
 
-    cases: str = "abcdehijklm"
+    cases: str = "abcdehijklmno"
     contents: tuple[str, ...] = ("terrain",)
     video_contents: tuple[str, ...] = (VIDEO_CONTENT,)
     fps: float = 60
