@@ -146,6 +146,15 @@ def test_no_hello_is_4408(display: rfb.Display, skip: Skip) -> None:
         assert closed(viewer) == (4408, "no hello within 10 s")
 
 
+def test_no_hello_is_4408_also_once_the_display_was_closed(display: rfb.Display, skip: Skip) -> None:
+    display.server.add_stream("other", 8, 8)
+    with RawViewer(display) as viewer:
+        wait_for(lambda: display.status()["pending"], "the hub to wait for the hello")
+        display.close()
+        skip(11)
+        assert closed(viewer) == (4408, "no hello within 10 s")
+
+
 @pytest.mark.parametrize("reads", [True, False])
 def test_a_viewer_that_never_acks_is_4408_and_nobody_else_notices(
     display: rfb.Display, skip: Skip, reads: bool

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from conftest import Skip
 from hosts import wait_for
-from inside import core_of, hub_of
+from inside import core_of, hub_of, publication_of
 from test_serve import run_script
 from viewers import RawViewer, closed, grey, in_thread, unacknowledged, value_of
 
@@ -90,6 +90,24 @@ def test_an_encoder_that_raises_fails_its_stream_alone_and_the_cause_is_said(
     with RawViewer(display) as viewer:
         viewer.greet()
         assert abs(value_of(viewer.see()[1]) - 90) <= 2
+
+
+def test_an_event_that_can_not_be_delivered_costs_no_viewer_its_messages(
+    display: rfb.Display, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(event: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with RawViewer(display) as one, RawViewer(display) as other:
+        one.greet()
+        other.greet()
+        monkeypatch.setattr(publication_of(display), "put_event", fails)
+        one.say(type="event", event={"type": "key_down", "key": "x"})
+        wait_for(lambda: display.status()["recent_errors"], "the error in the status")
+        for value in (40, 80):
+            display.publish(grey(value))
+            assert [abs(value_of(viewer.see()[1]) - value) <= 2 for viewer in (one, other)] == [True, True]
+    assert "can't start new thread" in caplog.text
 
 
 def test_an_encoder_that_hangs_holds_up_no_other_stream_and_is_given_up(

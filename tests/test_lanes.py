@@ -457,3 +457,13 @@ def test_no_still_is_taken_without_room_or_of_an_encoder_that_offers_none() -> N
     member.stale, member.room_at = False, stream.now + 0.3
     (lane,) = stream.encoders
     assert stream.encoders.take(lane, stream.newest, stream.now) == (None, member.room_at)
+
+
+def test_who_leaves_while_its_keyframe_is_encoded_is_not_fed_by_it() -> None:
+    member = Member()
+    stream = Stream(member)
+    (lane,) = stream.encoders
+    assert stream.encoders.take(lane, stream.newest, stream.now)[0]
+    assert stream.feeds(member)
+    stream.encoders.place(member, None)
+    assert not stream.feeds(member), "images are its only way to this frame"

@@ -56,6 +56,7 @@ class EncodeJobs:
         """The jobs in progress, and the time at which each is given up: all take at most as long, so the first to begin
         is the first to be given up."""
         self._hanging: set[Job] = set()
+        """The jobs that were given up and have not returned."""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -76,8 +77,10 @@ class EncodeJobs:
         key = plan.fidelity, plan.region.rects, plan.region.stamp
         job = self._kept.pop(key, None)
         if begins := job is None or isinstance(job.outcome, Exception):
-            if self.hanging >= MOST_THAT_HANG:
-                raise TimeoutError(f"{self.hanging} encoders of this stream hang: no more are begun")
+            # Hung video has threads of its own.
+            hanging = sum(isinstance(other, EncodeImages) for other in self._hanging)
+            if hanging >= MOST_THAT_HANG:
+                raise TimeoutError(f"{hanging} encoders of this stream hang: no more are begun")
             job = EncodeImages(plan, plan.region.tiles.version)
             self.begin(job, now)
         assert job

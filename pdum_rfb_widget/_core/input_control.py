@@ -20,7 +20,8 @@ class InputControl:
         self.controller: str | None = None
         """Id of the only viewer whose input is accepted; None accepts every viewer's."""
         self.sizing = Sizing(options)
-        self._advised = 1.0
+        self.advised = 1.0
+        """The scale of the last advice."""
         self._outputs = outputs
 
     def accepts(self, viewer: Viewer) -> bool:
@@ -39,6 +40,11 @@ class InputControl:
     def release(self, viewer: Viewer) -> None:
         """Delivers release events for what *viewer*'s user holds down: its own no longer reach the application."""
         self._outputs += [Deliver(viewer.id, viewer.principal, event, made=True) for event in viewer.held.release()]
+
+    def release_all(self) -> None:
+        """Delivers release events for all that users hold down: the next events are for another publisher."""
+        for viewer in self.viewers:
+            self.release(viewer)
 
     def hand_over(self, controller: str | None, now: float) -> None:
         """Accepts input from the viewer *controller* only, or from all with None; releases what other viewers hold.
@@ -66,7 +72,6 @@ class InputControl:
     def configure(self, options: StreamOptions, now: float) -> None:
         """Adopts the stream's new *options*, with another target for the size."""
         self.sizing = Sizing(options)
-        self._advised = 1.0
         self.update_size(now)
 
     def update_size(self, now: float) -> None:
@@ -87,8 +92,8 @@ class InputControl:
     def advise(self) -> None:
         """Advises the publisher of the size that the slowest viewer can keep up with, if it has changed."""
         scale = min((viewer.session.scale for viewer in self.viewers), default=1.0)
-        if scale != self._advised:
-            self._advised = scale
+        if scale != self.advised:
+            self.advised = scale
             self._outputs.append(Advise(scale))
 
     @property

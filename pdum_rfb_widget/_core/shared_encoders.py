@@ -114,7 +114,8 @@ class SharedEncoder:
         if subscriber in self.subscribers:
             return True
         if self._taken:
-            return subscriber in self._taken.joining
+            # It may have left since the frame was taken.
+            return subscriber in self._taken.joining and subscriber in self.joining
         # No frame is encoded twice: a subscriber that lost it at rest gets images.
         return subscriber in self.joining and not self.subscribers and newest is not self._latest
 
@@ -131,8 +132,10 @@ class SharedEncoder:
             return subscriber.only_video_serves
         has_room = subscriber.video_room_at(now) <= now
         if has_room and subscriber in self._late:
+            first = len(self._late) == len(self.subscribers)  # from now on the others delay it
             self._late.discard(subscriber)
             self._note(subscriber, False, now)
+            return first or not self._late
         return not self._late or (has_room and subscriber in self.joining)
 
     def take(self, newest: TileMap, now: float) -> tuple[EncodeRequest | None, float]:

@@ -69,6 +69,7 @@ class StreamCore:
         if self._cursor:
             self.set_cursor(None)
         self.state.restart(size, options)
+        self.control.advised = 1.0
         for viewer in self.viewers:
             viewer.session.restarted()
         self.control.configure(options, now)
@@ -86,11 +87,6 @@ class StreamCore:
             self.state.encoders.clear()  # an encoder at work would continue with the old codec
         self.control.configure(options, now)
         self._look_at_all()
-
-    def release_held(self) -> None:
-        """Delivers release events for all that users hold down: the next events are for another publisher."""
-        for viewer in self.viewers:
-            self.control.release(viewer)
 
     def set_cursor(self, cursor: str | None) -> None:
         """Shows *cursor* to all present and future viewers."""
@@ -116,10 +112,9 @@ class StreamCore:
 
     def received(self, viewer: Viewer, message: str | bytes, now: float) -> None:
         """Takes a message of *viewer*."""
-        session = viewer.session
         if viewer.phase in (Phase.DRAINING, Phase.CLOSED):
             return
-        before = session.visible, session.viewport
+        session, before = viewer.session, (viewer.session.visible, viewer.session.viewport)
         try:
             told = session.receive(message, now)
         except Exception as error:
@@ -129,6 +124,8 @@ class StreamCore:
             self._admit(viewer)
         if before != (session.visible, session.viewport):
             self.control.update_size(now)
+        if before[0] != session.visible or session.framebuffer.lost:
+            self._video_look = -math.inf  # it has left its encoder, which may have waited for it
         if before[0] != session.visible:
             viewer.becomes("shown" if session.visible else "hidden")
         if told:
@@ -240,7 +237,8 @@ class StreamCore:
         except Exception as error:
             self.fail(viewer, error)
         if viewer.open or viewer.phase is Phase.OPENING:
-            look = math.inf if viewer.writing or viewer in self._awaited else session.next_look
+            waits = viewer.writing or viewer in self._awaited or session.outbox.shows
+            look = math.inf if waits else session.next_look
             self._timers.set(viewer, min(look, session.closes_at))
         if viewer.open and session.ready:
             self._ready.add(viewer)

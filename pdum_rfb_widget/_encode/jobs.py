@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -48,9 +49,11 @@ class EncodeJob:
         self._started = time.perf_counter()
 
     def start(self, pool: Executor, threads: int) -> None:
-        """Submits the work. Raises `RuntimeError` when the pool was shut down."""
-        for _ in range(min(threads, len(self._rects))):
-            pool.submit(self._work)
+        """Submits the work. Raises `RuntimeError` when no thread takes it."""
+        pool.submit(self._work)
+        with contextlib.suppress(RuntimeError):  # those that have begun do all of it
+            for _ in range(min(threads, len(self._rects)) - 1):
+                pool.submit(self._work)
 
     def _work(self) -> None:
         while (number := self._take()) is not None:

@@ -120,13 +120,13 @@ class Publication:
 
     def wait_ready(self, timeout: float | None) -> bool:
         """`Display.wait_ready`."""
-        if timeout is None and not (self.stream.viewed or self._said_unseen) and current_cell():
+        if timeout is None and not (self.stream.core.viewed or self._said_unseen) and current_cell():
             if self.stream.readiness.wait(PATIENCE, lambda: self.closed):
                 return True
-            if not (self.stream.viewed or self.closed):
+            if not (self.stream.core.viewed or self.closed):
                 self._unattended, self._said_unseen = unattended(), True
                 log.warning(UNATTENDED if self._unattended else LIVE, self.stream.name)
-        if timeout is None and self._unattended and not self.stream.viewed:
+        if timeout is None and self._unattended and not self.stream.core.viewed:
             return False
         return self.stream.readiness.wait(timeout, lambda: self.closed)
 

@@ -125,11 +125,6 @@ class Stream:
         return self.core.viewers
 
     @property
-    def viewed(self) -> bool:
-        """True once any viewer was admitted."""
-        return self.core.viewed
-
-    @property
     def controller(self) -> str | None:
         """Id of the only viewer whose input is accepted; None accepts every viewer's."""
         return self.core.control.controller
@@ -249,7 +244,7 @@ class Stream:
 
         The previous publisher gets release events for all buttons and keys that users hold down.
         """
-        self.core.release_held()
+        self.core.control.release_all()
         self._poll()
         self._publisher = publisher
         self._record(options)
@@ -279,17 +274,15 @@ class Stream:
         self._poll()
         await asyncio.gather(*(connection.ended.wait() for connection in connections))
         self._executor.close()
-        if self._timer:
-            self._timer.cancel()
         if self._event_log:
             self._event_log.close()
 
     async def close_viewer(self, viewer: Viewer, code: CloseCode, reason: str) -> None:
         """Close *viewer* with *code* and *reason*."""
-        connection = self._connections[viewer]
-        self.core.close(viewer, code, reason)
-        self._poll_soon()
-        await connection.ended.wait()
+        if connection := self._connections.get(viewer):
+            self.core.close(viewer, code, reason)
+            self._poll_soon()
+            await connection.ended.wait()
 
     def _record(self, options: StreamOptions) -> None:
         if self._event_log:
@@ -342,7 +335,11 @@ class Stream:
             if frame:
                 self.core.published(frame.tiles)
             for output in self.core.poll(self._loop.time()):
-                self._carry_out(output, frame)
+                try:
+                    self._carry_out(output, frame)
+                except Exception as error:  # as where a callback's thread can't begin: the other outputs count
+                    log.exception("%r: %s failed", self.name, type(output).__name__)
+                    self.note_error(f"{type(error).__name__}: {error}")
         self._executor.keep(self.core.state.encoders)
         self.readiness.update(self.core.ready)
         self._set_timer(self.core.wake_at)
