@@ -1,4 +1,4 @@
-"""What one viewer has said about itself: its formats, its box, whether it is visible. No I/O, no clock."""
+"""The facts that one viewer has told about itself: its formats, its box, whether it is visible. No I/O, no clock."""
 
 from __future__ import annotations
 

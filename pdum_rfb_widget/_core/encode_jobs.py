@@ -1,4 +1,4 @@
-"""What a stream's core has encoded: images that viewers share, access units, and encoders that hang. No I/O, no clock.
+"""The encodings of one stream: images that viewers share, access units, and encoders that hang. No I/O, no clock.
 
 Every call gets the time in seconds. Owned by the hub's thread.
 """
@@ -15,7 +15,7 @@ from .stream_state import EncodePlan
 from .viewer import Viewer
 
 MOST_THAT_HANG = 2
-"""How many encodings of a stream may hang, each blocking a thread of the hub, before the stream starts no more."""
+"""Number of images of a stream whose encoding may hang, each on a thread of the hub, before no more are begun."""
 _MAX_KEPT = 32
 """Number of encodings kept for viewers to share."""
 _KEPT_FRAMES = 2

@@ -1,4 +1,4 @@
-"""Whose input and whose size count: the viewers of a stream, and the one that controls it. No I/O, no clock."""
+"""The viewers of a stream, the one that controls it, and the size that they request. No I/O, no clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stream's core wants done. The jobs in `encode_jobs` are outputs too: each wants its frame encoded."""
+"""The outputs of a stream's core: actions for its shell. The jobs in `encode_jobs` are outputs too, to be encoded."""
 
 from __future__ import annotations
 

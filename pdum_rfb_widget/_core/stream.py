@@ -42,7 +42,7 @@ class StreamCore:
         """True once any viewer was admitted."""
         self.jobs = EncodeJobs()
         self._awaited: dict[Viewer, tuple[EncodePlan, EncodeImages]] = {}
-        """What viewers are sent next, and the job that encodes it."""
+        """The plan that each viewer is sent next, and the job that encodes it."""
         self._cursor: str | None = None
         self._due: dict[Viewer, None] = {}
         """The viewers for which something may have changed since the last poll, in this order."""

@@ -25,9 +25,9 @@ _READABLE = 36
 """Characters of an id used in a stream's name, which has at most 64 with the hash and the number."""
 
 _made: dict[tuple[str, str], int] = {}
-"""How many streams each run has created; the run with the newest stream is last. Guarded by `_lock`."""
+"""Number of streams that each run has created; the run with the newest stream is last. Guarded by `_lock`."""
 _nameless = 0
-"""How many streams were created by cells without an id in interactive notebooks. Guarded by `_lock`."""
+"""Number of streams created by cells without an id in interactive notebooks. Guarded by `_lock`."""
 _NAMELESS = 10
 """This many are more likely one cell run repeatedly."""
 _lock = threading.Lock()

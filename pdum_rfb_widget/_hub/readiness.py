@@ -15,7 +15,7 @@ _LONGEST = threading.TIMEOUT_MAX / 2
 
 
 class Readiness:
-    """Whether a visible viewer can take a frame now."""
+    """A flag: a visible viewer can take a frame now."""
 
     def __init__(self) -> None:
         # A plain lock is acquired and released in C: an interrupt of the publisher's cell can't leave it locked.

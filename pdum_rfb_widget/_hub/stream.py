@@ -77,7 +77,7 @@ class Stream:
     ) -> None:
         self.name = name
         self.core = StreamCore(options, size)
-        """What the stream does. Every input to it is followed by a poll."""
+        """The stream's decisions. Every input to it is followed by a poll."""
         self.recent_errors: deque[str] = deque(maxlen=_KEPT_ERRORS)
         """The most recent errors, each with its time of day; the log has all of them."""
         self._loop = loop

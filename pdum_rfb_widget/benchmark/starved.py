@@ -14,7 +14,7 @@ _BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
 
 
 def can_starve() -> bool:
-    """Whether this system lets a process choose the cores of its threads: Linux does."""
+    """True if this system lets a process choose the cores of its threads: Linux does."""
     return hasattr(os, "sched_setaffinity") and Path("/proc/self/task").is_dir()
 
 
