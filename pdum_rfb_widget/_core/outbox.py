@@ -138,8 +138,8 @@ class Outbox:
         if waiting.rest is None:
             self._cut += 1
             waiting.number = self._cut
-            text = isinstance(waiting.message, str)
-            waiting.rest = memoryview(waiting.message.encode() if text else b"".join(waiting.message))  # type: ignore[union-attr,arg-type]
+            message = waiting.message
+            waiting.rest = memoryview(message.encode() if isinstance(message, str) else b"".join(message))
         nbytes = int(min(piece, len(waiting.rest)))
         if last := nbytes == len(waiting.rest):
             self._drop(queue, waiting)
