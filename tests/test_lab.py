@@ -126,7 +126,7 @@ def test_two_widgets_one_shown_twice_and_nothing_after_their_outputs_are_cleared
     wait_for(lambda: error_of(third, numbered(5)) < 6, "the frame in the second view of one widget")
     assert "viewers 3" in run(lab, page, 4, "viewers 3")
     page.evaluate("jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
-    assert "viewers 0" in run(lab, page, 4, "viewers 0")
+    wait_for(lambda: "viewers 0" in run(lab, page, 4, "viewers"), "the views to leave")
     wait_for(lambda: page.locator(".rfb-root").count() == 0, "no view")
 
 

@@ -46,7 +46,14 @@ def test_in_every_layout_the_box_is_as_large_as_the_picture_and_stays_so(page: P
     assert (box["width"], box["height"]) == (width, width * 9 / 16)
     canvas = box_of(page, ".rfb-canvas")
     assert abs(canvas["width"] - box["width"]) <= 1, "no bars"
-    events_of(display)
+    told: list[float] = []
+    wait_for(
+        lambda: (
+            told.extend(event["width"] for event in events_of(display, "resize"))
+            or any(abs(size - width) <= 1 for size in told[-1:])
+        ),
+        "the view to tell its size",
+    )
     # Sixty frames of the page, in which a box that grows with its content would.
     page.evaluate("(async () => { for (let i = 0; i < 60; i++) await new Promise(requestAnimationFrame) })()")
     assert box_of(page) == box
