@@ -115,6 +115,33 @@ def test_two_views_of_one_stream_come_and_go_on_their_own(page: Page, display: r
     wait_for(lambda: error_of(second, numbered(9, 160, 32)) < 6, "frames in the other")
 
 
+def test_views_share_workers_and_all_come_back_after_one_has_died(page: Page) -> None:
+    page.add_init_script("Object.defineProperty(navigator, 'hardwareConcurrency', { value: 2 })")
+    page.clock.install()
+    displays = [rfb.serve(64, 48, port=0, name=f"stream-{n}") for n in range(5)]
+    body = "".join(f'<div id="stage{n or ""}" style="width: 200px; height: 100px"></div>' for n in range(5))
+    show(page, displays[0], body=body)
+    for n in range(1, 5):
+        page.evaluate("([id, url]) => void window.open(id, { url })", [f"stage{n}", displays[n].ws_url])
+
+    def all_show(number: int) -> None:
+        for n, display in enumerate(displays):
+            pixels = numbered(number + n, 160, 32)
+            display.publish(pixels)
+            canvas = page.locator(f"#stage{n or ''} .rfb-canvas")
+            wait_for(lambda canvas=canvas, pixels=pixels: error_of(canvas, pixels) < 6, f"a picture in view {n}")
+
+    all_show(1)
+    assert len(page.workers) == 2
+    page.workers[0].evaluate("close()")
+    wait_for(lambda: page.evaluate("true") and len(page.workers) == 1, "the worker to be dead")
+    page.evaluate("dispatchEvent(new Event('online'))")
+    page.clock.fast_forward(5000)
+    all_show(11)
+    assert [display.client_count for display in displays] == [1] * 5
+    assert len(page.workers) == 2
+
+
 def test_nothing_is_left_of_a_hundred_views(page: Page, display: rfb.Display) -> None:
     display.publish(texture(48, 64, 3))
     show(page, display)

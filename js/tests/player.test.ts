@@ -183,6 +183,7 @@ describe("video", () => {
 
   it("is offered as far as the page has found out, and hello waits for that", async () => {
     fakeWebCodecs();
+    player.handle({ type: "close" });
     player = new Player(canvas as unknown as HTMLCanvasElement, () => {});
     player.handle({ type: "open", target: targetOf([candidate("direct")]), ratio: 1, imageOnly: false });
     socket().open();

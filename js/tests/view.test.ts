@@ -330,6 +330,13 @@ describe("the page around", () => {
     expect(posted("send").map(({ message }) => message.type)).toEqual(["set_viewport", "event"]);
   });
 
+  it("begins anew with another canvas when its worker has died", () => {
+    open();
+    const [old, { canvas }] = [engine(), view];
+    old.report({ type: "died" });
+    expect([engines.length, view.canvas === canvas, old.disposed.length]).toEqual([2, false, 1]);
+  });
+
   it("hears nothing of a view that was disposed of", () => {
     const onState = vi.fn();
     open({ onState });

@@ -2,12 +2,13 @@
 
 import type { Hello, ViewerMessage } from "../protocol";
 import type { Attempt } from "./attempt";
-import type { CandidateName, Target } from "./candidates";
+import type { Candidate, CandidateName, Target } from "./candidates";
 import { Outbox } from "./channels";
 import { afterClose, type State } from "./connection";
 import { Cooldowns } from "./cooldowns";
 import { explain, type Failure, type Try, withoutCell } from "./diagnosis";
 import { Race } from "./race";
+import { turns } from "./turns";
 
 export interface Listener {
   /** What hello holds besides size and token; the hub waits ten seconds for it. */
@@ -30,6 +31,7 @@ export class HubSocket {
   #listener: Listener;
   #target: Target | null = null;
   #ratio = 1;
+  #endTurn = () => {};
   #race: Race | null = null;
   #cooldowns = new Cooldowns();
   #hub: Attempt | null = null;
@@ -133,6 +135,10 @@ export class HubSocket {
     if (this.#attempt === 0) this.#listener.onState("connecting", "");
     const candidates = this.#cooldowns.due(target.candidates, Date.now());
     if (!candidates.length) return this.#fail([]);
+    this.#endTurn = turns.take(() => !this.#hidden, () => this.#begin(candidates, target));
+  }
+
+  #begin(candidates: Candidate[], target: Target): void {
     this.#race = new Race(candidates, target, {
       sendHello: (attempt) => void this.#sendHello(attempt),
       onWin: (attempt) => this.#keep(attempt),
@@ -159,6 +165,7 @@ export class HubSocket {
   }
 
   #keep(attempt: Attempt): void {
+    this.#endTurn();
     this.#hub = attempt;
     this.#cooldowns.clear();
     const { candidates } = this.#target!;
@@ -207,6 +214,7 @@ export class HubSocket {
   }
 
   #drop(outcome: string): void {
+    this.#endTurn();
     clearTimeout(this.#timer);
     clearTimeout(this.#probe);
     this.#probe = undefined;

@@ -202,8 +202,9 @@ export class RemoteFramebufferView {
     return engine;
   }
 
-  /** The browser shows a page again that it kept after it was left: the worker ended then, and has the old canvas. */
+  /** A new start after the worker ended, which had the old canvas: it died, or the page was left and is shown again. */
   #comeBack(): void {
+    this.#engine.dispose();
     const canvas = this.#canvas.cloneNode() as HTMLCanvasElement;
     this.#canvas.replaceWith(canvas);
     this.#canvas = canvas;
@@ -294,6 +295,9 @@ export class RemoteFramebufferView {
         break;
       case "clipboard":
         if (this.#features.clipboard) this.#clipboard.put(report.text);
+        break;
+      case "died":
+        this.#comeBack();
         break;
       case "stats": {
         const { width, height } = this.#layout.viewport.frame;

@@ -2,16 +2,11 @@
 
 import workerSource from "inline:./main.ts";
 import { WORKER_FORBIDDEN, WORKER_MISSING, WORKER_UNTRUSTED } from "../net/diagnosis";
-import { refusedBy, trusted } from "../net/policy";
+import { refusedBy } from "../net/policy";
 import type { Command, Report } from "./messages";
 import { Player } from "./player";
 import { probing } from "./probing";
-
-const START_TIMEOUT_MS = 3000;
-/** For what a closing worker still has to send. */
-const CLOSE_GRACE_MS = 500;
-
-const workerAddress = trusted(() => URL.createObjectURL(new Blob([workerSource], { type: "text/javascript" })));
+import { type PlayerWorker, type Tenant, workersOf } from "./workers";
 
 export interface Engine {
   /** May be called at once; what comes before the player has started waits for it. */
@@ -53,71 +48,60 @@ class LocalEngine implements Engine {
 }
 
 /** Falls back to the page's own thread where the worker doesn't come up. */
-class WorkerEngine implements Engine {
+class WorkerEngine implements Engine, Tenant {
   #canvas: HTMLCanvasElement;
   #report: (report: Report) => void;
   #waiting: Command[] | null = [];
-  #worker: Worker | null = null;
+  #worker: PlayerWorker | null;
+  #view: number;
   #fallback: LocalEngine | null = null;
-  #source = workerAddress();
-  #timer: ReturnType<typeof setTimeout>;
 
   constructor(canvas: HTMLCanvasElement, report: (report: Report) => void) {
     this.#canvas = canvas;
     this.#report = report;
-    // A policy that forbids Blob workers throws in one browser, sends an error in the next, and is silent in a third.
-    this.#timer = setTimeout(() => this.#fail(), START_TIMEOUT_MS);
-    try {
-      this.#worker = new Worker(this.#source);
-    } catch {
-      this.#fail();
-      return;
-    }
-    this.#worker.onerror = () => this.#fail();
-    this.#worker.onmessage = ({ data }: MessageEvent<Report | "ready">) => {
-      if (data === "ready") this.#ready(this.#worker!);
-      else this.#report(data);
-    };
+    this.#worker = workersOf(workerSource).pick();
+    this.#view = this.#worker.join(this);
+    if (this.#worker.ready) this.onReady();
   }
 
   post(command: Command): void {
     if (this.#waiting) this.#waiting.push(command);
     else if (this.#fallback) this.#fallback.post(command);
-    else this.#worker?.postMessage(command);
+    else this.#worker?.post(this.#view, command);
   }
 
   dispose({ atOnce } = { atOnce: false }): void {
-    const worker = this.#worker;
-    if (this.#waiting || atOnce) worker?.terminate();
-    else setTimeout(() => worker?.terminate(), CLOSE_GRACE_MS);
+    this.#waiting = null;
     this.post({ type: "close" });
-    this.#settle();
+    this.#worker?.leave(this.#view, atOnce);
     this.#fallback = this.#worker = null;
   }
 
-  #ready(worker: Worker): void {
-    const waiting = this.#settle();
-    const offscreen = this.#canvas.transferControlToOffscreen();
-    worker.postMessage({ canvas: offscreen }, [offscreen]);
-    for (const command of waiting) worker.postMessage(command);
+  onReady(): void {
+    this.#worker!.give(this.#view, this.#canvas.transferControlToOffscreen());
+    this.#postWaiting();
   }
 
-  #fail(): void {
-    if (!this.#waiting) return;
-    this.#worker?.terminate();
+  onFailed(): void {
     this.#worker = null;
     void whyNoWorker().then((why) => this.#report({ type: "onThisThread", why }));
     this.#fallback = new LocalEngine(this.#canvas, this.#report);
-    for (const command of this.#settle()) this.#fallback.post(command);
+    this.#postWaiting();
   }
 
-  /** The start is over; what was waiting for it. */
-  #settle(): Command[] {
-    clearTimeout(this.#timer);
-    URL.revokeObjectURL(this.#source);
+  onReport(report: Report): void {
+    this.#report(report);
+  }
+
+  onDied(): void {
+    this.#worker = null;
+    this.#report({ type: "died" });
+  }
+
+  #postWaiting(): void {
     const waiting = this.#waiting ?? [];
     this.#waiting = null;
-    return waiting;
+    for (const command of waiting) this.post(command);
   }
 }
 

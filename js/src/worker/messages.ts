@@ -54,4 +54,10 @@ export type Report =
   | { type: "cursor"; cursor: string | null }
   | { type: "clipboard"; text: string }
   | { type: "probed"; video: string[] }
-  | { type: "stats"; stats: ViewStats };
+  | { type: "stats"; stats: ViewStats }
+  /** The player is gone, and the canvas that it had. */
+  | { type: "died" };
+
+/** To a worker: a view's canvas, then what that view's player gets. */
+export type ToWorker = { view: number; canvas: OffscreenCanvas } | { view: number; command: Command } | "alive?";
+export type FromWorker = { view: number; report: Report } | "ready" | "alive";

@@ -33,10 +33,10 @@ import {
   type VideoHeader,
 } from "../protocol";
 import { VIEWER_VERSION } from "../version";
+import { onBeat } from "./beat";
 import type { Command, Report } from "./messages";
 import { Meter, type Shown } from "./meter";
 
-const TICK_MS = 1000;
 /** A tick so late means a machine that slept, not of a busy or a hidden page. */
 const SLEPT_MS = 90_000;
 const RESET_PAUSE_MS = 1000;
@@ -66,7 +66,7 @@ export class Player {
   #failures = 0;
   #resetting: ReturnType<typeof setTimeout> | undefined;
   #meter = new Meter();
-  #beat: ReturnType<typeof setInterval>;
+  #stopBeat: () => void;
   #tickedAt = Date.now();
 
   constructor(canvas: AnyCanvas, report: (report: Report) => void) {
@@ -84,7 +84,7 @@ export class Player {
       onKeyframeNeeded: (reason) => this.#hub.send({ type: "request_keyframe", reason }),
       onDecoderLost: (error, failures) => this.#replaceDecoder(error, failures),
     });
-    this.#beat = setInterval(() => this.#tick(), TICK_MS);
+    this.#stopBeat = onBeat(() => this.#tick());
     canvas.addEventListener("contextrestored", () =>
       this.#hub.send({ type: "request_keyframe", reason: "the canvas was lost" }),
     );
@@ -112,7 +112,7 @@ export class Player {
       case "enqueue":
         return this.#hub.enqueue(command.message, command.latestOf);
       case "close":
-        clearInterval(this.#beat);
+        this.#stopBeat();
         this.#hub.end();
     }
   }
