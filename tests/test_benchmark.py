@@ -19,7 +19,16 @@ from PIL import Image
 from websockets.sync.client import connect
 
 from pdum_rfb_widget._testing import patterns
-from pdum_rfb_widget.benchmark import BenchmarkResult, benchmark_image, content, endtoend, engine, format_table, main
+from pdum_rfb_widget.benchmark import (
+    BenchmarkResult,
+    benchmark_image,
+    content,
+    endtoend,
+    engine,
+    format_table,
+    hub_loop,
+    main,
+)
 from pdum_rfb_widget.benchmark.bare import TO_BARE, WINDOW, BarePipeline, to_bare
 from pdum_rfb_widget.benchmark.browser import chromium
 from pdum_rfb_widget.benchmark.clients import VIDEO_FORMATS, clients
@@ -401,6 +410,13 @@ def test_raw_viewers_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--idle", "--idle-seconds", "0.1", "--content", "gradient", "--json", "-"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     assert row["figures"]["payloads"] == 0
+
+
+def test_the_hub_is_compared_with_a_loop_that_sends_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_loop, "_SECONDS", 0.3)
+    (figures,) = hub_loop.pairs(2, (128, 64), "gradient", 1)
+    assert figures["hub_to_bare"] == pytest.approx(figures["hub_us_per_message"] / figures["bare_us_per_message"])
+    assert 0 < figures["bare_us_per_message"] < 1e5
 
 
 def test_what_is_missing_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

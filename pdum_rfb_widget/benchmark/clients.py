@@ -70,12 +70,22 @@ def clients(
 
     The last one reads nothing after its hello if *stopped*, and at most *most_per_s* payloads per second if given.
     """
+    hello = hello_of(display, formats)
+    with clients_at(display.ws_url, hello, count, stopped=stopped, most_per_s=most_per_s) as viewers:
+        yield viewers
+
+
+@contextmanager
+def clients_at(
+    url: str, hello: str, count: int, *, stopped: bool = False, most_per_s: float | None = None
+) -> Iterator[Clients]:
+    """Start *count* viewers that say *hello* at *url*, and wait until each was answered; see `clients`."""
     command = [sys.executable, "-m", __name__]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         viewers = Clients(process)
-        task = {"url": display.ws_url, "token": display.server.token, "count": count, "formats": list(formats)}
-        viewers._ask(json.dumps(task | {"stopped": stopped, "most_per_s": most_per_s}))
+        task = {"url": url, "hello": hello, "count": count, "stopped": stopped, "most_per_s": most_per_s}
+        viewers._ask(json.dumps(task))
         try:
             yield viewers
         finally:
@@ -86,11 +96,29 @@ def clients(
                 process.kill()
 
 
+def hello_of(display: Display, formats: Sequence[str] = FORMATS) -> str:
+    """The hello of a viewer of *display* that accepts *formats*."""
+    token = display.server.token
+    return json.dumps({"type": "hello", "supported": list(formats), "device_pixel_ratio": 1.0, "token": token})
+
+
+def header_of(message: bytes) -> dict[str, Any]:
+    """The header of a payload."""
+    # Only the header: with eight viewers, copying every payload would use up this core.
+    header: dict[str, Any] = json.loads(message[4 : 4 + int.from_bytes(message[:4], "little")])
+    return header
+
+
+def ack_of(header: dict[str, Any]) -> str:
+    """The acknowledgement of the payload with this *header*."""
+    return json.dumps({"type": "ack", "seq": header["seq"], "decode_queue_size": 0, "displayed": True})
+
+
 # The other process ----------------------------------------------------------------------------------------------------
 
 
 async def main() -> None:
-    """Run viewers as the first line of the input describes: url, token, count, formats, stopped, most_per_s."""
+    """Run viewers as the first line of the input describes: url, hello, count, stopped, most_per_s."""
     task = json.loads(await _line())
     counts = [Count() for _ in range(task["count"])]
     viewers = [asyncio.ensure_future(_open(task)) for _ in counts]
@@ -118,8 +146,7 @@ async def _line() -> str:
 async def _open(task: dict[str, Any]) -> ClientConnection:
     """Connect a viewer: send hello and wait for the response."""
     connection = await connect(task["url"], compression=None, max_size=None, max_queue=4)
-    hello = {"type": "hello", "supported": task["formats"], "device_pixel_ratio": 1.0, "token": task["token"]}
-    await connection.send(json.dumps(hello))
+    await connection.send(task["hello"])
     await connection.recv()
     return connection
 
@@ -129,8 +156,7 @@ async def _take(connection: ClientConnection, count: Count, most_per_s: float | 
     async for message in connection:
         if isinstance(message, str):
             continue
-        # Only the header: with eight viewers, copying every payload would use up this core.
-        header = json.loads(message[4 : 4 + int.from_bytes(message[:4], "little")])
+        header = header_of(message)
         count.payloads += 1
         count.bytes += len(message)
         count.frames += header["timestamp_us"] != newest
@@ -138,8 +164,7 @@ async def _take(connection: ClientConnection, count: Count, most_per_s: float | 
         newest = header["timestamp_us"]
         if most_per_s:
             await asyncio.sleep(1 / most_per_s)
-        ack = {"type": "ack", "seq": header["seq"], "decode_queue_size": 0, "displayed": True}
-        await connection.send(json.dumps(ack))
+        await connection.send(ack_of(header))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._testing.extras import extra
+from . import hub_loop
 from .clients import FORMATS, VIDEO_FORMATS, Clients, Count, clients
 from .content import Film
 from .endtoend import HD, serve
@@ -22,6 +23,7 @@ _AFTERGLOW = 0.3
 _JUDGED = "what one more viewer costs, and a bad one"
 
 ENCODE_RATIO = 1.1
+PROCESS_RATIO = 1.3
 HUB_MS = 0.3
 LOST_PERCENT = 5.0
 
@@ -49,6 +51,8 @@ class _Costs:
     """Encoding and conversion, including threads of libraries."""
     hub_ms: float
     publish_ms: float
+    process_ms: float
+    """All threads of the process, which publishes too."""
     lost_percent: list[float]
     """For each viewer, the share of published frames of which it got nothing."""
     keyframes: list[int]
@@ -56,19 +60,22 @@ class _Costs:
     @property
     def figures(self) -> dict[str, float | None]:
         costs = {"encode_ms_per_frame": self.encode_ms, "hub_ms_per_frame": self.hub_ms}
-        return {**costs, "publish_ms_per_frame": self.publish_ms, "worst_lost_percent": max(self.lost_percent)}
+        costs |= {"publish_ms_per_frame": self.publish_ms, "process_ms_per_frame": self.process_ms}
+        return {**costs, "worst_lost_percent": max(self.lost_percent)}
 
 
 def measure(
     progress: Progress, *, viewers: Sequence[int], content: str, video_content: str | None, seconds: float, runs: int
 ) -> list[Row]:
-    """One row for each number of *viewers*, one for the cost with the most, and rows with one bad viewer.
+    """One row for each number of *viewers*, one for the cost with the most, rows with one bad viewer, and those of
+    `hub_loop`.
 
     For pictures, and for the fewest and the most viewers also for video, unless its content is None. Costs are medians
     of *runs*, each of *seconds*.
     """
     progress.add(len(viewers) + 2)
-    rows = _grow(progress, _PICTURES, content, sorted(set(viewers)), seconds, runs)
+    rows = hub_loop.measure(progress, content=content, runs=runs)
+    rows += _grow(progress, _PICTURES, content, sorted(set(viewers)), seconds, runs)
     film = Film(content, "full", *HD)
     progress.step("one viewer of eight stopped")
     costs = _run(_PICTURES, film, 8, seconds, stopped=True)
@@ -114,9 +121,17 @@ def _growth(way: _Way, few: int, many: int, costs: Mapping[int, Mapping[str, flo
     steps = f"from {few} to {_viewers(many)}"
     times, cost = f"≤ {ENCODE_RATIO:g} times", f"≤ {HUB_MS:g} ms a viewer more"
     hub_figures: Figures = {"hub_ms_per_frame_and_viewer": each}
+    process = ratio(costs[many]["process_ms_per_frame"], costs[few]["process_ms_per_frame"])
     return [
         Row(_JUDGED, f"{way.name}: encoding {steps}", {"times": grown}, times, at_most(grown, ENCODE_RATIO)),
         Row(_JUDGED, f"{way.name}: hub {steps}", hub_figures, cost, at_most(each, HUB_MS)),
+        Row(
+            _JUDGED,
+            f"{way.name}: all of the process {steps}",
+            {"times": process},
+            f"≤ {PROCESS_RATIO:g} times",
+            at_most(process, PROCESS_RATIO),
+        ),
     ]
 
 
@@ -145,12 +160,14 @@ def _run(way: _Way, film: Film, count: int, seconds: float, **behaviour: Any) ->
         before, clocks = _counts(viewers), ThreadClocks()
         published = publish(last + 1, seconds)
         encode, hub = clocks.seconds_with_libraries(way.threads), clocks.seconds("rfb-hub")
+        process = clocks.process_seconds
         after = _counts(viewers)
     frames, changes = len(published.at), list(zip(before, after, strict=True))
     return _Costs(
         encode_ms=1000 * encode / frames,
         hub_ms=1000 * hub / frames,
         publish_ms=1000 * published.cpu / frames,
+        process_ms=1000 * process / frames,
         lost_percent=[100 * max(0.0, 1 - (b.frames - a.frames) / frames) for a, b in changes],
         keyframes=[b.keyframes - a.keyframes for a, b in changes],
     )

@@ -110,7 +110,12 @@ class ThreadClocks:
         """The same, plus all threads not created by Python, such as those of codecs. Python's threads that have ended
         meanwhile count among these."""
         others = self.seconds("") - self.seconds(prefix)
-        return time.process_time() - self._process - others
+        return self.process_seconds - others
+
+    @property
+    def process_seconds(self) -> float:
+        """Seconds of all threads of the process."""
+        return time.process_time() - self._process
 
 
 def _thread_times() -> dict[int, tuple[str, float]]:
