@@ -22,7 +22,6 @@ Measures this package on this machine. Without any of --encode, --end-to-end, --
 are what is wanted.
 """
 _CONTENT = "terrain; surface of video; encoded are terrain, plot and points"
-_READ_EVERY = "read the canvas in two animation frames of so many, to load the machine less (1: in all)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,7 +105,6 @@ def _end_to_end(progress: Progress, options: argparse.Namespace) -> tuple[list[R
         settles=options.settles,
         other_settles=1 if options.quick else 3,
         runs=options.runs,
-        read_every=options.read_every,
     )
     if not options.starved:
         return endtoend.measure(progress, plan)
@@ -178,7 +176,6 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     how.add_argument("--seconds", type=float, help="of each run, without its warm-up of 1.5 s (5)")
     how.add_argument("--settles", type=_positive, help="times that a picture comes to rest in cases e and k (20)")
     how.add_argument("--runs", type=_positive, default=1, help="end to end, of which medians are told (1)")
-    how.add_argument("--read-every", type=_positive, default=1, help=_READ_EVERY)
     how.add_argument("--idle-seconds", type=float, help="of --idle (10; 60 with --full)")
     told = parser.add_argument_group("how it is told")
     told.add_argument("--json", metavar="PATH", help="all figures as JSON; - for stdout, and the tables on stderr")

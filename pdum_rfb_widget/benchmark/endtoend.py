@@ -1,8 +1,8 @@
 """From `publish` to the canvas: the package's view in a real browser, compared with a bare pipeline of the same frames
 and with a floor, the simplest view.
 
-A page notes at each animation frame the number on its canvas; ping-pong messages synchronize the two clocks. The floor
-is the minimum of any such view: a worker draws one rectangle for a message of eight bytes.
+The thread that draws a canvas notes at each animation frame which number it shows; ping-pong messages synchronize the
+clocks. The floor is the minimum of any such view: a worker draws one rectangle for a message of eight bytes.
 """
 
 from __future__ import annotations
@@ -116,8 +116,6 @@ class Plan:
     """Repetitions for the cases about coming to rest."""
     other_settles: int = 3
     runs: int = 1
-    read_every: int = 1
-    """The canvas is read in two of this many animation frames, 1 for all: more means less load, but estimates."""
 
     @property
     def todo(self) -> list[tuple[Case, str]]:
@@ -345,7 +343,6 @@ class _Stage:
         with self._browser.page(self._harness.page, size) as page:
             page.wait_for("window.bench")
             page.call("bench.openClock", self._harness.socket("clock"))
-            page.call("bench.readEvery", self._plan.read_every)
             yield page, self._harness.clock_offset()
 
     @contextmanager
@@ -371,24 +368,22 @@ class _Stage:
         return figures
 
     def _latencies(self, published: Published, page: Page, offset: float) -> Numbers:
-        """Times from just before `publish` to the first reading of the canvas with that number.
+        """Times from just before `publish` to the first animation frame with that number.
 
-        A number followed by another within one animation frame was never shown. If not all frames are read, the pairs
-        read stand for all.
+        A number followed by another within one animation frame was never shown.
         """
         time.sleep(_AFTERGLOW)
-        taken = page.call("bench.take")
         order = {number: place for place, number in enumerate(published.at)}
-        waits, passed, before = [], 0, -1
-        for number, at, follows in taken["readings"]:
-            place = order.get(number, -1)
-            if follows and place > before:
-                passed += place - before
-                waits.append(at - 1000 * (published.at[number] + offset))
-            before = place
         start, seconds = min(published.at.values()), duration(self._counted, self._plan.fps)
-        frames = sum(start <= at / 1000 - offset < start + seconds for at in taken["frames"])
-        shown = len(waits) / passed if passed else 0.0
+        waits, frames, before = [], 0, -1
+        for number, at_ms in page.call("bench.take"):
+            at = at_ms / 1000 - offset
+            frames += start <= at < start + seconds
+            place = order.get(number, -1)
+            if place > before:
+                waits.append(1000 * (at - published.at[number]))
+                before = place
+        shown = len(waits) / (before + 1) if waits else 0.0
         return {
             "published": len(published.at),
             "page_frames_per_s": frames / seconds,
@@ -400,11 +395,8 @@ class _Stage:
 
     def _unwatched(self, scene: _Scene) -> Numbers:
         """Payloads per second that the view draws and acknowledges while nothing reads its canvas, and the processor
-        time of this process and of the browser for each.
-
-        Reading copies the whole canvas: 2 ms at 720p and 4 ms at 1080p, too much for a machine with few cores.
-        """
-        scene.page.call("bench.readEvery", 0)
+        time of this process and of the browser for each."""
+        scene.page.call("bench.openEyes", False)
         acked, ours, browsers = scene.counter("frames_acked"), time.process_time(), self._browser.processor_times()
         self._publish(self._blind, scene.film.frame, scene.publish)
         ours = time.process_time() - ours
@@ -420,11 +412,10 @@ class _Stage:
         """Milliseconds from the last publish of a burst until the canvas is exact, for *times* bursts."""
         exact: list[float | None] = []
         film, page = scene.film, scene.page
-        page.call("bench.readEvery", 1)
         for start in range(first, first + times * BURST, BURST):
             last = start + BURST - 1
             height, width = film.frame(last).shape[:2]
-            page.call("bench.expect", self._harness.expected(film.frame(last)), last, width, height)
+            page.call("bench.expect", self._harness.expected(film.frame(last)), width, height)
             published = self._publish(range(start, start + BURST), film.frame, scene.publish)
             shown = page.call("bench.exact", _PATIENCE_MS)
             at = published.at.get(last)

@@ -1,7 +1,10 @@
 // The floor of all latencies: a number comes over a WebSocket, and is drawn as the colour of one rectangle.
 
-onmessage = ({ data: { url, canvas } }) => {
+importScripts("eyes.js");
+
+onmessage = ({ data: { url, canvas, eyes } }) => {
   const context = canvas.getContext("2d", { alpha: false });
+  openEyes(canvas, [0, 0], eyes, (data) => (data[0] << 8) | data[1]);
   const socket = new WebSocket(url);
   socket.binaryType = "arraybuffer";
   socket.onmessage = ({ data }) => {

@@ -30,7 +30,7 @@ class Harness:
     """The servers that a measuring page needs besides the hub. A context manager that stops them."""
 
     def __init__(self) -> None:
-        files = (BUNDLE, *_HERE.glob("watch.*"), _HERE / "floor.js", _HERE / "bare.js")
+        files = (BUNDLE, _HERE / "watch.html", *_HERE.glob("*.js"))
         self._files = {path.name: path.read_bytes() for path in files}
         self._connections: dict[str, queue.SimpleQueue[Socket]] = {
             name: queue.SimpleQueue() for name in ("clock", "floor", "bare")

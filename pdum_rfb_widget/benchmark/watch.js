@@ -1,33 +1,25 @@
-// The benchmark's eyes: opens a view, or the floor, and notes at every animation frame which number its canvas shows.
+// The benchmark's page: opens a view, the floor or the bare pipeline, and tells which numbers its canvas showed, and when.
 
+import "./eyes.js";
 import { openBare } from "./bare.js";
 import { RemoteFramebufferView } from "./widget.js";
 
-const BLOCK = 16;
-const COLUMNS = 8;
-const ROWS = 2;
-/**
- * Into an animation frame, when it is read. At its very start a worker's picture arrives at the same moment, before or
- * after by chance, so that numbers which were shown would be missed: up to 7 % of them, against none at 3 to 9 ms.
- */
-const READ_AFTER_MS = 6;
+/** Into an animation frame, when the canvas is compared: a worker's picture arrives here just after the frame's start. */
+const COMPARE_AFTER_MS = 6;
 /** Pixels a side of what is compared before the whole picture is. */
 const PATCH = 32;
 
 const now = () => performance.timeOrigin + performance.now();
 
+/** The channel to the eyes, which are in the thread that draws. */
+const EYES = crypto.randomUUID();
+const eyes = new BroadcastChannel(EYES);
+
 let canvas;
-let place = [0, 0];
-let decode = fromBlocks;
-let readings = [];
-let frames = [];
 let awaited = null;
 let exactAt = null;
 let guarded = null;
-let readEvery = 1;
-let frameCount = 0;
 
-const numberReader = reader(COLUMNS, ROWS);
 const patchReader = reader(PATCH, PATCH);
 let wholeReader = null;
 
@@ -35,8 +27,8 @@ window.bench = {
   /** The package's own view of a stream, whose frames hold their numbers at x, y. */
   openView(url, token, x, y) {
     const options = { url, token, showToolbar: false, showStats: false };
+    openEyesInWorker([x, y]);
     canvas = new RemoteFramebufferView(document.getElementById("stage"), options).canvas;
-    place = [x, y];
     look();
   },
 
@@ -44,17 +36,14 @@ window.bench = {
   openFloor(url, width, height) {
     addCanvas(width, height);
     const offscreen = canvas.transferControlToOffscreen();
-    new Worker("floor.js").postMessage({ url, canvas: offscreen }, [offscreen]);
-    decode = fromColor;
-    look();
+    new Worker("floor.js").postMessage({ url, canvas: offscreen, eyes: EYES }, [offscreen]);
   },
 
   /** The bare pipeline, whose frames hold their numbers at x, y. */
   openBare(url, width, height, x, y) {
     addCanvas(width, height);
     openBare(url, canvas);
-    place = [x, y];
-    look();
+    openEyes(canvas, [x, y], EYES);
   },
 
   /** Answers the harness's questions for this page's time, in milliseconds. */
@@ -67,22 +56,20 @@ window.bench = {
     });
   },
 
-  /** Read the canvas in two animation frames of so many; 1 for in all, 0 for never. */
-  readEvery(count) {
-    readEvery = count;
+  /** Whether numbers are read. */
+  openEyes: (open) => eyes.postMessage({ open }),
+
+  /** Since the last call: the number shown in each animation frame, and its time. */
+  take() {
+    eyes.postMessage({});
+    return new Promise((resolve) => (eyes.onmessage = ({ data }) => resolve(data)));
   },
 
-  /**
-   * Since the last call: of each reading the number, its time and whether the frame before was read too, which tells
-   * that a new number was there for the first time; and the times of all animation frames.
-   */
-  take: () => ({ readings: readings.splice(0), frames: frames.splice(0) }),
-
-  /** Load the pixels of the frame *number*, RGBA, to be recognized in the canvas. */
-  async expect(url, number, width, height) {
+  /** Load the pixels of a frame, RGBA, to be recognized in the canvas. */
+  async expect(url, width, height) {
     const pixels = new Uint32Array(await (await fetch(url)).arrayBuffer());
     if (wholeReader?.canvas.width !== width || wholeReader.canvas.height !== height) wholeReader = reader(width, height);
-    exactAt = new Promise((resolve) => (awaited = { number, pixels, width, height, resolve }));
+    exactAt = new Promise((resolve) => (awaited = { pixels, width, height, resolve }));
   },
 
   /** Load the pixels of the part at x, y, RGBA; once the canvas shows it exactly, it is to stay so. */
@@ -105,29 +92,27 @@ function addCanvas(width, height) {
   document.getElementById("stage").append(canvas);
 }
 
-function look() {
-  requestAnimationFrame(look);
-  frames.push(now());
-  const turn = readEvery && frameCount++ % readEvery;
-  if (readEvery && turn < 2) setTimeout(() => read(readEvery === 1 || turn === 1), READ_AFTER_MS);
+/** The view draws in a worker of its own making: its program gets the eyes before all else. */
+function openEyesInWorker(place) {
+  const { createObjectURL } = URL;
+  const how = JSON.stringify([place, EYES]).slice(1, -1);
+  const opens = `importScripts("${new URL("eyes.js", location)}"); openEyesOnFirstCanvas(${how});\n`;
+  URL.createObjectURL = (blob) =>
+    createObjectURL.call(URL, blob.type === "text/javascript" ? new Blob([opens, blob], { type: blob.type }) : blob);
 }
 
-/** Reading any of a canvas that a worker draws copies all of it: 4 ms at 1080p, so it is done once a frame. */
-function read(follows) {
+function look() {
+  requestAnimationFrame(look);
+  if (awaited || guarded) setTimeout(compare, COMPARE_AFTER_MS);
+}
+
+function compare() {
   const at = now();
-  if (!awaited?.shown) note(at, follows);
   if (guarded) check(guarded);
-  if (awaited?.shown && showsExactly(awaited)) {
+  if (awaited && showsExactly(awaited)) {
     awaited.resolve(at);
     awaited = null;
   }
-}
-
-function note(at, follows) {
-  numberReader.drawImage(canvas, ...place, COLUMNS * BLOCK, ROWS * BLOCK, 0, 0, COLUMNS, ROWS);
-  const number = decode(numberReader.getImageData(0, 0, COLUMNS, ROWS).data);
-  readings.push([number, at, follows]);
-  if (awaited) awaited.shown = awaited.number === number;
 }
 
 function check(part) {
@@ -140,16 +125,6 @@ function check(part) {
   if (!part.exact) return;
   part.readings++;
   part.changed += changed;
-}
-
-function fromBlocks(data) {
-  let number = 0;
-  for (let bit = 0; bit < COLUMNS * ROWS; bit++) if (data[4 * bit] > 127) number |= 1 << bit;
-  return number;
-}
-
-function fromColor(data) {
-  return (data[0] << 8) | data[1];
 }
 
 /** Where it was wrong the last time comes first: while it still is, that costs a fraction of comparing all. */
