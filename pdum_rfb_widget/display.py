@@ -387,8 +387,8 @@ class Display(Closing):
 
     def status(self) -> dict[str, Any]:
         """The state of the stream as plain values: options, size, number of published frames, each viewer's metrics,
-        video ``codec`` (None for images) and reason to request no video (``no_video``), connections without a hello
-        (``pending``), video ``encoders``, those that hang (``encoders_hanging``), ``recent_errors``. No token."""
+        video ``codec`` (None for images), reason to request no video (``no_video``), ``limit``, connections without a
+        hello (``pending``), video ``encoders``, those that hang (``encoders_hanging``), ``recent_errors``. No token."""
         hub = self.server._hub
 
         def status(now: float) -> dict[str, Any]:  # on the hub's loop, where ports come and go

@@ -24,6 +24,10 @@ WIFI = Link(rate=2.5e6, latency=0.01, jitter=0.01)
 TUNNEL = Link(rate=250_000, latency=0.06, jitter=0.01)
 LOSSY = Link(rate=2.5e6, latency=0.03, jitter=0.02, loss=0.01)
 
+MACHINE = Machine()
+SLOW = Machine(cores=1, exact_seconds=25e-9, lossy_seconds=4e-9, video_seconds=22e-9)
+"""One core, which a local viewer draws on too."""
+
 Group = tuple[str, Callable[[Simulation], SimulatedViewer], int]
 
 
@@ -40,6 +44,7 @@ class Scenario:
     seconds: float
     fps: float
     size: tuple[int, int] = (1280, 720)
+    machine: Machine = MACHINE
 
 
 def scenarios(crowd: int, fps: float) -> dict[str, Scenario]:
@@ -60,6 +65,17 @@ def scenarios(crowd: int, fps: float) -> dict[str, Scenario]:
             20,
             fps,
         ),
+        "slow": Scenario(
+            [
+                group("LAN", LAN),
+                group("slow page", LAN, draw=0.05),
+                group("slow, video in hardware", LAN, draw=0.05, draw_video=0.008),
+                group("slow, video slower", LAN, draw=0.05, draw_video=0.15),
+            ],
+            20,
+            fps,
+        ),
+        "one core": Scenario([group("local", Link(), draw=0.015, draw_video=0.012)], 20, fps, machine=SLOW),
         "crowd": Scenario([group(f"{crowd} of 20 Mbit/s", WIFI, count=crowd)], 60, fps),
         "audience": Scenario([group("1000 of 20 Mbit/s", WIFI, count=1000)], 60, 1, (320, 192)),
     }
@@ -68,7 +84,7 @@ def scenarios(crowd: int, fps: float) -> dict[str, Scenario]:
 def run(scenario: Scenario) -> list[str]:
     """The rows of one scenario: motion, then rest."""
     rows = []
-    with Simulation(Machine()).running(*scenario.size) as simulation:
+    with Simulation(scenario.machine).running(*scenario.size) as simulation:
         simulation.publish()
         joined = [(name, [join(simulation) for _ in range(count)]) for name, join, count in scenario.groups]
         seconds = scenario.seconds

@@ -144,9 +144,13 @@ class Processors:
     def run(self, seconds: float, done: Callable[[], object]) -> None:
         self.busy += seconds
         self.encodings += 1
+        self._loop.call_at(self.work(seconds, self._loop.time()), done)
+
+    def work(self, seconds: float, start: float) -> float:
+        """The time at which work that may *start* then is done."""
         core = min(range(len(self._free_at)), key=self._free_at.__getitem__)
-        self._free_at[core] = max(self._loop.time(), self._free_at[core]) + seconds
-        self._loop.call_at(self._free_at[core], done)
+        self._free_at[core] = max(start, self._free_at[core]) + seconds
+        return self._free_at[core]
 
 
 class SimulatedJob:
@@ -213,14 +217,21 @@ class SimulatedViewer:
     """A page: it draws what comes, one after the other, and acknowledges what it has drawn."""
 
     def __init__(
-        self, simulation: Simulation, number: int, link: Link, supported: tuple[str, ...], draw: float, local: bool
+        self,
+        simulation: Simulation,
+        number: int,
+        link: Link,
+        supported: tuple[str, ...],
+        draw: float,
+        draw_video: float,
+        local: bool,
     ) -> None:
         self.supported = supported
         self.exact = "image/png" in supported
         self.honest = self.visible = True
         self.stalled = False
-        self.draw = draw
-        """Seconds a megapixel."""
+        self.draw, self.draw_video = draw, draw_video
+        """Seconds a megapixel, of images and of video. A local viewer draws on the hub's processors."""
         self.latencies: list[float] = []
         """Seconds from publishing to drawing, of every frame."""
         self.payloads = 0
@@ -281,20 +292,23 @@ class SimulatedViewer:
                 self._config = message
         else:
             header, _ = unpack_binary_message(data)
-            megapixels = self._pixels_of(header) / 1e6
-            self._free_at = max(self._loop.time(), self._free_at) + self.draw * megapixels
+            video = header["type"] == "video_chunk"
+            seconds = (self.draw_video if video else self.draw) * self._pixels_of(header) / 1e6
+            now, start = self._loop.time(), max(self._loop.time(), self._free_at)
+            local = self.viewer.session.bandwidth.local
+            self._free_at = self._simulation.processors.work(seconds, start) if local else start + seconds
             self._take(header)
-            self._loop.call_at(self._free_at, self._drawn, header, self.draw * megapixels)
+            self._loop.call_at(self._free_at, self._drawn, header, self._free_at - start, start - now)
 
     @staticmethod
     def _pixels_of(header: dict[str, Any]) -> int:
         parts = header.get("parts") or [(0, 0, header["width"], header["height"])]
         return sum(part[2] * part[3] for part in parts)
 
-    def _drawn(self, header: dict[str, Any], seconds: float) -> None:
+    def _drawn(self, header: dict[str, Any], seconds: float, waited: float) -> None:
         if not self.transport.ended:
             self.latencies.append(self._loop.time() - header["timestamp_us"] / 1e6)
-            self.say({"type": "ack", "seq": header["seq"], "draw_ms": 1000 * seconds})
+            self.say({"type": "ack", "seq": header["seq"], "draw_ms": 1000 * seconds, "wait_ms": 1000 * waited})
 
     def _take(self, header: dict[str, Any]) -> None:
         assert header["seq"] == self._seq + 1, "payloads are numbered without gaps"
@@ -445,13 +459,16 @@ class Simulation:
         supported: tuple[str, ...] = VIDEO,
         *,
         draw: float = 0.005,
+        draw_video: float | None = None,
         local: bool = False,
     ) -> SimulatedViewer:
-        """A viewer that draws a megapixel in *draw* seconds."""
+        """A viewer that draws a megapixel in *draw* seconds, of video in *draw_video*."""
         self._number += 1
         made: list[SimulatedViewer] = []
         self.loop.call_soon(
-            lambda: made.append(SimulatedViewer(self, self._number, link or Link(), supported, draw, local))
+            lambda: made.append(
+                SimulatedViewer(self, self._number, link or Link(), supported, draw, draw_video or draw, local)
+            )
         )
         self.loop.run_for(0.0)
         self.viewers.append(made[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,37 +12,42 @@ from typing import Any
 import pytest
 
 from pdum_rfb_widget._core.policy.bandwidth import COARSEST, EXACT, BandwidthEstimator, CostModel, Ladder, PublishRate
+from pdum_rfb_widget._core.policy.delivery import DeliveryPolicy
+from pdum_rfb_widget._core.policy.processor import Kind, ViewerProcessor
+from pdum_rfb_widget._core.stream_state import StreamState
+from pdum_rfb_widget.protocol import negotiate
+from pdum_rfb_widget.types import StreamOptions
 
 MB = 1e6
-HD = 1280 * 720
+HD, FULL_HD = 1280 * 720, 1920 * 1080
 
 
 def measured(rate: float, *, local: bool = True, bitrate: int = 12_000_000) -> BandwidthEstimator:
     """A link on which a message just went at *rate* bytes a second."""
     link = BandwidthEstimator(local, bitrate, latency=0.001)
-    link.acknowledged(100_000, HD, "lossy", 0.001 + 100_000 / rate, 0.0, 0.0)
+    link.acknowledged(100_000, 0.001 + 100_000 / rate, 0.0)
     return link
 
 
 # Rate and budget ------------------------------------------------------------------------------------------------------
 
 
-def test_the_rate_is_that_of_the_way_without_latency_and_drawing() -> None:
+def test_the_rate_is_that_of_the_way_without_latency() -> None:
     link = BandwidthEstimator(local=True, bitrate=12_000_000, latency=0.05)
-    link.acknowledged(1_000_000, HD, "lossy", 0.05 + 0.02 + 0.1, 0.02, 0.0)
+    link.acknowledged(1_000_000, 0.05 + 0.1, 0.0)
     assert link.rate == pytest.approx(10 * MB)
 
 
 def test_small_messages_say_nothing_about_the_rate() -> None:
     link = BandwidthEstimator(local=True, bitrate=12_000_000)
-    link.acknowledged(1000, HD, "lossy", 1.0, None, 0.0)
+    link.acknowledged(1000, 1.0, 0.0)
     assert link.rate == 0
 
 
 def test_the_best_rate_stands_for_five_seconds() -> None:
     link = measured(50 * MB)
     for step in range(1, 60):
-        link.acknowledged(100_000, HD, "lossy", 0.101, 0.0, step / 10)
+        link.acknowledged(100_000, 0.101, step / 10)
         assert link.rate == pytest.approx(50 * MB if step <= 50 else 1 * MB)
 
 
@@ -78,7 +84,7 @@ def test_what_was_sent_before_the_link_was_measured_is_judged_again_when_it_is(l
     link.need(1 * MB)
     link.sent(1_500_000, 0.0)  # the budget holds a quarter of a second's before
     assert link.next_send(0.01) == pytest.approx(1.25)
-    link.acknowledged(1_500_000, HD, "exact", 0.03, 0.0, 0.03)
+    link.acknowledged(1_500_000, 0.03, 0.03)
     assert link.next_send(0.03) == pytest.approx(0.03 + wait)
 
 
@@ -95,52 +101,56 @@ def test_a_frame_waits_until_the_budget_is_not_overdrawn_and_a_still_until_it_fi
 # Rungs ----------------------------------------------------------------------------------------------------------------
 
 
-def climb(ladder: Ladder, link: BandwidthEstimator, seconds: float, start: float = 0.0, fps: float = 60) -> int:
+def quick() -> ViewerProcessor:
+    return ViewerProcessor(shared=True)
+
+
+def climb(ladder: Ladder, link: BandwidthEstimator, viewer: ViewerProcessor, seconds: float, start: float = 0.0) -> int:
     costs = CostModel()
     rung = EXACT
-    for step in range(int(seconds * fps)):
-        link.acknowledged(100_000, HD, "lossy", 0.001 + 100_000 / link.rate, 0.0, start + step / fps)
-        rung = ladder.judge(HD, costs, link, fps, start + step / fps)
+    for step in range(int(seconds * 60)):
+        link.acknowledged(100_000, 0.001 + 100_000 / link.rate, start + step / 60)
+        viewer.drew("lossy", HD, 0.0)
+        rung = ladder.judge(HD, costs, link, viewer, 60, start + step / 60)
     return rung
 
 
 def test_a_fast_local_link_is_exact_from_the_first_frame() -> None:
-    assert Ladder().judge(HD, CostModel(), measured(400 * MB), 60, 0.0) == EXACT
+    assert Ladder().judge(HD, CostModel(), measured(400 * MB), quick(), 60, 0.0) == EXACT
 
 
 def test_a_slow_link_is_coarse_from_the_first_frame() -> None:
-    assert Ladder().judge(HD, CostModel(), measured(1 * MB, local=False), 60, 0.0) == COARSEST
+    assert Ladder().judge(HD, CostModel(), measured(1 * MB, local=False), quick(), 60, 0.0) == COARSEST
 
 
 def test_what_changes_little_is_exact_on_a_slow_link() -> None:
-    assert Ladder().judge(4096, CostModel(), measured(10 * MB, local=False), 30, 0.0) == EXACT
+    assert Ladder().judge(4096, CostModel(), measured(10 * MB, local=False), quick(), 30, 0.0) == EXACT
 
 
 def test_a_slow_viewer_takes_it_down_and_a_quick_one_up_again() -> None:
     link, ladder = measured(400 * MB), Ladder()
-    assert climb(ladder, link, 1) == EXACT
-    link.draw_seconds = {"exact": 30e-9, "lossy": 3e-9}  # 28 and 3 ms for a frame
-    assert climb(ladder, link, 0.2, 1) == EXACT, "not at once"
-    assert climb(ladder, link, 1, 1.2) == 1
-    link.draw_seconds = {}
-    assert climb(ladder, link, 0.4, 2.2) == 1, "not at once"
-    assert climb(ladder, link, 1, 2.6) == EXACT
+    slow = ViewerProcessor(shared=True, pixel_seconds={"exact": 30e-9, "lossy": 3e-9})  # 28 and 3 ms for a frame
+    assert climb(ladder, link, quick(), 1) == EXACT
+    assert climb(ladder, link, slow, 0.2, 1) == EXACT, "not at once"
+    assert climb(ladder, link, slow, 1, 1.2) == 1
+    assert climb(ladder, link, quick(), 0.4, 2.2) == 1, "not at once"
+    assert climb(ladder, link, quick(), 1, 2.6) == EXACT
 
 
 def test_a_slow_encoder_takes_it_down() -> None:
     costs, ladder, link = CostModel(), Ladder(), measured(400 * MB)
     for _ in range(30):
         costs.learn(EXACT, HD, 300_000, 0.02)
-    assert ladder.judge(HD, costs, link, 60, 0.0) == 1
-    assert ladder.judge(HD, costs, link, 60, 1.0) == 1
-    assert Ladder().judge(HD, costs, link, 20, 0.0) == EXACT, "there is time for it at 20 a second"
+    assert ladder.judge(HD, costs, link, quick(), 60, 0.0) == 1
+    assert ladder.judge(HD, costs, link, quick(), 60, 1.0) == 1
+    assert Ladder().judge(HD, costs, link, quick(), 20, 0.0) == EXACT, "there is time for it at 20 a second"
 
 
 def test_what_was_slow_once_is_tried_again_after_a_while() -> None:
     link, ladder = measured(400 * MB), Ladder()
-    link.draw_seconds = {"exact": 30e-9, "lossy": 3e-9}
-    assert climb(ladder, link, 1) == 1
-    assert climb(ladder, link, 30, 1) == EXACT
+    viewer = ViewerProcessor(shared=True, pixel_seconds={"exact": 30e-9, "lossy": 3e-9})
+    assert climb(ladder, link, viewer, 1) == 1
+    assert climb(ladder, link, viewer, 30, 1) == EXACT
 
 
 def test_a_rung_that_failed_soon_is_tried_again_later_and_later() -> None:
@@ -148,9 +158,9 @@ def test_a_rung_that_failed_soon_is_tried_again_later_and_later() -> None:
     for step in range(60 * 120):
         now = step / 60
         # Exact pictures draw slowly, which shows only while they are sent.
-        link.draw_seconds = {"exact": 30e-9} if rung == EXACT else {}
-        link.acknowledged(100_000, HD, "lossy", 0.001 + 100_000 / (400 * MB), None, now)
-        judged = ladder.judge(HD, CostModel(), link, 60, now)
+        viewer = ViewerProcessor(shared=True, pixel_seconds={"exact": 30e-9} if rung == EXACT else {})
+        link.acknowledged(100_000, 0.001 + 100_000 / (400 * MB), now)
+        judged = ladder.judge(HD, CostModel(), link, viewer, 60, now)
         if judged != rung:
             changes.append(now)
         rung = judged
@@ -186,7 +196,45 @@ def test_versions_come_to_rest_after_their_time() -> None:
     assert PublishRate(None).rests_at(1) == math.inf
 
 
+# The viewer's processor -----------------------------------------------------------------------------------------------
+
+
+def drawn(viewer: ViewerProcessor, kind: Kind, seconds: float, times: int = 30) -> ViewerProcessor:
+    """*viewer*, after so many frames of 720p that took so many *seconds*."""
+    for _ in range(times):
+        viewer.drew(kind, HD, seconds)
+    return viewer
+
+
+def test_a_frame_costs_what_the_viewer_took_for_those_before_each_path_by_itself() -> None:
+    viewer = drawn(drawn(ViewerProcessor(), "lossy", 0.02), "video", 0.05)
+    assert viewer.seconds("video", 2 * HD) == pytest.approx(0.1, rel=0.01)
+    assert viewer.seconds("lossy", HD) == pytest.approx(0.02, rel=0.02), "as slow as before"
+
+
+def test_a_processor_that_gets_slower_does_so_for_the_path_that_is_not_in_use() -> None:
+    viewer = drawn(drawn(ViewerProcessor(), "lossy", 0.02), "video", 0.05)
+    drawn(viewer, "video", 0.1)
+    assert viewer.seconds("lossy", HD) == pytest.approx(0.04, rel=0.05)
+
+
+def test_what_was_never_drawn_is_cheap_enough_to_be_tried() -> None:
+    viewer = drawn(ViewerProcessor(), "lossy", 0.02)
+    assert viewer.seconds("video", HD) < viewer.seconds("lossy", HD) == viewer.seconds("exact", HD)
+    assert ViewerProcessor().seconds("video", HD) == 0
+
+
+def test_encoding_and_drawing_take_turns_on_one_machine_and_overlap_on_two() -> None:
+    assert ViewerProcessor(shared=True).busy(0.02, 0.03) == pytest.approx(0.05)
+    assert ViewerProcessor(shared=False).busy(0.02, 0.03) == pytest.approx(0.03)
+
+
 # Recorded traces ------------------------------------------------------------------------------------------------------
+
+
+def trace(name: str) -> Iterator[list[Any]]:
+    for line in (Path(__file__).parent / "traces" / f"{name}.jsonl").read_text().splitlines():
+        yield json.loads(line)
 
 
 class Replay:
@@ -194,11 +242,11 @@ class Replay:
 
     def __init__(self, name: str, *, local: bool = True) -> None:
         self.bandwidth, self.ladder, self.costs = BandwidthEstimator(local, bitrate=12_000_000), Ladder(), CostModel()
+        self.processor = ViewerProcessor(shared=local)
         self.rungs: list[int] = []
         self.budgets: list[float] = []
         self.nbytes, self.seconds = 0, 0.0
-        for line in (Path(__file__).parent / "traces" / f"{name}.jsonl").read_text().splitlines():
-            kind, *args = json.loads(line)
+        for kind, *args in trace(name):
             getattr(self, f"_{kind}")(*args)
 
     def _learn(self, *args: Any) -> None:
@@ -212,12 +260,15 @@ class Replay:
     def _acknowledged(self, *args: Any) -> None:
         self.bandwidth.acknowledged(*args)
 
+    def _drew(self, *args: Any) -> None:
+        self.processor.drew(*args)
+
     def _need(self, rate: float) -> None:
         self.bandwidth.need(rate)
         self.budgets.append(self.bandwidth.budget)
 
     def _judge(self, _answer: int, pixels: float, fps: float, now: float) -> None:
-        self.rungs.append(self.ladder.judge(pixels, self.costs, self.bandwidth, fps, now))
+        self.rungs.append(self.ladder.judge(pixels, self.costs, self.bandwidth, self.processor, fps, now))
 
 
 def test_trace_of_loopback_is_unlimited_within_a_second_and_climbs_without_flicker() -> None:
@@ -229,6 +280,37 @@ def test_trace_of_loopback_is_unlimited_within_a_second_and_climbs_without_flick
 
 def test_trace_of_loopback_seen_by_a_page_of_elsewhere_keeps_to_the_bitrate() -> None:
     assert max(Replay("loopback", local=False).budgets) <= 1.5 * MB
+
+
+class Paths:
+    """What such a trace says about images and video, told to a new policy."""
+
+    def __init__(self, name: str) -> None:
+        self.state = StreamState(StreamOptions(still_after=None))
+        self.link, self.viewer = measured(400 * MB), ViewerProcessor(shared=True)
+        self.policy = DeliveryPolicy(self.state, self.link, self.viewer)
+        self.choices: list[tuple[float, bool]] = []
+        """Times, and True for video."""
+        selection = negotiate(("image/jpeg", "image/png", "rfb/tiles", "webcodecs/h264-annexb"), self.state.options)
+        self.policy.weigh(FULL_HD)
+        for kind, *args in trace(name):
+            if kind == "published":
+                self.state.publish_rate.published(*args)
+                now = args[1]
+                self.link.acknowledged(100_000, 0.001 + 100_000 / (400 * MB), now)
+                self.choices.append((now, self.policy.encoder(FULL_HD, selection, 0.0, now) is not None))
+            elif kind == "drew":
+                self.viewer.drew(*args)
+            else:
+                (self.state.video_costs if kind == "learn_video" else self.state.costs).learn(*args)
+
+
+def test_trace_of_one_core_tries_video_once_and_gives_it_up_within_a_second_for_images() -> None:
+    choices = Paths("one-core").choices
+    changes = [now for (_, before), (now, after) in pairwise(choices) if before != after]
+    assert len(changes) == 2, "video is tried, and given up"
+    assert changes[1] - changes[0] < 1.2
+    assert not choices[-1][1]
 
 
 @pytest.mark.parametrize(("name", "rate"), [("tunnel-20-mbit", 2.5 * MB), ("tunnel-2-mbit", 0.25 * MB)])
@@ -254,13 +336,13 @@ def test_what_is_easy_at_one_quality_is_so_at_the_others() -> None:
 def test_a_bad_moment_is_forgotten_though_messages_got_small() -> None:
     link = measured(0.01 * MB, local=False)
     for step in range(10):
-        link.acknowledged(1000, HD, "lossy", 0.01, 0.0, 1 + step)
+        link.acknowledged(1000, 0.01, 1 + step)
     link.need(1000)
     assert link.budget > 0.04 * MB
 
 
 def test_small_regions_say_little_about_large_ones() -> None:
-    link = measured(400 * MB)
-    for step in range(300):
-        link.acknowledged(1000, 4096, "exact", 0.002, 0.0015, step / 30)
-    assert link.draws("exact", 1920 * 1080) > 20
+    viewer = ViewerProcessor()
+    for _ in range(300):
+        viewer.drew("exact", 4096, 0.0015)
+    assert viewer.fps("exact", FULL_HD) > 20

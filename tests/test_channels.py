@@ -200,7 +200,7 @@ def test_without_a_length_nothing_is_cut() -> None:
 def link(*, local: bool, rate: float, latency: float = 0.02) -> BandwidthEstimator:
     """A link that has shown this *rate*, in bytes a second."""
     link = BandwidthEstimator(local, bitrate=12_000_000, latency=latency)
-    link.acknowledged(1 << 20, 1, "exact", latency + (1 << 20) / rate if rate else math.inf, None, 1.0)
+    link.acknowledged(1 << 20, latency + (1 << 20) / rate if rate else math.inf, 1.0)
     return link
 
 
@@ -213,10 +213,10 @@ def test_a_quick_link_of_this_machine_is_cut_only_for_proxies_that_drop_large_me
 
 def test_a_link_that_was_slow_is_so_after_a_pause_until_it_is_seen_to_be_quick() -> None:
     forwarded = link(local=True, rate=1.25e6)
-    forwarded.acknowledged(100, 1, "exact", 0.02, None, 100.0)
+    forwarded.acknowledged(100, 0.02, 100.0)
     assert forwarded.rate == 0
     assert pieces_of(forwarded)[0] == pytest.approx(0.02 * 1.25e6)
-    forwarded.acknowledged(1 << 20, 1, "exact", 0.04, None, 101.0)
+    forwarded.acknowledged(1 << 20, 0.04, 101.0)
     assert pieces_of(forwarded) == (LARGEST, math.inf)
 
 

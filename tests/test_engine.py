@@ -80,7 +80,7 @@ class ModelViewer:
         self.supported = supported
         self.exact = "image/png" in supported
         self.unacknowledged: deque[int] = deque()
-        self.session.policy = self.whim = Whim(scene, self.session.bandwidth)
+        self.session.policy = self.whim = Whim(scene, self.session.bandwidth, self.session.window.processor)
         self.session.receive(json.dumps({"type": "hello", "supported": supported}), now)
 
     def take(self, messages: list[Message]) -> None:

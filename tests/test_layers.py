@@ -18,7 +18,10 @@ LAYERS = [
     {"_frames.damage", "_frames.chunk", "_frames.pixels", "_frames.store"},
     {"encoders"},
     {"snapshot", "_wire", "protocol"},
-    {"_core.admission_queue", "_core.policy.bandwidth", "_core.policy.degradation", "_core.policy.hysteresis"},
+    {
+        "_core.admission_queue",
+        *(f"_core.policy.{name}" for name in ("bandwidth", "degradation", "hysteresis", "processor")),
+    },
     {"transport"},
     {"_core"},
     {"_encode"},

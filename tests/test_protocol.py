@@ -43,6 +43,7 @@ def test_every_client_message_is_understood() -> None:
     assert parse(json.dumps(hello)) == Hello(("image/png",), 2.0, "t")
     assert parse(json.dumps({"type": "set_viewport", **size})) == SetViewport(10, 5, 20, 10, 2)
     assert parse('{"type":"ack","seq":3,"decode_queue_size":1,"displayed":true}') == Ack(3, 1, None)
+    assert parse('{"type":"ack","seq":3,"draw_ms":4,"wait_ms":2.5}') == Ack(3, 0, 4.0, 2.5)
     assert parse('{"type":"request_keyframe","reason":"lost"}') == RequestKeyframe("lost")
     assert parse('{"type":"decoder_reset"}') == DecoderReset()
     assert parse('{"type":"message","channel":"a","data":[1]}') == Said("a", [1])

@@ -460,7 +460,7 @@ def test_a_still_that_was_overtaken_while_it_was_encoded_is_not_sent() -> None:
 
 def test_stills_come_in_pieces_nearest_to_the_pointer_first() -> None:
     flow = moving().event("pointer_move", x=500.0, y=10.0).ack_all()
-    flow.session.bandwidth.draw_seconds["exact"] = 1e-6  # a viewer that needs 4 ms for a tile
+    flow.session.window.processor.pixel_seconds["exact"] = 1e-6  # a viewer that needs 4 ms for a tile
     flow.at(1.25).ack_all()
     first = stills(flow)[0].region
     assert first.mask[0, 7]
@@ -470,7 +470,7 @@ def test_stills_come_in_pieces_nearest_to_the_pointer_first() -> None:
 
 def test_a_still_never_takes_the_last_place_in_the_window() -> None:
     flow = moving(max_inflight=2).ack_all()
-    flow.session.bandwidth.draw_seconds["exact"] = 1e-6
+    flow.session.window.processor.pixel_seconds["exact"] = 1e-6
     flow.at(1.25)
     assert flow.session.snapshot(flow.now)["inflight"] == 1
     assert len(flow.publish().plans) == 3, "the new frame is sent at once"

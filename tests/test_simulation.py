@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from simulation import ONLY_VIDEO, PICTURES, VIDEO, Link, Simulation
+from simulation import ONLY_VIDEO, PICTURES, VIDEO, Link, Machine, Simulation
 
 STEPS = int(os.environ.get("RFB_STEPS", "2000"))
 SEED = int(os.environ.get("RFB_SEED", "1"))
@@ -160,6 +160,50 @@ def test_a_slow_viewer_takes_nothing_from_the_others() -> None:
         simulation.play(4)
         assert quick.payloads - alone >= 0.95 * alone
         assert slow.payloads < alone
+
+
+@pytest.mark.parametrize(
+    ("draw_video", "could", "video"), [(0.05, 21.0, True), (0.008, 29.0, True), (0.15, 21.0, False)]
+)
+def test_a_slow_processor_gets_the_path_that_it_draws_faster_and_a_quick_one_beside_it_loses_nothing(
+    draw_video: float, could: float, video: bool
+) -> None:
+    with Simulation().running() as simulation:
+        lan = Link(rate=12.5e6, latency=0.001)
+        quick, slow = simulation.join(lan), simulation.join(lan, draw=0.05, draw_video=draw_video)
+        simulation.play(10)
+        assert len(quick.latencies) >= 0.97 * 300
+        assert len(slow.latencies) >= 0.9 * 10 * could
+        encoded = [slow.viewer.session in encoder.subscribers for encoder in simulation.stream.core.state.encoders]
+        assert any(encoded) == video
+        limit = slow.viewer.session.snapshot(simulation.loop.now)["limit"]
+        assert not str(limit) or could < 29
+        simulation.loop.run_for(2)
+        newest = simulation.stream.newest
+        assert newest
+        assert slow.shows(newest), "exactly"
+
+
+def test_a_slow_processor_is_named_as_the_limit_and_is_not_taken_for_a_slow_link() -> None:
+    with Simulation(codec="none").running() as simulation:
+        lan = Link(rate=12.5e6, latency=0.001)
+        slow, quick = simulation.join(lan, draw=0.2), simulation.join(Link(), local=True)
+        narrow = simulation.join(Link(rate=250_000))
+        simulation.play(6)
+        limits = [str(viewer.viewer.session.snapshot(0.0)["limit"]) for viewer in (slow, quick, narrow)]
+        assert limits[0] == "the viewer's processor: 5 of 30 frames a second"
+        assert limits[1:] == ["", "the connection: 2 of 30 frames a second"]
+        assert slow.viewer.session.bandwidth.rate > 0.8 * lan.rate
+        assert slow.viewer.session.policy.step.fps == 1, "no frame is kept back for the link"
+
+
+def test_one_core_for_hub_and_page_shows_images_where_video_would_cost_more() -> None:
+    slow = Machine(cores=1, lossy_seconds=4e-9, video_seconds=22e-9)
+    with Simulation(slow).running() as simulation:
+        local = simulation.join(Link(), draw=0.015, draw_video=0.012, local=True)
+        simulation.play(10, 60)
+        assert len(local.latencies) >= 0.85 * 10 * 1 / (0.92 * 0.019)
+        assert not any(encoder.subscribers for encoder in simulation.stream.core.state.encoders)
 
 
 def test_viewers_of_one_kind_share_every_encoding() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import stat
@@ -43,6 +44,19 @@ def test_a_status_says_why_a_viewer_asks_for_no_video(display: rfb.Display) -> N
         viewer.greet()
         assert display.status()["clients"][0]["no_video"] == "the decoder holds pictures back"
         assert "no video: the decoder holds pictures back" in display._repr_html_()
+
+
+def test_a_status_says_that_a_viewers_processor_is_the_limit(display: rfb.Display) -> None:
+    with RawViewer(display, "image/png", "rfb/tiles") as viewer:
+        viewer.greet()
+        noise = np.random.default_rng(1).integers(0, 255, (600, 800, 3), np.uint8)
+        for number in range(12):
+            display.publish(np.roll(noise, number))
+            header, _ = viewer.see(ack=False)
+            viewer.say(type="ack", seq=header["seq"], draw_ms=480)  # a microsecond a pixel
+        limit = display.status()["clients"][0]["limit"]
+        assert limit.startswith("the viewer's processor: 2 of ")
+        assert f"limited by {limit}" in html.unescape(display._repr_html_())
 
 
 def test_a_status_counts_the_connections_whose_hello_has_not_come(display: rfb.Display) -> None:

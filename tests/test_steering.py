@@ -8,6 +8,7 @@ import pytest
 
 from pdum_rfb_widget._core.policy.degradation import Backoff, CodecSelector, Degradation, Step
 from pdum_rfb_widget._core.policy.hysteresis import SOON, Hysteresis
+from pdum_rfb_widget._core.policy.processor import VideoWorth
 
 
 def run(judge: Callable[[float], object], start: float, seconds: float) -> object:
@@ -87,6 +88,30 @@ def test_going_to_and_fro_gets_rarer() -> None:
         after = medium.judge(0.9, 1 if medium.video else 4, 1, medium.video, now)
         changes, before = changes + (after != before), after
     assert changes <= 12, "in a minute"
+
+
+def test_video_that_makes_frames_rarer_is_given_up_at_once_when_that_is_certain() -> None:
+    medium, worth = CodecSelector(), VideoWorth()
+
+    def judge(gain: float) -> Callable[[float], bool]:
+        return lambda now: medium.judge(0.9, 4, 1, False, now, worth=worth.judge(gain, now))
+
+    assert run(judge(1.0), 0, 1), "as good as images: the link decides"
+    assert run(judge(0.5), 1, VideoWorth.REGRET - 0.05), "a moment is not certain"
+    assert run(judge(0.9), 2, 9), "slightly worse is not worth a change"
+    assert not run(judge(0.5), 11, VideoWorth.REGRET + 0.1)
+    assert not run(judge(0.9), 12, 9)
+    assert run(judge(1.0), 21, 2 * VideoWorth.PATIENCE[0] + 1), "when it promises to be as good again"
+
+
+def test_video_that_disappoints_each_time_is_tried_ever_more_rarely() -> None:
+    worth, trials = VideoWorth(), []
+    for step in range(60 * 600):
+        before = worth.worth
+        if worth.judge(0.5 if worth.worth else 1.0, step / 60) and not before:
+            trials.append(step / 60)
+    assert len(trials) <= 15, "in ten minutes"
+    assert trials[-1] - trials[-2] > VideoWorth.PATIENCE[1]
 
 
 def test_who_held_up_a_lane_comes_back_only_once_it_is_fast_enough() -> None:

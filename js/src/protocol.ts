@@ -153,7 +153,7 @@ export interface Hello {
 export type ViewerMessage =
   | Hello
   | { type: "set_viewport"; width: number; height: number; pwidth: number; pheight: number; ratio: number }
-  | { type: "ack"; seq: number; decode_queue_size: number; displayed: true; draw_ms: number }
+  | { type: "ack"; seq: number; decode_queue_size: number; displayed: true; draw_ms: number; wait_ms: number }
   | { type: "request_keyframe"; reason: string }
   | { type: "decoder_reset" }
   | { type: "got"; piece: number }

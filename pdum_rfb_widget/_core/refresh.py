@@ -10,6 +10,7 @@ from .._frames.damage import TileMap
 from ..types import Selection
 from .framebuffer import ClientFramebuffer, piece, whole
 from .policy.bandwidth import EXACT, BandwidthEstimator
+from .policy.processor import ViewerProcessor
 from .stream_state import EncodePlan, StreamState, exact_fidelity
 
 STILL_SECONDS = 0.01
@@ -30,6 +31,7 @@ class LosslessRefresh:
     state: StreamState
     picture: ClientFramebuffer
     bandwidth: BandwidthEstimator
+    processor: ViewerProcessor
     pointer: tuple[float, float] | None = None
     """The point that the user looks at: the pieces nearest to it go first."""
     _ahead: deque[EncodePlan] = field(default_factory=deque)
@@ -124,5 +126,5 @@ class LosslessRefresh:
         """Seconds that a pixel of a still takes from the hub to the canvas."""
         costs, bandwidth = self.state.costs, self.bandwidth
         rate = bandwidth.rate or self.state.options.bitrate / 8
-        drawing = bandwidth.draw_seconds.get("exact", _GUESSED_DRAWING)
+        drawing = self.processor.pixel_seconds.get("exact", _GUESSED_DRAWING)
         return drawing + costs.nbytes(EXACT, 1) / rate

@@ -45,8 +45,9 @@ from .announcement import Announcement
 from .client import Client
 from .framebuffer import ClientFramebuffer, Region, whole
 from .outbox import Inbox, Outbox
-from .policy.bandwidth import EXACT, BandwidthEstimator, Kind
+from .policy.bandwidth import EXACT, BandwidthEstimator
 from .policy.delivery import DeliveryPolicy
+from .policy.processor import Kind, ViewerProcessor
 from .refresh import LosslessRefresh
 from .shared_encoders import DELAY_SHARE
 from .stream_state import EncodePlan, StreamState
@@ -80,13 +81,13 @@ class ViewerSession:
         """The messages that wait to be sent."""
         self.metrics = SessionMetrics(started, started)
         self.bandwidth = BandwidthEstimator(local, state.options.bitrate)
-        self.policy = DeliveryPolicy(state, self.bandwidth)
+        self.window = Window(state, self.bandwidth, ViewerProcessor(shared=local), self.metrics)
+        self.policy = DeliveryPolicy(state, self.bandwidth, self.window.processor)
         self.framebuffer = ClientFramebuffer()
         self.client = Client(state, authorize)
-        self.window = Window(state, self.bandwidth, self.metrics)
         self.announcement = Announcement(state, self.client, {} if hub is None else hub, self.limits.channel_bytes)
         self._stats = ViewerStats(state, self.window, started)
-        self._refresh = LosslessRefresh(state, self.framebuffer, self.bandwidth)
+        self._refresh = LosslessRefresh(state, self.framebuffer, self.bandwidth, self.window.processor)
         self._subscription = Subscription(state, self)
         self._inbox = Inbox(self.limits.channel_bytes + _ENVELOPE)
         self._look = math.inf
@@ -142,7 +143,7 @@ class ViewerSession:
         self.framebuffer.lost |= redraw
         self._unsubscribe()
         self.bandwidth.allow(self.options.bitrate)
-        self.policy = DeliveryPolicy(self.state, self.bandwidth)
+        self.policy = DeliveryPolicy(self.state, self.bandwidth, self.window.processor)
         self.window.step = self.policy.step
         self.announcement.codec = None
         self.client.negotiate()
@@ -341,6 +342,7 @@ class ViewerSession:
             "visible": self.visible,
             "lossy_tiles": self.framebuffer.lossy_tiles,
             "no_video": self.client.no_video,
+            "limit": self.policy.limit,
         }
 
     def check(self, now: float) -> None:
@@ -376,11 +378,6 @@ class ViewerSession:
     @property
     def viewport(self) -> SetViewport | None:
         return self.client.viewport
-
-    @property
-    def resized_at(self) -> float:
-        """Time at which the viewport last changed."""
-        return self.client.resized_at
 
     @property
     def visible(self) -> bool:

@@ -43,7 +43,7 @@ class Sizing:
         if self._options.resize_policy == "publisher":
             return
         boxes = [
-            (viewer.resized_at, name, box)
+            (viewer.client.resized_at, name, box)
             for name, viewer in viewers.items()
             if viewer.visible and (box := viewer.viewport) and min(box.pwidth, box.pheight) >= 1
         ]

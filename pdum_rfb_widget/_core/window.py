@@ -15,8 +15,9 @@ from .._frames.chunk import Chunk
 from ..limits import ACK_TIMEOUT, PROBE_AFTER
 from ..metrics import SessionMetrics
 from ..protocol import Ack, CloseCode, ProtocolError
-from .policy.bandwidth import BandwidthEstimator, Kind
+from .policy.bandwidth import BandwidthEstimator
 from .policy.degradation import Degradation, Step
+from .policy.processor import Kind, ViewerProcessor
 from .stream_state import StreamState
 
 _WINDOW = 2
@@ -43,6 +44,7 @@ class Window:
 
     state: StreamState
     bandwidth: BandwidthEstimator
+    processor: ViewerProcessor
     metrics: SessionMetrics
     step: Step = Degradation.STEPS[0]
     """The viewer's step of degradation."""
@@ -84,8 +86,11 @@ class Window:
             rtt = now - sent.at if sent.seq == ack.seq else None
             self.metrics.record_ack(rtt_ms=rtt and 1000 * rtt, decode_queue_size=queued, now=now, still=sent.still)
             if rtt is not None:
-                drawing = None if ack.draw_ms is None else ack.draw_ms / 1000
-                self.bandwidth.acknowledged(sent.nbytes, sent.pixels, sent.kind, rtt, drawing, now)
+                if ack.draw_ms is not None:
+                    self.processor.drew(sent.kind, sent.pixels, ack.draw_ms / 1000)
+                # What waits at a busy viewer says nothing about the link.
+                way = rtt - (ack.wait_ms + (ack.draw_ms or 0.0)) / 1000
+                self.bandwidth.acknowledged(sent.nbytes, way, now)
 
     def forget(self, *, video_only: bool = False) -> None:
         """Frees the places of payloads that are never acknowledged: of all in flight, or of video only."""

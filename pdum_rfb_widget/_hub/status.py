@@ -93,4 +93,6 @@ def _viewer(client: dict[str, Any]) -> str:
     notes = [note for note, holds in (("only looks", client["view_only"]), ("hidden", not client["visible"])) if holds]
     if client["no_video"]:
         notes.append(f"no video: {client['no_video']}")
+    if client["limit"]:
+        notes.append(f"limited by {client['limit']}")
     return ", ".join([client["client_id"], rate, *notes])

@@ -51,6 +51,8 @@ class Ack:
     decode_queue_size: int
     draw_ms: float | None
     """Milliseconds from the payload's arrival to its image on the canvas; viewers of `rfb/tiles` send it."""
+    wait_ms: float = 0.0
+    """Milliseconds before those, in which the viewer had the payload and was at the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +165,10 @@ def _set_viewport(fields: dict[str, Any]) -> SetViewport:
 
 def _ack(fields: dict[str, Any]) -> Ack:
     draw_ms = _number(fields, "draw_ms") if "draw_ms" in fields else None
-    if draw_ms is not None and draw_ms < 0:
-        _malformed("ack.draw_ms is a time, and negative")
-    return Ack(_count(fields, "seq"), _count(fields, "decode_queue_size", 0), draw_ms)
+    wait_ms = _number(fields, "wait_ms", 0.0)
+    if (draw_ms is not None and draw_ms < 0) or wait_ms < 0:
+        _malformed("ack.draw_ms and ack.wait_ms are times, and one is negative")
+    return Ack(_count(fields, "seq"), _count(fields, "decode_queue_size", 0), draw_ms, wait_ms)
 
 
 def _request_keyframe(fields: dict[str, Any]) -> RequestKeyframe:

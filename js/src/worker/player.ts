@@ -219,12 +219,12 @@ export class Player {
       this.#screen.show(picture, width, height, pixelRatio);
       this.#recover();
       this.#hub.shown();
-      // Without the time that it waited for the picture before.
       const now = performance.now();
-      const draw_ms = now - Math.max(started, this.#drawnAt);
+      const wait_ms = Math.max(0, this.#drawnAt - started);
+      const draw_ms = now - started - wait_ms;
       this.#drawnAt = now;
       this.#meter.shown({ drawMs: draw_ms, ...facts });
-      this.#hub.send({ type: "ack", seq, decode_queue_size: this.#queue.waiting, displayed: true, draw_ms });
+      this.#hub.send({ type: "ack", seq, decode_queue_size: this.#queue.waiting, displayed: true, draw_ms, wait_ms });
     };
     this.#queue.add(decoding, show, (error) => this.#fail(error));
   }

@@ -4,7 +4,8 @@
 - `BandwidthEstimator` measures the bandwidth and latency to one viewer, and keeps its byte budget.
 - `Ladder` picks the rung: exact while bandwidth and viewer allow the publish rate, else one of four qualities.
 
-`degradation` decides what to do where no rung fits. All belong to the hub's thread. Times are seconds, sizes bytes.
+`processor` estimates what a frame costs the viewer, `degradation` decides what to do where no rung fits. All belong to
+the hub's thread. Times are seconds, sizes bytes.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
 from ...limits import TokenBucket
 from .hysteresis import Hysteresis
+from .processor import FORGETS, LARGE, Kind, ViewerProcessor
 
 QUALITIES = (90, 78, 62, 45)
 """JPEG and WebP quality of rungs 1 to 4; rung 0 is exact. Each takes some two thirds of the previous one's bytes."""
@@ -24,9 +25,6 @@ QUANTIZERS = (0, 21, 25, 31, 36)
 """H.264's quantization parameter at each rung, near the PSNR of the JPEG there."""
 
 EXACT, COARSEST = 0, len(QUALITIES)
-
-Kind: TypeAlias = Literal["exact", "lossy", "video"]
-"""The kind of payload that a viewer decodes: an exact image, a lossy one, or video."""
 
 LOCAL_MARGIN = 3.0
 """A local connection is unlimited while it is this many times as fast as needed."""
@@ -45,11 +43,6 @@ _VISIBLE = 0.01
 """Seconds of transfer from which even a small message measures the bandwidth to another machine."""
 _RATE_WINDOW = 5.0
 """Seconds for which the best measured rate stands: whatever delays an acknowledgement, bandwidth is that high."""
-_FORGETS = 0.998
-"""Factor for each frame on costs that are not in use: without it one moment of load would count for ever."""
-_LARGE = 1 << 18
-"""Pixels from which a region shows the cost of an image; in a smaller one the fixed cost weighs too much."""
-_GUESSED_DRAWING: dict[Kind, float] = {"exact": 10e-9, "lossy": 5e-9, "video": 5e-9}
 _BUSY = 0.75
 """The share of the time between frames that an encoder or a viewer may spend on one."""
 
@@ -69,16 +62,16 @@ class CostModel:
     def learn(self, rung: int, pixels: int, nbytes: int, seconds: float) -> None:
         """Learns from a region of this many *pixels* that was encoded at *rung*."""
         # A tile says little about a whole frame: its weight is its share of a quarter megapixel.
-        weight = 0.3 * min(1.0, pixels / _LARGE)
-        before = self._bytes[rung]
-        self._bytes[rung] += weight * (nbytes / pixels - before)
-        if rung != EXACT:
-            # Content that is easy or hard at one quality is so at the others, which may not be in use to learn it.
-            for other in set(range(1, COARSEST + 1)) - {rung}:
-                self._bytes[other] *= self._bytes[rung] / before
-        self._seconds[rung] += weight * (seconds / pixels - self._seconds[rung])
+        weight = 0.3 * min(1.0, pixels / LARGE)
+        for costs, measured in ((self._bytes, nbytes / pixels), (self._seconds, seconds / pixels)):
+            before = costs[rung]
+            costs[rung] += weight * (measured - before)
+            if rung != EXACT:
+                # Content that is easy or hard at one quality is so at the others, which may not be in use to learn it.
+                for other in set(range(1, COARSEST + 1)) - {rung}:
+                    costs[other] *= costs[rung] / before
         for other in range(rung):
-            self._seconds[other] *= _FORGETS
+            self._seconds[other] *= FORGETS
 
     def nbytes(self, rung: int, pixels: float) -> float:
         return self._bytes[rung] * pixels
@@ -136,8 +129,6 @@ class BandwidthEstimator:
     """Most bits a second where the connection is not unlimited."""
     latency: float = math.inf
     """Seconds for a round trip without payload: the least that was measured."""
-    draw_seconds: dict[Kind, float] = field(default_factory=dict)
-    """Seconds that the viewer takes to decode and draw a pixel."""
     last_rate: float = 0.0
     """The latest nonzero `rate`: a pause makes no connection faster."""
     _rates: deque[tuple[float, float]] = field(default_factory=deque)
@@ -169,11 +160,6 @@ class BandwidthEstimator:
             return math.inf
         return self.last_rate or self._limited
 
-    def draws(self, kind: Kind, pixels: float) -> float:
-        """Returns how many frames of this many *pixels* the viewer can draw in a second."""
-        seconds = self.draw_seconds.get(kind, 0.0) * pixels
-        return 1 / seconds if seconds else math.inf
-
     def need(self, rate: float) -> None:
         """Records that the stream needs *rate* bytes a second for this viewer."""
         self._needed = rate
@@ -194,6 +180,11 @@ class BandwidthEstimator:
         self._bucket.rate = math.inf if unlimited else self._limited
         self._bucket.burst = _BURST * self._bucket.rate
 
+    @property
+    def flow(self) -> float:
+        """Bytes a second at which frames pass: the budget, or what was measured where that is unlimited."""
+        return min(self.budget, self.last_rate or math.inf)
+
     def allows(self, rate: float) -> bool:
         """True if the budget is enough for a stream of *rate* bytes a second."""
         return rate <= self._limited or (self.local and self.rate >= LOCAL_MARGIN * rate)
@@ -203,19 +194,9 @@ class BandwidthEstimator:
     def sent(self, nbytes: int, now: float) -> None:
         self._bucket.spend(nbytes, now)
 
-    def acknowledged(
-        self, nbytes: int, pixels: int, kind: Kind, elapsed: float, drawing: float | None, now: float
-    ) -> None:
-        """Learns from a message acknowledged after *elapsed* seconds; *drawing* are seconds by the viewer's report."""
-        if drawing is not None and pixels >= _LARGE / 4:
-            known = self.draw_seconds.get(kind, _GUESSED_DRAWING[kind])
-            self.draw_seconds[kind] = known + 0.3 * min(1.0, pixels / _LARGE) * (drawing / pixels - known)
-            for other in self.draw_seconds.keys() - {kind, "video"}:
-                if kind != "exact":
-                    self.draw_seconds[other] *= _FORGETS
-        self._measure(nbytes, elapsed - (drawing or 0.0), now)
-
-    def _measure(self, nbytes: int, way: float, now: float) -> None:
+    def acknowledged(self, nbytes: int, way: float, now: float) -> None:
+        """Learns from a message that was on its *way*, there and back, for so many seconds: without those for which
+        the viewer says that it had the message."""
         # A ping that met a busy viewer overstates the latency: count at least an eighth of the time as transfer.
         seconds = max(way - self.latency, way / 8, 1e-4) if math.isfinite(self.latency) else max(way, 1e-4)
         rate = nbytes / seconds
@@ -253,29 +234,46 @@ class Ladder:
     """0 is exact, 1 to 4 index `QUALITIES`; None before the first frame."""
     _hysteresis: Hysteresis = field(default_factory=lambda: Hysteresis(*Ladder.PATIENCE, Ladder.FAILING))
 
-    def judge(self, pixels: float, costs: CostModel, bandwidth: BandwidthEstimator, fps: float, now: float) -> int:
+    def judge(
+        self,
+        pixels: float,
+        costs: CostModel,
+        bandwidth: BandwidthEstimator,
+        processor: ViewerProcessor,
+        fps: float,
+        now: float,
+    ) -> int:
         """Returns the rung for frames of which *pixels* change at *fps*."""
-        best = next((rung for rung in range(COARSEST) if fits(rung, pixels, costs, bandwidth, fps, 1.0)), COARSEST)
+
+        def keeps_up(rung: int, margin: float) -> bool:
+            return fits(rung, pixels, costs, bandwidth, processor, fps, margin)
+
+        best = next((rung for rung in range(COARSEST) if keeps_up(rung, 1.0)), COARSEST)
         if self.rung is None:
             self.rung = best
         if best > self.rung:
             if self._hysteresis.moves("worse", now):
                 self.rung = best
             return self.rung
-        better = [rung for rung in range(self.rung) if fits(rung, pixels, costs, bandwidth, fps, 1.4)]
+        better = [rung for rung in range(self.rung) if keeps_up(rung, 1.4)]
         if self._hysteresis.moves("better" if better else None, now):
             self.rung = better[-1 if self.careful else 0]
         return self.rung
 
 
-def fits(rung: int, pixels: float, costs: CostModel, bandwidth: BandwidthEstimator, fps: float, margin: float) -> bool:
+def fits(
+    rung: int,
+    pixels: float,
+    costs: CostModel,
+    bandwidth: BandwidthEstimator,
+    processor: ViewerProcessor,
+    fps: float,
+    margin: float,
+) -> bool:
     """True if frames of this many *pixels* at *rung* keep up with *fps*, in bandwidth, viewer and encoder."""
     if not bandwidth.allows(margin * fps * costs.nbytes(rung, pixels)):
         return False
     if costs.kind(rung) == "video":
         return True  # a coarser rung is hardly quicker to encode or to draw
-    drawing = bandwidth.draw_seconds.get(costs.kind(rung), 0.0) * pixels
-    encoding = costs.seconds(rung, pixels)
-    # On one machine the two share its processor.
-    busy = drawing + encoding if bandwidth.local else max(drawing, encoding)
+    busy = processor.busy(processor.seconds(costs.kind(rung), pixels), costs.seconds(rung, pixels))
     return busy <= _BUSY / (fps * margin)

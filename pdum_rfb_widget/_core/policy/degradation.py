@@ -31,11 +31,16 @@ class CodecSelector:
     video: bool = False
     _hysteresis: Hysteresis = field(default_factory=lambda: Hysteresis(*CodecSelector.PATIENCE, CodecSelector.TO_VIDEO))
 
-    def judge(self, share: float, pictures: int, video: int, pictures_fit: bool, now: float) -> bool:
+    def judge(
+        self, share: float, pictures: int, video: int, pictures_fit: bool, now: float, *, worth: bool = True
+    ) -> bool:
         """Returns True to use video for frames of which this *share* changes. *pictures* and *video* are the rungs that
-        images and video could take; *pictures_fit* says that images no coarser than that fit with room to spare."""
+        images and video could take; *pictures_fit* says that images no coarser than that fit with room to spare.
+        Unless video is *worth* it, images are used at once: that was judged with a hysteresis of its own."""
         wanted: Direction | None = None
-        if self.video:
+        if not worth:
+            self.video = False
+        elif self.video:
             if share < self.MOVING / 1.5 or (pictures_fit and pictures <= 1):
                 wanted = "better"
         elif share >= self.MOVING and pictures > 1 and video <= pictures:

@@ -11,11 +11,14 @@ from ..._frames.damage import TileMap
 from ...types import EncoderKey, Fidelity, Selection
 from ..framebuffer import ClientFramebuffer, whole
 from ..stream_state import EncodePlan, StreamState, exact_fidelity, nearest_rung
-from .bandwidth import COARSEST, EXACT, FRAME_LATENCY, QUALITIES, BandwidthEstimator, Ladder, fits
+from .bandwidth import COARSEST, EXACT, FRAME_LATENCY, QUALITIES, BandwidthEstimator, CostModel, Ladder, fits
 from .degradation import Backoff, CodecSelector, Degradation, Step
+from .processor import VideoWorth, ViewerProcessor
 
 _SLOWEST_FPS = 10.0
 """Lowest frame rate to judge by: no frame should take long in transit."""
+_KEEPS_UP = 1.1
+"""The share of the time between frames, at most, that a frame may take while nothing counts as a limit."""
 _EXACT_WASTE = 4
 """Unchanged tiles that may be sent to save a rectangle, whose own cost is about theirs."""
 
@@ -26,11 +29,15 @@ class DeliveryPolicy:
 
     state: StreamState
     bandwidth: BandwidthEstimator
+    processor: ViewerProcessor
     _pixels: float = 0.0
     """Mean number of pixels that change in a frame."""
+    _sends: tuple[CostModel, int, float] | None = None
+    """The costs, the rung and the pixels of the frames that are sent; None before the first."""
     _pictures: Ladder = field(default_factory=Ladder)
     _video: Ladder = field(default_factory=lambda: Ladder(careful=True))
     _codec_selector: CodecSelector = field(default_factory=CodecSelector)
+    _video_worth: VideoWorth = field(default_factory=VideoWorth)
     _backoff: Backoff = field(default_factory=Backoff)
     _degradation: Degradation = field(default_factory=Degradation)
 
@@ -51,12 +58,25 @@ class DeliveryPolicy:
         """The current step of degradation."""
         return self._degradation.step
 
+    @property
+    def limit(self) -> str:
+        """What keeps the viewer from getting every frame, in words; empty while nothing does."""
+        if not self._sends:
+            return ""
+        fps, seconds = self.state.publish_rate.fps, self._seconds(*self._sends)
+        if seconds * fps <= _KEEPS_UP:
+            return ""
+        link, drawing, encoding = self._needs(*self._sends)
+        names = {"the viewer's processor": drawing, "the hub's encoders": encoding, "the connection": link}
+        return f"{max(names, key=names.__getitem__)}: {1 / seconds:.0f} of {fps:.0f} frames a second"
+
     def encoder(self, area: int, selection: Selection, turnaround: float, now: float) -> EncoderKey | None:
         """Returns the shared encoder for frames of *area* pixels, None for images. Call it once a frame; the viewer
         takes a frame every *turnaround* seconds."""
         encoder = self._wanted_encoder(area, selection, turnaround, now) if self.state.video_works else None
         if encoder:
-            fps = min(self.state.publish_rate.fps, self.bandwidth.draws("video", area))
+            self._sends = self.state.video_costs, encoder.rung, area
+            fps = min(self.state.publish_rate.fps, self.processor.fps("video", area))
             self.bandwidth.need(fps * self.state.video_costs.nbytes(encoder.rung, area))
         self._degrade(area, encoder, now)
         return encoder
@@ -67,6 +87,9 @@ class DeliveryPolicy:
         pixels = region.pixels
         self.weigh(pixels)
         rung = self._rung(pixels, selection, now)
+        quality = self.state.options.quality
+        at = nearest_rung(quality) if rung is None and isinstance(quality, int) else rung or EXACT
+        self._sends = self.state.costs, at, self._pixels
         if rung == EXACT and len(region.rects) > 1:
             # Fewer rectangles cost less than a few tiles; lossy ones would turn exact tiles lossy.
             region = framebuffer.behind(newest, _EXACT_WASTE)
@@ -83,8 +106,9 @@ class DeliveryPolicy:
             return EXACT if selection.lossy is None else None
         best = EXACT if quality == "auto" and selection.exact else EXACT + 1
         fps = self.state.publish_rate.fps
-        rung = max(best, self._pictures.judge(self._pixels, costs, bandwidth, fps, now))
-        bandwidth.need(min(fps, bandwidth.draws(costs.kind(rung), self._pixels)) * costs.nbytes(rung, self._pixels))
+        rung = max(best, self._pictures.judge(self._pixels, costs, bandwidth, self.processor, fps, now))
+        drawn = min(fps, self.processor.fps(costs.kind(rung), self._pixels))
+        bandwidth.need(drawn * costs.nbytes(rung, self._pixels))
         most = bandwidth.budget * FRAME_LATENCY
         while rung < COARSEST and costs.nbytes(rung, pixels) > most:
             rung += 1
@@ -112,7 +136,7 @@ class DeliveryPolicy:
             self._video.rung = EXACT + 1  # most local connections are fast, and climbing there would cost keyframes
         # Frames beyond what the window lets through in a second need not fit.
         fps = min(fps, max(_SLOWEST_FPS, 1 / turnaround)) if turnaround else fps
-        rung = max(EXACT + 1, self._video.judge(area, self.state.video_costs, self.bandwidth, fps, now))
+        rung = max(EXACT + 1, self._video.judge(area, self.state.video_costs, self.bandwidth, self.processor, fps, now))
         if isinstance(options.quality, int):
             rung = nearest_rung(options.quality)
         rung = max(rung, backoff)
@@ -124,9 +148,21 @@ class DeliveryPolicy:
 
     def _video_is_better(self, area: int, rung: int, now: float) -> bool:
         costs, fps = self.state.costs, self.state.publish_rate.fps
-        pictures = self._pictures.judge(self._pixels, costs, self.bandwidth, fps, now)
-        fit = fits(min(pictures, 1), self._pixels, costs, self.bandwidth, fps, 1.4)
-        return self._codec_selector.judge(self._pixels / area, pictures, rung, fit, now)
+        pictures = self._pictures.judge(self._pixels, costs, self.bandwidth, self.processor, fps, now)
+        fit = fits(min(pictures, 1), self._pixels, costs, self.bandwidth, self.processor, fps, 1.4)
+        gain = self._seconds(costs, pictures, self._pixels) / self._seconds(self.state.video_costs, rung, area)
+        worth = self._video_worth.judge(gain, now)
+        return self._codec_selector.judge(self._pixels / area, pictures, rung, fit, now, worth=worth)
+
+    def _needs(self, costs: CostModel, rung: int, pixels: float) -> tuple[float, float, float]:
+        """Returns the seconds that a frame takes the link, the viewer's processor, and the hub's encoders."""
+        drawing = self.processor.seconds(costs.kind(rung), pixels)
+        return costs.nbytes(rung, pixels) / self.bandwidth.flow, drawing, costs.seconds(rung, pixels)
+
+    def _seconds(self, costs: CostModel, rung: int, pixels: float) -> float:
+        """Returns the seconds from one frame to the next that link, viewer, encoders and publisher allow."""
+        link, drawing, encoding = self._needs(costs, rung, pixels)
+        return max(link, self.processor.busy(drawing, encoding), 1 / self.state.publish_rate.fps)
 
     def _degrade(self, area: int, encoder: EncoderKey | None, now: float) -> None:
         adaptive, bandwidth = self.state.options.adaptive, self.bandwidth
@@ -137,7 +173,8 @@ class DeliveryPolicy:
         def enough(step: Step, margin: float) -> bool:
             pixels, fps = share * full * step.scale**2, self.state.publish_rate.fps * step.fps * margin
             # A slow viewer is limited by its own acknowledgements; only its publisher can do more for it.
-            draws = not adaptive or fps <= bandwidth.draws(costs.kind(COARSEST), pixels)
-            return draws and bandwidth.allows(fps * costs.nbytes(COARSEST, pixels))
+            drawn = self.processor.fps(costs.kind(COARSEST), pixels)
+            draws = not adaptive or fps <= drawn
+            return draws and bandwidth.allows(min(fps, drawn) * costs.nbytes(COARSEST, pixels))
 
         self._degradation.judge(enough, now, with_size=adaptive)
