@@ -28,6 +28,7 @@ from pdum_rfb_widget.benchmark import (
     format_table,
     hub_loop,
     main,
+    views,
 )
 from pdum_rfb_widget.benchmark.bare import TO_BARE, WINDOW, BarePipeline, to_bare
 from pdum_rfb_widget.benchmark.browser import chromium
@@ -89,6 +90,15 @@ def test_the_right_half_moves_and_not_the_left_one() -> None:
     assert changed[:, W // 2 :].any()
     assert not changed[:, : W // 2].any()
     assert content.read_stamp(film.frame(2), *film.place) == 2
+
+
+def test_a_patch_is_the_same_on_a_picture_of_any_size() -> None:
+    small, large = (content.Film("terrain", "patch", *size, 4) for size in ((640, 480), (3840, 2160)))
+    for film in (small, large):
+        film.frame(7)
+    (x, y, w, h), (right, down, *_) = small.region, large.region
+    assert (w, h) == (400, 400)
+    assert (small.frame(8)[y : y + h, x : x + w] == large.frame(8)[down : down + h, right : right + w]).all()
 
 
 def test_what_is_still_stays() -> None:
@@ -319,6 +329,22 @@ def test_a_system_that_pins_nothing_is_named(
     with pytest.raises(SystemExit):
         main(["--starved"])
     assert "--starved pins threads to one core" in capsys.readouterr().err
+
+
+# Many views -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("browser")
+def test_a_page_of_many_views_is_measured(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"VIEWS": 6, "STREAMS": 2, "VISIBLE": 5, "_MOVING": 0.1, "_AFTERGLOW": 0}.items():
+        monkeypatch.setattr(views, name, value)
+    assert main(["--views", "--idle-seconds", "0.1", "--json", "-"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["name"] == "6 views of 2 streams, 5 in sight"
+    figures = row["figures"]
+    assert 0 < figures["visible_s"] <= figures["all_live_s"]
+    assert figures["idle_percent"] >= 0
+    assert sys.platform != "linux" or figures["memory_mb_per_view"] > 0
 
 
 # Figures and tables ---------------------------------------------------------------------------------------------------

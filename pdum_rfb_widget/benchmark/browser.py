@@ -85,6 +85,15 @@ class Browser:
         """Processor seconds of each of the browser's processes since its start, by the process's number."""
         return {one["id"]: one["cpuTime"] for one in self.ask("SystemInfo.getProcessInfo")["processInfo"]}
 
+    def memory(self) -> float | None:
+        """Bytes of all the browser's processes, shared pages divided among those that share them; None except on
+        Linux."""
+        try:
+            rollups = [Path(f"/proc/{id}/smaps_rollup").read_text() for id in self.processor_times()]
+        except OSError:
+            return None
+        return sum(1024.0 * int(line.split()[1]) for text in rollups for line in text.splitlines() if "Pss:" in line)
+
     @contextmanager
     def page(self, url: str, size: tuple[int, int]) -> Iterator[Page]:
         """A new page at *url* with a viewport of *size*."""

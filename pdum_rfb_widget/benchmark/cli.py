@@ -18,9 +18,10 @@ from .starved import can_starve, starved
 
 _DESCRIPTION = """
 Measures this package on this machine. Without any of --encode, --end-to-end, --starved, --viewers, --economy, --idle,
---quick and --full it measures the encoders and the engine, without a browser. Exits with 0 whether or not the figures
-are what is wanted.
+--views, --quick and --full it measures the encoders and the engine, without a browser. Exits with 0 whether or not the
+figures are what is wanted.
 """
+_CASES = "of --end-to-end, by their letters (abcdehijklmno; beh with --quick; pqr are a part of 1080p, 4K and 8K)"
 _CONTENT = "terrain; surface of video; encoded are terrain, plot and points"
 
 
@@ -56,6 +57,8 @@ def _measure(options: argparse.Namespace) -> tuple[list[Row], dict[str, Any]]:
             rows += _fan_out(progress, options)
         if options.idle:
             rows += _idle(progress, options)
+        if options.views:
+            rows += _views(progress, options)
     return rows, found
 
 
@@ -140,6 +143,13 @@ def _idle(progress: Progress, options: argparse.Namespace) -> list[Row]:
     return economy.measure_idle(progress, content=_moving(options)[0], seconds=options.idle_seconds)
 
 
+def _views(progress: Progress, options: argparse.Namespace) -> list[Row]:
+    from . import views
+
+    content = _moving(options)[0]
+    return views.measure(progress, content=content, idle_seconds=options.idle_seconds, runs=options.runs)
+
+
 def _moving(options: argparse.Namespace) -> tuple[str, ...]:
     return tuple(options.content or CONTENTS[:1])
 
@@ -165,12 +175,13 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     groups.add_argument("--economy", action="store_true", help="what still frames and small changes cost")
     groups.add_argument("--viewers", type=_counts, nargs="?", const=(1, 2, 4, 8), help="fan-out, e.g. 1,2,4,8")
     groups.add_argument("--idle", action="store_true", help="what one viewer costs while nothing is published")
+    groups.add_argument("--views", action="store_true", help="fifty views on one page")
     groups.add_argument("--quick", action="store_true", help="all groups, each as short as can be: within a minute")
     groups.add_argument("--full", action="store_true", help="all groups, at length")
     how = parser.add_argument_group("how")
     how.add_argument("--sizes", type=_sizes, help="of encoded frames (1280x720,1920x1080)")
     how.add_argument("--content", type=_contents, help=f"of {', '.join(PATTERNS)} ({_CONTENT})")
-    how.add_argument("--cases", help="of --end-to-end, by their letters (abcdehijklmno; beh with --quick)")
+    how.add_argument("--cases", help=_CASES)
     how.add_argument("--frames", type=_positive, help="encoded in a series (60)")
     how.add_argument("--fps", type=float, default=60.0, help="published end to end, and that bitrates are for (60)")
     how.add_argument("--seconds", type=float, help="of each run, without its warm-up of 1.5 s (5)")
@@ -190,10 +201,11 @@ def _complete(options: argparse.Namespace) -> argparse.Namespace:
     """Fill in the options not given, from the others."""
     everything = options.quick or options.full
     options.end_to_end = options.end_to_end or options.starved
-    asked = options.encode or options.end_to_end or options.economy or options.viewers or options.idle
+    asked = options.encode or options.end_to_end or options.economy or options.viewers
+    asked = asked or options.idle or options.views
     options.engine = (everything or not asked) and find_spec(f"{__package__}.engine") is not None
     options.encode = options.encode or everything or not asked
-    for name in ("end_to_end", "economy", "idle"):
+    for name in ("end_to_end", "economy", "idle", "views"):
         setattr(options, name, getattr(options, name) or everything)
     if everything and not options.viewers:
         options.viewers = (1, 8) if options.quick else (1, 2, 4, 8)

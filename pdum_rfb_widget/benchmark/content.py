@@ -9,13 +9,14 @@ import numpy as np
 from .._testing.patterns import FRAMES, render
 from ..types import Pixels
 
-Motion: TypeAlias = Literal["full", "region", "half", "still"]
+Motion: TypeAlias = Literal["full", "region", "patch", "half", "still"]
 
 BLOCK = 16
 COLUMNS, ROWS = 8, 2
 """Layout of a number's 16 bits: two rows of eight blocks of 16x16 pixels, lowest bit first."""
 
 _REGION = 200
+_PATCH = 400
 
 VIDEO_CONTENT = "surface"
 """The content for video. Not terrain, whose light circles 2.5 times per second, so that a frame doesn't predict the
@@ -45,14 +46,16 @@ def read_stamp(pixels: Pixels, x: int = 0, y: int = 0) -> int:
 class Film:
     """A moving pattern; `frame` returns the frame with any number.
 
-    ``full``: everything moves. ``region``: only 200x200 pixels of the frame move. ``half``: only the right half moves.
-    ``still``: nothing moves.
+    ``full``: everything moves. ``region``: only 200x200 pixels of the frame move. ``patch``: a pattern of 400x400 moves
+    on a picture of any size, and is the same in each. ``half``: only the right half moves. ``still``: nothing moves.
     """
 
     def __init__(self, pattern: str, motion: Motion, width: int, height: int, count: int = FRAMES) -> None:
-        self._frames = render(pattern, width, height, count)
+        whole = (_PATCH, _PATCH) if motion == "patch" else (width, height)
+        self._frames = render(pattern, *whole, count)
         self._motion = motion
-        self._shown = self._frames[0].copy()
+        tiled = np.tile(self._frames[0], (-(-height // whole[1]), -(-width // whole[0]), 1))
+        self._shown = np.ascontiguousarray(tiled[:height, :width])
         self.region = _moving(motion, width, height)
         """The part that changes between frames: x, y, width, height. Its first pixels hold the number."""
 
@@ -69,6 +72,8 @@ class Film:
         moving = self._frames[number % len(self._frames)]
         if self._motion == "full":
             self._shown = moving
+        elif self._motion == "patch":
+            self._shown[y : y + height, x : x + width] = moving
         else:
             self._shown[y : y + height, x : x + width] = moving[y : y + height, x : x + width]
         stamp(self._shown, number, x, y)
@@ -78,7 +83,8 @@ class Film:
 def _moving(motion: Motion, width: int, height: int) -> tuple[int, int, int, int]:
     if motion == "half":
         return width // 2, 0, width - width // 2, height
-    if motion != "region":
+    if motion not in ("region", "patch"):
         return 0, 0, width, height
-    w, h = min(_REGION, width), min(_REGION, height)
+    side = _PATCH if motion == "patch" else _REGION
+    w, h = min(side, width), min(side, height)
     return (width - w) // 2, (height - h) // 2, w, h

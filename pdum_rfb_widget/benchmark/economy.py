@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .cases import FULL_HD, HD
 from .clients import FORMATS, VIDEO_FORMATS, Clients, clients
 from .content import Film
-from .endtoend import BURST, FULL_HD, HD, counter, serve
+from .endtoend import BURST, counter, serve
 from .publishing import in_thread, publish_numbers
 from .rows import Figures, Progress, Row, at_most, ratio
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from .. import server as hub
 from .._testing.extras import extra
@@ -22,7 +22,8 @@ from ..display import Display
 from ..types import Pixels, StreamOptions
 from .bare import BarePipeline, to_bare
 from .browser import Browser, Page, chromium
-from .content import VIDEO_CONTENT, Film, Motion
+from .cases import CASES, Case, Frames, Kind
+from .content import VIDEO_CONTENT, Film
 from .harness import Harness
 from .publishing import Published, duration, in_thread, publish_numbers
 from .rows import Figures, Progress, Row, at_least, at_most, less, median, medians, percentile, ratio
@@ -38,68 +39,6 @@ _PATIENCE_MS = 2000
 
 T = TypeVar("T")
 Numbers = dict[str, float | None]
-Frames: TypeAlias = tuple[object, ...]
-"""Equal for cases that publish the same frames in the same way."""
-
-
-Kind: TypeAlias = Literal["motion", "video", "rest", "half"]
-"""The behaviour measured: moving frames, the same as video, becoming exact at rest, exactness of the half at rest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """The content published and the limits on its figures; limits of times are relative to the floor's."""
-
-    key: str
-    kind: Kind
-    size: tuple[int, int]
-    motion: Motion
-    options: dict[str, Any]
-    title: str
-    shown_per_s: float | None = None
-    never_shown_percent: float | None = None
-    over_floor_ms: float | None = None
-    exact_ms: float | None = None
-    """Limit of the time until exact, on top of `still_after`."""
-    jpeg_to_video: float | None = None
-    fewest_keyframes: bool = False
-    """Require no keyframes except each encoder's first."""
-    changed_pixels: int | None = None
-    rate: float = 1
-    """Factor on the rate of publishing."""
-    spins: bool = False
-    """The publishing thread computes in pure Python between frames, like a cell that never sleeps."""
-    once: bool = False
-    """Measure it in the first run only."""
-
-    @property
-    def video(self) -> bool:
-        return self.options.get("codec") == "h264"
-
-    def frames(self, content: str) -> Frames:
-        return content, self.motion, self.size, self.rate, self.spins
-
-
-HD, FULL_HD = (1280, 720), (1920, 1080)
-_LOSSY, _H264 = {"quality": "lossy", "codec": "none"}, {"codec": "h264"}
-CASES = (
-    Case("a", "motion", FULL_HD, "region", {}, "200x200 of 1080p move", 57, 1, 8),
-    Case("b", "motion", HD, "full", _LOSSY, "720p moves, lossy", 57, None, 15),
-    Case("c", "motion", FULL_HD, "full", _LOSSY, "1080p moves, lossy", 45, None, 25),
-    Case("d", "motion", HD, "full", {"quality": "lossless"}, "720p moves, lossless", 50, None, 20),
-    Case("e", "rest", HD, "full", _LOSSY, "720p comes to rest, lossy", exact_ms=25),
-    Case("h", "video", HD, "full", _H264, "720p moves, H.264", 57, None, 15, jpeg_to_video=5),
-    Case("i", "video", FULL_HD, "full", _H264, "1080p moves, H.264", 50, None, 25),
-    Case(
-        "j", "video", FULL_HD, "full", _H264, "1080p at twice the rate, H.264", fewest_keyframes=True, rate=2, once=True
-    ),
-    Case("k", "rest", HD, "full", _H264, "720p comes to rest, H.264", exact_ms=40, once=True),
-    Case("l", "half", HD, "half", _H264, "half of 720p moves, H.264", changed_pixels=0, once=True),
-    Case("m", "motion", HD, "full", _LOSSY, "720p at half the rate in a busy cell, lossy", 20, rate=0.5, spins=True),
-    Case("n", "motion", HD, "full", {}, "720p moves, auto"),
-    Case("o", "motion", FULL_HD, "full", {}, "1080p moves, auto"),
-)
-"""f and g are letters of `economy`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +72,15 @@ def measure(progress: Progress, plan: Plan) -> tuple[list[Row], str]:
     runs, and the browser's version."""
     if any(case.video for case, _ in plan.todo):
         extra("av")
-    floors: dict[tuple[int, int], list[Numbers]] = {size: [] for size in sorted({case.size for case, _ in plan.todo})}
+    floors: dict[tuple[int, int], list[Numbers]] = {box: [] for box in sorted({case.box for case, _ in plan.todo})}
     found: dict[tuple[str, str], list[Numbers]] = {(case.key, content): [] for case, content in plan.todo}
     bare: dict[Frames, list[Numbers]] = {case.frames(content): [] for case, content in plan.todo}
     progress.add(sum(1 if case.once else plan.runs for case, _ in plan.todo) + plan.runs * len(floors))
     with chromium() as browser, Harness() as harness:
         for run in range(1, plan.runs + 1):
             stage = _Stage(browser, harness, plan, f"run {run} of {plan.runs}: ", progress)
-            for size, runs in floors.items():
-                runs.append(stage.floor(size))
+            for box, runs in floors.items():
+                runs.append(stage.floor(box))
             for case, content in plan.todo:
                 if run > 1 and case.once:
                     continue
@@ -151,12 +90,12 @@ def measure(progress: Progress, plan: Plan) -> tuple[list[Row], str]:
                 figures = case_stage.measure(case, content)
                 found[case.key, content].append(figures | to_bare(figures, bare_runs[-1]))
         version = browser.version
-    floor = {size: medians(runs) for size, runs in floors.items()}
+    floor = {box: medians(runs) for box, runs in floors.items()}
     ours = {case: medians(runs) for case, runs in found.items()}
     rows = [Row(_GROUPS["motion"], f"floor {w}x{h}", dict(floor[w, h])) for w, h in floor]
     rows += _bare_rows(plan, {frames: medians(runs) for frames, runs in bare.items()}, ours)
     for case, content in plan.todo:
-        rows.append(_row(case, content, ours[case.key, content], floor[case.size]["p50_ms"]))
+        rows.append(_row(case, content, ours[case.key, content], floor[case.box]["p50_ms"]))
     return rows, version
 
 
@@ -266,7 +205,7 @@ class _Stage:
         self._progress.add(1)
         self._progress.step(f"{self._prefix}bare pipeline of ({case.key}), {content}")
         film = Film(content, case.motion, *case.size)
-        with self._page(case.size) as (page, offset):
+        with self._page(case.box) as (page, offset):
             page.call("bench.openBare", self._harness.socket("bare"), *case.size, *film.place)
             pipeline = BarePipeline(self._harness.connected("bare"))
             self._publish(self._warm_up, film.frame, pipeline.publish)
@@ -278,7 +217,7 @@ class _Stage:
         self._progress.step(f"{self._prefix}({case.key}) {case.title}, {content}")
         film = Film(content, case.motion, *case.size)
         kinds = {"motion": self._motion, "video": self._video, "rest": self._rest, "half": self._half}
-        with taped() as tapes, self._page(case.size) as (page, offset), self._stream(case, film, page) as display:
+        with taped() as tapes, self._page(case.box) as (page, offset), self._stream(case, film, page) as display:
             self._publish(self._warm_up, film.frame, display.publish)
             scene = _Scene(film, page, offset, display.publish, partial(counter, display), tapes)
             return kinds[case.kind](scene)

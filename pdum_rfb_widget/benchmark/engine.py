@@ -27,8 +27,9 @@ from ..encoders.base import video_encoder_for
 from ..limits import Limits
 from ..protocol import unpack_binary_message
 from ..types import EncodedPayload, Message, Pixels, RawFrame, VideoFormat
+from .cases import FULL_HD
 from .content import VIDEO_CONTENT, Film
-from .endtoend import FULL_HD, serve
+from .endtoend import serve
 from .rows import Figures, Progress, Row, at_least, at_most, median, ratio
 from .video import decoded, psnr
 

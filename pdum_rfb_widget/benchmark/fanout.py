@@ -10,9 +10,10 @@ from typing import Any
 
 from .._testing.extras import extra
 from . import hub_loop
+from .cases import HD
 from .clients import FORMATS, VIDEO_FORMATS, Clients, Count, clients
 from .content import Film
-from .endtoend import HD, serve
+from .endtoend import serve
 from .publishing import Published, ThreadClocks, publish_numbers
 from .rows import Figures, Progress, Row, at_most, less, medians, ratio
 

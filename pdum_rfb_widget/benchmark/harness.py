@@ -30,7 +30,7 @@ class Harness:
     """The servers that a measuring page needs besides the hub. A context manager that stops them."""
 
     def __init__(self) -> None:
-        files = (BUNDLE, _HERE / "watch.html", *_HERE.glob("*.js"))
+        files = (BUNDLE, *_HERE.glob("*.html"), *_HERE.glob("*.js"))
         self._files = {path.name: path.read_bytes() for path in files}
         self._connections: dict[str, queue.SimpleQueue[Socket]] = {
             name: queue.SimpleQueue() for name in ("clock", "floor", "bare")
@@ -48,7 +48,11 @@ class Harness:
     @property
     def page(self) -> str:
         """The page's address."""
-        return self._address("watch.html")
+        return self.address("watch.html")
+
+    def address(self, name: str) -> str:
+        """The address of a file of this folder."""
+        return f"http://127.0.0.1:{self._pages.server_port}/{name}"
 
     def socket(self, name: str) -> str:
         """The address of the ``clock``, the ``floor`` or the ``bare`` pipeline."""
@@ -59,7 +63,7 @@ class Harness:
         opaque = np.full((*pixels.shape[:2], 4), 255, np.uint8)
         opaque[..., :3] = pixels
         self._files["expected"] = opaque.tobytes()
-        return self._address("expected")
+        return self.address("expected")
 
     def clock_offset(self) -> float:
         """The page's clock minus ours, in seconds, by the fastest of 30 round trips over the ``clock``."""
@@ -123,9 +127,6 @@ class Harness:
             socket = Socket(connection)
             waiting.put(socket)
             socket.listen()
-
-    def _address(self, name: str) -> str:
-        return f"http://127.0.0.1:{self._pages.server_port}/{name}"
 
 
 class Socket:

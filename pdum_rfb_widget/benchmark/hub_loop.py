@@ -19,9 +19,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from ..display import Display
+from .cases import HD
 from .clients import FORMATS, Clients, ack_of, clients_at, header_of, hello_of
 from .content import Film
-from .endtoend import HD, serve
+from .endtoend import serve
 from .publishing import ThreadClocks, publish_numbers
 from .rows import Progress, Row, at_most, medians
 
