@@ -1,7 +1,8 @@
 // The eyes of the thread that draws a canvas: in each animation frame, the number that the canvas shows in it.
 //
 // Reading any part of a canvas that a worker draws costs another thread a copy of it all: 4 ms at 1080p. And a canvas of the
-// page's own would show, later in an animation frame, what is displayed with the next one only.
+// page's own would show, later in an animation frame, what is displayed with the next one only. The canvas's own context is
+// asked: drawing a part of it elsewhere keeps the whole as it was, and the next change copies it all.
 
 const BLOCK = 16;
 const COLUMNS = 8;
@@ -9,15 +10,13 @@ const ROWS = 2;
 
 /** Read the canvas, whose frames hold their numbers at x, y, from now on; the page asks by a channel of this name. */
 self.openEyes = (canvas, [x, y], channelName, decode = fromBlocks) => {
-  const reader = new OffscreenCanvas(COLUMNS, ROWS).getContext("2d", { willReadFrequently: true });
-  reader.imageSmoothingEnabled = false;
   let open = true;
   let readings = [];
   const look = () => {
     requestAnimationFrame(look);
     if (!open) return;
-    reader.drawImage(canvas, x, y, COLUMNS * BLOCK, ROWS * BLOCK, 0, 0, COLUMNS, ROWS);
-    const number = decode(reader.getImageData(0, 0, COLUMNS, ROWS).data);
+    const { data } = canvas.getContext("2d").getImageData(x, y, COLUMNS * BLOCK, ROWS * BLOCK);
+    const number = decode(data);
     readings.push([number, performance.timeOrigin + performance.now()]);
   };
   requestAnimationFrame(look);
@@ -42,6 +41,10 @@ self.openEyesOnFirstCanvas = (...how) => {
 
 function fromBlocks(data) {
   let number = 0;
-  for (let bit = 0; bit < COLUMNS * ROWS; bit++) if (data[4 * bit] > 127) number |= 1 << bit;
+  for (let bit = 0; bit < COLUMNS * ROWS; bit++) {
+    const [column, row] = [bit % COLUMNS, Math.floor(bit / COLUMNS)];
+    const place = (row * BLOCK + BLOCK / 2) * COLUMNS * BLOCK + column * BLOCK + BLOCK / 2;
+    if (data[4 * place] > 127) number |= 1 << bit;
+  }
   return number;
 }
