@@ -24,6 +24,7 @@ from ._wire.from_viewers import (
 from ._wire.names import CHANNELS, CLIPBOARD, MIMES, PROOF, TILES, VIDEO, check_channel
 from ._wire.negotiation import negotiate, select_transport
 from ._wire.to_viewers import (
+    PackedHeaders,
     bitstream_of,
     channel_message,
     chunk_header,
@@ -58,6 +59,7 @@ __all__ = [
     "Got",
     "Hello",
     "ImageMode",
+    "PackedHeaders",
     "Piece",
     "ProtocolError",
     "RequestKeyframe",

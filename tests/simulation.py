@@ -379,7 +379,7 @@ class Simulation:
             patch.object(self.processors, "replace_hung", lambda: None, create=True),
             # By their addresses, sets would be in another order in each run.
             patch.object(Viewer, "__hash__", lambda viewer: viewer.number),
-            patch.object(ViewerSession, "__hash__", lambda session: hash(session.started)),
+            patch.object(ViewerSession, "__hash__", lambda session: hash(session.metrics.started_at)),
             patch.object(SharedEncoder, "__hash__", lambda shared: shared.key.rung),
         ):
             self.encoder = encoder

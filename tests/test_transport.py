@@ -18,13 +18,17 @@ from viewers import in_thread
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Protocol, Side
 
 from pdum_rfb_widget._core.admission_queue import AdmissionQueue
 from pdum_rfb_widget._core.outbox import SHORT, Inbox, Outbox
+from pdum_rfb_widget._wire.websocket import ShortMessages
 from pdum_rfb_widget.asgi import ASGITransport
 from pdum_rfb_widget.limits import Limits
 from pdum_rfb_widget.protocol import CloseCode, ProtocolError, unpack_binary_message
 from pdum_rfb_widget.transport import (
+    DirectTransport,
     LimitedConnection,
     MemoryTransport,
     Transport,
@@ -148,6 +152,54 @@ def test_messages_arrive_whole_and_in_order_both_ways(over: Over) -> None:
         assert hub.latency >= 0
 
     over(ask)
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 60, 1 << 20])
+def test_short_texts_are_taken_out_of_a_connections_bytes_and_none_overtakes_another_message(step: int) -> None:
+    short, ping = Frame(Opcode.TEXT, "\u2603 short".encode()), Frame(Opcode.PING, b"?")
+    parts = [Frame(Opcode.TEXT, b"in ", fin=False), ping, Frame(Opcode.CONT, b"parts")]
+    others = [Frame(Opcode.TEXT, b"x" * 5000), Frame(Opcode.BINARY, b"bytes"), Frame(Opcode.TEXT, b"\xff")]
+    data = b"".join(frame.serialize(mask=True) for frame in (short, ping, short, *parts, short, *others, short))
+    taking, library = ShortMessages(), Protocol(Side.SERVER)
+    heard: list[bytes] = []
+    taken = 0
+    for at in range(0, len(data), step):
+        for part in taking.split(data[at : at + step], MOST):
+            if isinstance(part, str):
+                heard.append(part.encode())
+                taken += 1
+                continue
+            library.receive_data(part)
+            for frame in library.events_received():
+                assert isinstance(frame, Frame)
+                if frame.opcode is not Opcode.PING:
+                    heard.append(bytes(frame.data))
+                    if frame.fin:
+                        taking.handed_out()
+    assert heard == [
+        *(short.data, short.data, b"in ", b"parts", short.data),
+        *(b"x" * 5000, b"bytes", b"\xff", short.data),
+    ]
+    assert taken == (2 if step >= 60 else 0)
+
+
+def test_a_listener_hears_messages_in_the_order_in_which_they_were_sent() -> None:
+    said: list[str | bytes] = ["1", "2" * 5000, "3", b"4", "5", "6" * 60_000, "7", "8"]
+
+    async def main() -> None:
+        async with asyncio.timeout(30), websocket() as (hub, peer):
+            assert isinstance(hub, DirectTransport)
+            heard: list[str | bytes] = []
+            hub.listen(heard.append)
+            await send_all(peer, said)
+            while len(heard) < len(said):
+                receiving = asyncio.ensure_future(hub.receive())
+                await asyncio.wait({receiving}, timeout=0.01)
+                heard += [await receiving] if receiving.done() else []
+                receiving.cancel()
+            assert heard == said
+
+    in_thread(main)
 
 
 def test_a_message_of_a_viewer_over_the_limit_ends_it_with_4429(over: Over) -> None:

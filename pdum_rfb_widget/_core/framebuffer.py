@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from .._frames.damage import TILE, Mask, TileMap, Versions, merge, tiles_under
 from ..types import Rect
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Region:
     """The part of one frame to send: its tiles, and the rectangles that they are merged into."""
 
@@ -21,11 +22,11 @@ class Region:
     rects: tuple[Rect, ...]
     whole: bool
 
-    @property
+    @cached_property
     def pixels(self) -> int:
         return sum(width * height for _, _, width, height in self.rects)
 
-    @property
+    @cached_property
     def stamp(self) -> int:
         """Version in which the region last changed; two frames with the same stamp look the same there."""
         under = tiles_under(self.rects, self.tiles.width, self.tiles.height)
@@ -36,10 +37,28 @@ def whole(tiles: TileMap) -> Region:
     return Region(tiles, np.ones_like(tiles.changed, np.bool_), ((0, 0, tiles.width, tiles.height),), whole=True)
 
 
+class Regions:
+    """The regions of the newest frame, each made once for all viewers that lack the same."""
+
+    def __init__(self) -> None:
+        self._newest: TileMap | None = None
+        self._made: dict[tuple[int, int], Region] = {}
+
+    def since(self, newest: TileMap, version: int, waste: int) -> Region:
+        """Returns the region that changed in *newest* after *version*, merged as `damage.merge` does."""
+        if newest is not self._newest:
+            self._newest, self._made = newest, {}
+        if (region := self._made.get((version, waste))) is None:
+            mask, rects = newest.since(version, waste)
+            region = self._made[version, waste] = Region(newest, mask, rects, whole=False)
+        return region
+
+
 class ClientFramebuffer:
     """The canvas of one viewer, as it will look once everything that was sent is drawn."""
 
-    def __init__(self) -> None:
+    def __init__(self, regions: Regions | None = None) -> None:
+        self._regions = regions or Regions()
         self.version = 0
         """Version of the newest frame that was sent."""
         self.lost = False
@@ -47,6 +66,9 @@ class ClientFramebuffer:
         self._size = (0, 0)
         # 0 where a tile is exact, else the version of the frame that it was sent lossy with.
         self._lossy: Versions = np.zeros((0, 0), np.int64)
+        self._first: int | None = None
+        """The oldest of these versions; None if all are exact."""
+        self._first_known = True
 
     @property
     def lossy_tiles(self) -> int:
@@ -56,8 +78,7 @@ class ClientFramebuffer:
         """Returns the region that changed in *newest* since `version`, merged as `damage.merge` does."""
         if self.lost or self._size != newest.size:
             return whole(newest)
-        mask, rects = newest.since(self.version, waste)
-        return Region(newest, mask, rects, whole=False)
+        return self._regions.since(newest, self.version, waste)
 
     def drawn(self, region: Region, parts: Iterable[tuple[Rect, bool]]) -> None:
         """Records that the *region* of a frame was sent as *parts*: each a rectangle, and True if it is exact."""
@@ -65,9 +86,15 @@ class ClientFramebuffer:
         if self._size != tiles.size:
             self._size = tiles.size
             self._lossy = np.zeros(tiles.changed.shape, np.int64)
+        area, exactness = 0, set()
         for (x, y, width, height), exact in parts:
+            area += width * height
+            exactness.add(exact)
             under = np.s_[y // TILE : -(-(y + height) // TILE), x // TILE : -(-(x + width) // TILE)]
             self._lossy[under] = 0 if exact else tiles.version
+        self._first_known = len(exactness) == 1 and area == tiles.width * tiles.height  # parts don't overlap
+        if self._first_known:
+            self._first = None if True in exactness else tiles.version
 
     def advance(self, region: Region) -> int:
         """Records that the *region* belongs to a new frame; returns how many frames the viewer skipped before it."""
@@ -80,8 +107,10 @@ class ClientFramebuffer:
 
     def first_lossy(self) -> int | None:
         """Returns the version of the oldest lossy tile; None when the canvas is exact."""
-        lossy = self._lossy[self._lossy > 0]
-        return int(lossy.min()) if lossy.size else None
+        if not self._first_known:
+            lossy = self._lossy[self._lossy > 0]
+            self._first, self._first_known = int(lossy.min()) if lossy.size else None, True
+        return self._first
 
     def at_rest(self, newest: TileMap, version: int) -> Mask:
         """Returns the lossy tiles that were sent with *version* or earlier and have not changed in *newest*."""

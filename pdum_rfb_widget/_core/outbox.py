@@ -78,6 +78,11 @@ class Outbox:
     # Input ------------------------------------------------------------------------------------------------------------
 
     @property
+    def empty(self) -> bool:
+        """True while nothing waits."""
+        return not (self._urgent.waiting or self._pictures.waiting or self._long.waiting)
+
+    @property
     def shows(self) -> bool:
         """True while an image or a video chunk waits, or the rest of one."""
         return bool(self._pictures.waiting)
@@ -118,6 +123,10 @@ class Outbox:
     def next(self, piece: float = math.inf, most_on_the_way: float = math.inf) -> Message | None:
         """Returns the next message to send; None when nothing waits, or all has to wait for `got`. Messages longer than
         *piece* bytes are cut; no piece is sent while *most_on_the_way* bytes are in transit."""
+        pictures = self._pictures.waiting
+        if pictures and not (self._urgent.waiting or self._long.waiting or _is_cut(pictures[0], piece)):  # as usual
+            self._pictures.passed = 0
+            return pictures.popleft().message
         on_the_way = sum(nbytes for _, nbytes in self._on_the_way)
         may_cut = on_the_way < most_on_the_way and len(self._on_the_way) < _MOST_PIECES
         ready = [queue for queue in self._queues if queue.waiting and (may_cut or not _is_cut(queue.waiting[0], piece))]

@@ -52,6 +52,10 @@ class LosslessRefresh:
             return math.inf
         return self.state.publish_rate.rests_at(first if selection.tiles else newest.version)
 
+    def ahead_at(self, newest: TileMap, selection: Selection) -> float:
+        """Returns the time from which to ask `ahead`."""
+        return self.due(newest, selection) - STILL_LEAD if selection.settles else math.inf
+
     def next(self, newest: TileMap, selection: Selection, now: float) -> tuple[EncodePlan | None, float]:
         """Returns the still to send now to a viewer that is up to date, or None, and when to call again."""
         if not selection.settles:
@@ -68,12 +72,10 @@ class LosslessRefresh:
 
     def ahead(self, newest: TileMap, selection: Selection, now: float) -> tuple[EncodePlan | None, float]:
         """Returns a still that is due soon, or follows the one in flight, to encode in advance and send on time."""
-        if not selection.settles:
-            return None, math.inf
+        if (look := self.ahead_at(newest, selection)) > now:
+            return None, look
         self._drop_outdated(newest)
-        due = self.due(newest, selection)
-        if due > now + STILL_LEAD:
-            return None, due - STILL_LEAD
+        due = look + STILL_LEAD
         if len(self._ahead) < STILLS_AHEAD and (plan := self._plan(newest, selection, max(now, due))):
             self._ahead.append(plan)
             return plan, math.inf

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from .._frames.chunk import Chunk
 from .._frames.damage import TileMap
@@ -37,8 +36,6 @@ from ..protocol import (
     chunk_header,
     pack_header,
     parse,
-    picture_header,
-    tiles_header,
 )
 from ..types import Encoded, EncoderKey, EventDict, Message, Selection, StreamOptions
 from .announcement import Announcement
@@ -83,7 +80,7 @@ class ViewerSession:
         self.bandwidth = BandwidthEstimator(local, state.options.bitrate)
         self.window = Window(state, self.bandwidth, ViewerProcessor(shared=local), self.metrics)
         self.policy = DeliveryPolicy(state, self.bandwidth, self.window.processor)
-        self.framebuffer = ClientFramebuffer()
+        self.framebuffer = ClientFramebuffer(state.regions)
         self.client = Client(state, authorize)
         self.announcement = Announcement(state, self.client, {} if hub is None else hub, self.limits.channel_bytes)
         self._stats = ViewerStats(state, self.window, started)
@@ -199,7 +196,7 @@ class ViewerSession:
     def ready(self) -> bool:
         """True if the viewer would show the next frame at once: open, visible, up to date, with room in the window."""
         opened = self.selection is not None
-        return opened and self.visible and not self.stale and self.window.taken < self.window.size
+        return opened and self.visible and not self.stale and not self.window.full
 
     @property
     def only_video_serves(self) -> bool:
@@ -248,9 +245,10 @@ class ViewerSession:
             still = self._refresh.over_motion(newest, selection, self.metrics.frames_sent, now)
             if still:
                 return still
-        if not selection.pictures or self.state.encoders.feeds(self, newest):
+        encoders = self.state.encoders
+        if not selection.pictures or (encoders and encoders.feeds(self, newest)):
             return None
-        if self.framebuffer.version and (look := self._subscription.skips_until(newest, now)) > now:
+        if encoders and self.framebuffer.version and (look := self._subscription.skips_until(newest, now)) > now:
             self._look = look
             return None
         return self.policy.plan(self.framebuffer, newest, selection, now)
@@ -267,6 +265,18 @@ class ViewerSession:
     def still_wanted(self, plan: EncodePlan) -> bool:
         """True if nothing in the planned still has changed meanwhile."""
         return self._refresh.wanted(plan)
+
+    def rests(self, now: float) -> bool:
+        """Returns True if nothing more is to be sent before a newer frame, a message other than an acknowledgement, or
+        `next_look`."""
+        newest, selection = self.state.newest, self.selection
+        if newest is None or selection is None or self.stale or self.window.queue or not self.outbox.empty:
+            return False
+        look = self._refresh.ahead_at(newest, selection)
+        if min(look, self._stats.due) <= now or (selection.video and self.state.encoders):
+            return False
+        self._look = look
+        return True
 
     # Output -----------------------------------------------------------------------------------------------------------
 
@@ -285,10 +295,12 @@ class ViewerSession:
             self.announcement.codec = None
             self._unsubscribe()
         messages = self.announcement.of(region.tiles)
-        header = (tiles_header if by_tiles else picture_header)(self.window.seq + 1, region.tiles, encoded)
-        self.framebuffer.drawn(region, ((part.rect, part.exact) for part in encoded.parts))
-        kind: Kind = "exact" if all(part.exact for part in encoded.parts) else "lossy"
-        messages.append(self._pack(header, encoded.payload, region.pixels, kind, plan.still, now))
+        seq, still = self.window.seq + 1, plan.still
+        header = self.state.headers.of(seq, region.tiles, encoded, by_tiles=by_tiles, still=still)
+        self.framebuffer.drawn(region, [(part.rect, part.exact) for part in encoded.parts])
+        kind: Kind = "exact" if all([part.exact for part in encoded.parts]) else "lossy"
+        messages.append((header, encoded.payload))
+        self.window.sent(len(header) + len(encoded.payload), region.pixels, kind, now, keyframe=True, still=still)
         if plan.still:
             self._refresh.sent(self.metrics.frames_sent)
         else:
@@ -308,22 +320,16 @@ class ViewerSession:
         header = chunk_header(window.seq + 1, chunk, region.rects if by_rects else None, window.chunk_seq)
         # A still is as exact as video gets: it is not sent again.
         self.framebuffer.drawn(region, ((rect, chunk.still or chunk.rung == EXACT) for rect in region.rects))
-        pixels = tiles.width * tiles.height
-        messages.append(self._pack(header, chunk.payload, pixels, "video", chunk.still, now))
+        if chunk.still:
+            header["still"] = True
+        packed, pixels = pack_header(header), tiles.width * tiles.height
+        messages.append((packed, chunk.payload))
+        nbytes = len(packed) + len(chunk.payload)
+        self.window.sent(nbytes, pixels, "video", now, keyframe=chunk.keyframe, still=chunk.still)
         if not chunk.still:
             self._account_frame(region, chunk.encode_ms, now)
             self.policy.weigh(region.pixels)
         return messages
-
-    def _pack(
-        self, header: dict[str, Any], payload: bytes, pixels: int, kind: Kind, still: bool, now: float
-    ) -> Message:
-        if still:
-            header["still"] = True
-        packed = pack_header(header)
-        keyframe = header.get("keyframe", True)
-        self.window.sent(len(packed) + len(payload), pixels, kind, now, keyframe=keyframe, still=still)
-        return packed, payload
 
     def _account_frame(self, region: Region, encode_ms: float, now: float) -> None:
         self.metrics.record_dropped(now=now, frames=self.framebuffer.advance(region))
@@ -357,7 +363,7 @@ class ViewerSession:
     @property
     def closes_at(self) -> float:
         """Time at which `check` closes the viewer unless it sends something; infinity if nothing is due."""
-        return self.started + HELLO_TIMEOUT if self.selection is None else self.window.closes_at
+        return self.metrics.started_at + HELLO_TIMEOUT if self.selection is None else self.window.closes_at
 
     @property
     def next_look(self) -> float:
@@ -386,12 +392,3 @@ class ViewerSession:
     @property
     def options(self) -> StreamOptions:
         return self.state.options
-
-    @property
-    def started(self) -> float:
-        return self.metrics.started_at
-
-    @property
-    def hub(self) -> dict[str, object]:
-        """The hub's id and version, for `config`."""
-        return self.announcement.hub

@@ -242,6 +242,9 @@ class SharedEncoders:
     def __init__(self) -> None:
         self._encoders: dict[EncoderKey, SharedEncoder] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._encoders)
+
     def __iter__(self) -> Iterator[SharedEncoder]:
         return iter(tuple(self._encoders.values()))
 

@@ -13,18 +13,17 @@ common.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 from .._frames.chunk import Chunk
 from .._frames.damage import TileMap
 from ..protocol import CHANNELS, CloseCode, ProtocolError, cursor_message
 from ..types import Encoded, Message, StreamOptions
+from .agenda import Agenda
 from .encode_jobs import EncodeImages, EncodeJobs, EncodeVideo, Job
 from .input_control import InputControl
 from .outbox import pieces_of
 from .outputs import Close, Output, Report, Send
 from .stream_state import EncodePlan, StreamState
-from .timers import Timers
 from .viewer import Phase, Viewer
 
 _CURSOR = "rfb/cursor"
@@ -44,12 +43,9 @@ class StreamCore:
         self._awaited: dict[Viewer, tuple[EncodePlan, EncodeImages]] = {}
         """The plan that each viewer is sent next, and the job that encodes it."""
         self._cursor: str | None = None
-        self._due: dict[Viewer, None] = {}
-        """The viewers for which something may have changed since the last poll, in this order."""
+        self._agenda = Agenda()
         self._video_look = math.inf
         """Time at which a shared encoder may take a frame though nothing came."""
-        self._timers = Timers()
-        self._ready: set[Viewer] = set()
 
     # Input: the publisher ---------------------------------------------------------------------------------------------
 
@@ -108,17 +104,21 @@ class StreamCore:
 
     def connected(self, viewer: Viewer) -> None:
         """Takes *viewer*, which has said nothing yet."""
-        self._look_at([viewer])
+        self._agenda.look_at([viewer])
 
     def received(self, viewer: Viewer, message: str | bytes, now: float) -> None:
         """Takes a message of *viewer*."""
         if viewer.phase in (Phase.DRAINING, Phase.CLOSED):
             return
-        session, before = viewer.session, (viewer.session.visible, viewer.session.viewport)
+        session, acks = viewer.session, viewer.session.window.acks
+        before = session.visible, session.viewport
         try:
             told = session.receive(message, now)
         except Exception as error:
             self.fail(viewer, error)
+            return
+        if viewer.idle and session.window.acks > acks:
+            self._agenda.note_ready(viewer)
             return
         if viewer.phase is Phase.OPENING and session.selection:
             self._admit(viewer)
@@ -130,12 +130,13 @@ class StreamCore:
             viewer.becomes("shown" if session.visible else "hidden")
         if told:
             self.control.deliver(viewer, told)
-        self._look_at([viewer])
+        self._agenda.look_at([viewer])
 
-    def written(self, viewer: Viewer) -> None:
-        """Records that the message of the last `Send` to *viewer* was written."""
+    def written(self, viewer: Viewer, *, at_once: bool = False) -> None:
+        """Records that the message of the last `Send` to *viewer* was written; *at_once*, before any other input."""
         viewer.writing = False
-        self._look_at([viewer])
+        if not (at_once and viewer.idle):
+            self._agenda.look_at([viewer])
 
     def fail(self, viewer: Viewer, error: Exception) -> None:
         """Closes *viewer*, by its own fault or the hub's."""
@@ -155,10 +156,8 @@ class StreamCore:
         viewer.becomes("left")
         self.control.forget(viewer, now)
         viewer.session.gone()
-        self._due.pop(viewer, None)
+        self._agenda.forget(viewer)
         self._awaited.pop(viewer, None)
-        self._ready.discard(viewer)
-        self._timers.remove(viewer)
         self._video_look = -math.inf
 
     # Input: encoders --------------------------------------------------------------------------------------------------
@@ -178,10 +177,7 @@ class StreamCore:
             self._outputs.append(Report(str(error), error))
             self._take(job, error, now)
         self.control.settle_size(now)
-        self._look_at(self._timers.expired(now))
-        while self._due:
-            viewer = next(iter(self._due))
-            del self._due[viewer]
+        for viewer in self._agenda.take(now):
             self._serve(viewer, now)
         if self._video_look <= now:
             self._step_video(now)
@@ -190,9 +186,14 @@ class StreamCore:
         return outputs
 
     @property
+    def due(self) -> bool:
+        """True if an input since the last `poll` gave it something to do."""
+        return bool(self._agenda.due or self._outputs)
+
+    @property
     def wake_at(self) -> float:
         """Time at which `poll` has something to do though nothing came; infinity while there is nothing to wait for."""
-        return min(self._timers.next, self._video_look, self.control.sizing.due, self.jobs.next_deadline)
+        return min(self._agenda.timers.next, self._video_look, self.control.sizing.due, self.jobs.next_deadline)
 
     @property
     def viewers(self) -> set[Viewer]:
@@ -207,15 +208,12 @@ class StreamCore:
     @property
     def ready(self) -> bool:
         """True if some viewer would show the next frame at once."""
-        return bool(self._ready)
+        return bool(self._agenda.ready)
 
     # Viewers ----------------------------------------------------------------------------------------------------------
 
-    def _look_at(self, viewers: Iterable[Viewer]) -> None:
-        self._due.update(dict.fromkeys(viewers))
-
     def _look_at_all(self) -> None:
-        self._look_at(self.viewers)
+        self._agenda.look_at(self.viewers)
         self._video_look = -math.inf
 
     def _admit(self, viewer: Viewer) -> None:
@@ -236,20 +234,21 @@ class StreamCore:
                 self._feed(viewer, now)
         except Exception as error:
             self.fail(viewer, error)
+        awaits = viewer in self._awaited
+        viewer.idle = session.outbox.empty if awaits else session.rests(now)
         if viewer.open or viewer.phase is Phase.OPENING:
-            waits = viewer.writing or viewer in self._awaited or session.outbox.shows
+            waits = awaits or session.outbox.shows or (viewer.writing and not viewer.idle)
             look = math.inf if waits else session.next_look
-            self._timers.set(viewer, min(look, session.closes_at))
-        if viewer.open and session.ready:
-            self._ready.add(viewer)
-        else:
-            self._ready.discard(viewer)
+            self._agenda.timers.set(viewer, min(look, session.closes_at))
+        self._agenda.note_ready(viewer)
 
     def _feed(self, viewer: Viewer, now: float) -> None:
         session, outbox = viewer.session, viewer.session.outbox
         outbox.tell(session.stats(now))
         while not outbox.shows and self._plan(viewer, now):
             pass
+        if outbox.empty:
+            return
         cut = pieces_of(session.bandwidth) if session.takes(CHANNELS) else ()
         if viewer.open and (message := outbox.next(*cut)) is not None:
             self._send(viewer, message)
@@ -305,7 +304,7 @@ class StreamCore:
             if isinstance(outcome, Encoded):
                 self.state.learn(job.plan, outcome)
             job.outcome = outcome
-            self._look_at(job.waiting)
+            self._agenda.look_at(job.waiting)
             job.waiting.clear()
         elif isinstance(outcome, Chunk):
             self._hand_out(job, outcome, now)
@@ -315,7 +314,7 @@ class StreamCore:
                 Report(f"video was given up for pictures: {type(outcome).__name__}: {outcome}", outcome)
             )
             self.state.fail_video(job.request.tiles.size)
-            self._look_at(self.viewers)
+            self._agenda.look_at(self.viewers)
 
     def _hand_out(self, job: EncodeVideo, chunk: Chunk, now: float) -> None:
         if not job.request.keyframe:
@@ -323,7 +322,7 @@ class StreamCore:
         subscribers = self.state.encoders.encoded(job.encoder, chunk, now)
         for subscriber in subscribers:
             subscriber.enqueue(chunk)
-        self._look_at(viewer for viewer in self.viewers if viewer.session in subscribers)
+        self._agenda.look_at(viewer for viewer in self.viewers if viewer.session in subscribers)
         self._video_look = -math.inf
 
     def _step_video(self, now: float) -> None:
@@ -350,7 +349,7 @@ class StreamCore:
             viewer.session.outbox.put(message, channel, latest=latest)
         except ProtocolError as fault:
             self.fail(viewer, fault)
-        self._look_at([viewer])
+        self._agenda.look_at([viewer])
 
     def _show_cursor(self, viewer: Viewer) -> None:
         if viewer.session.takes(CHANNELS):

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from .._frames.chunk import Chunk
 from .._frames.damage import TileMap
 from ..encoders.base import codecs_for, pyav_installed
+from ..protocol import PackedHeaders
 from ..types import Encoded, Fidelity, Selection, StreamOptions, VideoCodec
-from .framebuffer import Region
+from .framebuffer import Region, Regions
 from .policy.bandwidth import COARSEST, EXACT, QUALITIES, CostModel, PublishRate
 from .shared_encoders import SharedEncoders
 
@@ -43,6 +44,8 @@ class StreamState:
     costs: CostModel = field(default_factory=CostModel)
     video_costs: CostModel = field(default_factory=lambda: CostModel(video=True))
     encoders: SharedEncoders = field(default_factory=SharedEncoders)
+    regions: Regions = field(default_factory=Regions)
+    headers: PackedHeaders = field(default_factory=PackedHeaders)
     _failed: tuple[int, int] | None = None
     """The size at which video failed."""
     _fastest: float = _VIDEO_RATES[0]

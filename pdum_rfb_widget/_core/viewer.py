@@ -48,6 +48,8 @@ class Viewer:
     number: int
     """Increases with every viewer of the process."""
     phase: Phase = Phase.OPENING
+    open: bool = field(default=False, init=False)
+    """True while it may be sent something."""
     principal: Principal = None
     view_only: bool = False
     token: str | None = None
@@ -58,16 +60,14 @@ class Viewer:
     """The buttons and keys that are down, according to the events sent to the application."""
     writing: bool = False
     """True while the connection has a message that is not written."""
+    idle: bool = False
+    """True if neither an acknowledgement nor the end of `writing` gives it something to send."""
 
     @property
     def id(self) -> str:
         return f"viewer-{self.number}"
 
-    @property
-    def open(self) -> bool:
-        """True while it may be sent something."""
-        return self.phase in (Phase.ACTIVE, Phase.HIDDEN)
-
     def becomes(self, what: str) -> None:
         """Changes the phase, as `TRANSITIONS` has it."""
         self.phase = TRANSITIONS[self.phase, what]
+        self.open = self.phase in (Phase.ACTIVE, Phase.HIDDEN)

@@ -56,6 +56,8 @@ class Window:
     """Number of the chunk that was sent last."""
     frame_at: float = -math.inf
     """Time at which the last frame was sent."""
+    acks: int = 0
+    """Number of acknowledgements that came."""
     _in_flight: deque[_Sent] = field(default_factory=deque)
     _bytes: int = 0
     """Bytes in flight."""
@@ -78,6 +80,7 @@ class Window:
         not sent."""
         if ack.seq > self.seq:
             raise ProtocolError(CloseCode.MALFORMED, f"seq {ack.seq} was acknowledged and never sent")
+        self.acks += 1
         queued = ack.decode_queue_size
         while self._in_flight and self._in_flight[0].seq <= ack.seq:
             self._last_ack = now
@@ -119,12 +122,18 @@ class Window:
     @property
     def still_fits(self) -> bool:
         """True if there is room for a still: the last place is for a new frame."""
-        return self.taken < max(1, self.size - 1)
+        return not self.taken or self.taken < self.size - 1
+
+    @property
+    def full(self) -> bool:
+        """True if all places are taken."""
+        taken = len(self._in_flight) + len(self.queue)
+        return taken >= self._least and taken >= self.size
 
     def room_at(self, now: float) -> float:
         """Returns when window, budget and frame rate have room for a frame; infinity until the viewer sends something.
         Time passed without an acknowledgement makes room for one probe."""
-        over = self.taken - self.size
+        over = self.taken - self.size if self.full else -1
         if over > 0 or (over == 0 and self.queue):
             return math.inf
         room = self.bandwidth.next_send(now)
@@ -142,7 +151,7 @@ class Window:
     @property
     def closes_at(self) -> float:
         """Time at which the viewer has acknowledged nothing for too long; infinity while nothing is in flight."""
-        return self._silent_since + ACK_TIMEOUT if self._in_flight else math.inf
+        return max(self._last_ack, self._in_flight[0].at) + ACK_TIMEOUT if self._in_flight else math.inf
 
     @property
     def _silent_since(self) -> float:

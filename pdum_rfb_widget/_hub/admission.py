@@ -234,7 +234,7 @@ class Admission:
         if sum(len(other.viewers) for other in self._streams.values()) >= limits.viewers_per_hub:
             raise _over_limit(f"the hub has {limits.viewers_per_hub} viewers already")
         if viewer.view_only:
-            viewer.session.hub["view_only"] = True
+            viewer.session.announcement.hub["view_only"] = True
 
     async def change_token(self, *, view: bool) -> str:
         """Replace the token, and close the viewers that used the old one with 4401. Returns the new token."""

@@ -46,6 +46,8 @@ class Readiness:
 
     def update(self, ready: bool) -> None:
         """Records whether a viewer is ready."""
+        if ready == self._is_ready:
+            return  # without the lock: only the hub sets it, and what unsets it is followed by another call
         with self._lock:
             # While a wake-up is pending, the sessions don't know yet that there is a new frame to send.
             self._is_ready = ready and not self._wake_pending

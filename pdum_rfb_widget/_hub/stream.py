@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import threading
 import time
 from collections import deque
@@ -41,6 +40,7 @@ from ..types import (
     StreamEvent,
     StreamOptions,
 )
+from .alarm import Alarm
 from .event_log import EventLog
 from .readiness import Readiness
 from .viewer import ViewerConnection
@@ -86,7 +86,7 @@ class Stream:
         self._executor = Executor(loop, pool, threads, self._frames.release, self._encoded)
         self._connections: dict[Viewer, ViewerConnection] = {}
         self._poll_pending = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(loop, self._poll)
         self._publisher: Publisher | None = None
         self._event_log: EventLog | None = None
         self._lock = threading.Lock()  # guards the listeners
@@ -298,7 +298,7 @@ class Stream:
 
     def received(self, viewer: Viewer, message: str | bytes) -> None:
         self.core.received(viewer, message, self._loop.time())
-        self._poll_soon()
+        self._go_on()
 
     def written(self, viewer: Viewer) -> None:
         self.core.written(viewer)
@@ -323,6 +323,12 @@ class Stream:
 
     # The hub's loop: what the core wants ------------------------------------------------------------------------------
 
+    def _go_on(self) -> None:
+        """Poll soon, unless nothing is to be done: as after most acknowledgements."""
+        self.readiness.update(self.core.ready)
+        if self.core.due:
+            self._poll_soon()
+
     def _poll_soon(self) -> None:
         """Poll in the loop's next iteration, once for all inputs until then."""
         if not self._poll_pending:
@@ -341,13 +347,14 @@ class Stream:
                     log.exception("%r: %s failed", self.name, type(output).__name__)
                     self.note_error(f"{type(error).__name__}: {error}")
         self._executor.keep(self.core.state.encoders)
-        self.readiness.update(self.core.ready)
-        self._set_timer(self.core.wake_at)
+        self._go_on()
+        self._alarm.set(self.core.wake_at)
 
     def _carry_out(self, output: Output, frame: Frame | None) -> None:
         match output:
             case Send(viewer, message):
-                self._connections[viewer].send(message)
+                if self._connections[viewer].send(message):
+                    self.core.written(viewer, at_once=True)
             case EncodeImages():
                 assert frame
                 self._executor.encode(output, self._frames.share(frame))
@@ -365,18 +372,6 @@ class Stream:
             case Report(what, cause):
                 log.error("%r: %s", self.name, what, exc_info=cause)
                 self.note_error(what)
-
-    def _set_timer(self, at: float) -> None:
-        # A timer that is too early costs a poll; to replace it each time costs more.
-        if self._timer and self._timer.when() <= at:
-            return
-        if self._timer:
-            self._timer.cancel()
-        self._timer = None if math.isinf(at) else self._loop.call_at(at, self._time_came)
-
-    def _time_came(self) -> None:
-        self._timer = None
-        self._poll()
 
     def _deliver(self, output: Deliver) -> None:
         said = output.said

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from .._core.viewer import Viewer
 from ..limits import MESSAGE_COST, Limits, received_bytes
 from ..protocol import CloseCode, ProtocolError
-from ..transport import TOO_MUCH, Transport, TransportClosed
+from ..transport import TOO_MUCH, DirectTransport, Transport, TransportClosed
 from ..types import Message
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,9 @@ class ViewerConnection:
         self.viewer = viewer
         self._transport = transport
         self._stream = stream
-        self._outgoing: asyncio.Queue[Message] = asyncio.Queue()
+        self._direct = transport if isinstance(transport, DirectTransport) else None
+        self._outgoing: asyncio.Queue[Message | None] = asyncio.Queue()
+        """What the writing task has to send; None where it only has to wait until what was sent is taken."""
         loop = asyncio.get_running_loop()
         self._clock = loop.time
         self._closing: asyncio.Future[tuple[CloseCode, str]] = loop.create_future()
@@ -53,9 +55,16 @@ class ViewerConnection:
         self.viewer.session.keep_to(limits)
         self._bucket = received_bytes(limits, self._clock())
 
-    def send(self, message: Message) -> None:
-        """Send *message* as soon as the transport takes it."""
-        self._outgoing.put_nowait(message)
+    def send(self, message: Message) -> bool:
+        """Send *message*, before which all others were written. Returns True if it is written too; else the stream is
+        told when it is."""
+        if self._direct is None:
+            self._outgoing.put_nowait(message)
+            return False
+        if written := self._direct.begin(message):
+            return written
+        self._outgoing.put_nowait(None)
+        return False
 
     def close(self, code: CloseCode, reason: str) -> None:
         """Close the connection with *code* and *reason*."""
@@ -78,6 +87,8 @@ class ViewerConnection:
             ends: set[asyncio.Future[Any]] = {*tasks, self._closing}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            if self._direct:
+                self._direct.listen(None)
             # The writer too: a close in the middle of a payload would look like a broken message.
             for task in tasks:
                 task.cancel()
@@ -95,17 +106,30 @@ class ViewerConnection:
             await asyncio.wait({self._closing})
 
     async def _read(self) -> None:
-        bandwidth = self.viewer.session.bandwidth
         while True:
-            message = await self._transport.receive()
-            if not self._bucket.spend(len(message) + MESSAGE_COST, self._clock()):
-                raise ProtocolError(CloseCode.OVER_LIMIT, TOO_MUCH)
-            if latency := self._transport.latency:
-                bandwidth.latency = min(latency, bandwidth.latency)
-            self._stream.received(self.viewer, message)
+            self._take(await self._transport.receive())
+            if self._direct:
+                self._direct.listen(self._heard)
+
+    def _heard(self, message: str) -> None:
+        try:
+            self._take(message)
+        except Exception as error:
+            self._stream.failed(self.viewer, error)
+
+    def _take(self, message: str | bytes) -> None:
+        if not self._bucket.spend(len(message) + MESSAGE_COST, self._clock()):
+            raise ProtocolError(CloseCode.OVER_LIMIT, TOO_MUCH)
+        if latency := self._transport.latency:
+            bandwidth = self.viewer.session.bandwidth
+            bandwidth.latency = min(latency, bandwidth.latency)
+        self._stream.received(self.viewer, message)
 
     async def _write(self) -> None:
-        # Only this task sends, so that a config always precedes its frames.
         while True:
-            await self._transport.send(await self._outgoing.get())
+            message = await self._outgoing.get()
+            if message is not None:
+                await self._transport.send(message)
+            elif self._direct:
+                await self._direct.drain()
             self._stream.written(self.viewer)

@@ -7,6 +7,8 @@ import struct
 from typing import Any
 
 _LENGTH = struct.Struct("<I")
+_MARK = "\0seq"
+"""A text that no header holds."""
 
 
 def to_json(fields: dict[str, Any]) -> str:
@@ -18,6 +20,20 @@ def pack_header(header: dict[str, Any]) -> bytes:
     """Returns *header* with its length in front, to be followed by the payload's bytes."""
     text = to_json(header).encode()
     return _LENGTH.pack(len(text)) + text
+
+
+class HeaderTemplate:
+    """A packed header in which only ``seq`` varies."""
+
+    def __init__(self, header: dict[str, Any]) -> None:
+        before, after = to_json({**header, "seq": _MARK}).split(json.dumps(_MARK))
+        self._before, self._after = before.encode(), after.encode()
+        self._nbytes = len(self._before) + len(self._after)
+
+    def pack(self, seq: int) -> bytes:
+        """Returns what `pack_header` does for the header with this *seq*."""
+        number = b"%d" % seq
+        return b"".join((_LENGTH.pack(self._nbytes + len(number)), self._before, number, self._after))
 
 
 def pack_binary_message(header: dict[str, Any], payload: bytes) -> bytes:

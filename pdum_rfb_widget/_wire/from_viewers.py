@@ -130,7 +130,7 @@ def read_piece(message: bytes) -> Piece | None:
 def parse_control(text: str) -> dict[str, Any]:
     """Returns a text message's fields; checks only that ``type`` is a string. Raises `ProtocolError`."""
     try:
-        fields = json.loads(text, parse_constant=_no_constant)
+        fields = _decode(text)
     except (ValueError, RecursionError):
         _malformed("the message is not JSON")
     if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
@@ -242,6 +242,9 @@ def _count(fields: dict[str, Any], name: str, default: int | None = None) -> int
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
+
+
+_decode = json.JSONDecoder(parse_constant=_no_constant).decode  # `json.loads` would make a decoder for each message
 
 
 def _malformed(reason: str) -> NoReturn:

@@ -9,7 +9,7 @@ from typing import Any
 from .._frames.chunk import Chunk
 from .._frames.damage import TileMap
 from ..types import ColorSpace, Encoded, EncodedPayload, Message, Rect, Selection
-from .envelope import pack_header, to_json
+from .envelope import HeaderTemplate, pack_header, to_json
 from .names import CHANNELS, CLIPBOARD, PROOF, TILES, VIDEO, check_channel
 
 
@@ -90,6 +90,29 @@ def tiles_header(seq: int, tiles: TileMap, encoded: Encoded) -> dict[str, Any]:
     after the other in the payload. The rest of the canvas stays; a first message, or one of a new size, covers all."""
     parts = [[*part.rect, part.mime, len(part.data)] for part in encoded.parts]
     return _header("tiles", seq, tiles) | {"parts": parts}
+
+
+class PackedHeaders:
+    """The headers of images, packed once for all viewers that get the same: only the number is their own."""
+
+    _MOST = 8
+    """Most headers that are kept: one for each encoding in use."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, int, bool, bool], tuple[TileMap, Encoded, HeaderTemplate]] = {}
+        """Headers by identity of the two objects, which stay alive here."""
+
+    def of(self, seq: int, tiles: TileMap, encoded: Encoded, *, by_tiles: bool, still: bool) -> bytes:
+        """Returns the header of *encoded* for a viewer whose next number is *seq*."""
+        key = id(tiles), id(encoded), by_tiles, still
+        if (made := self._made.get(key)) is None:
+            header = (tiles_header if by_tiles else picture_header)(0, tiles, encoded)
+            if still:
+                header["still"] = True
+            if len(self._made) == self._MOST:
+                del self._made[next(iter(self._made))]
+            made = self._made[key] = tiles, encoded, HeaderTemplate(header)
+        return made[2].pack(seq)
 
 
 def chunk_header(seq: int, chunk: Chunk, rects: Iterable[Rect] | None, after: int | None) -> dict[str, Any]:

@@ -116,6 +116,9 @@ class PublishRate:
         """Returns when *version* comes to rest if nothing changes before; infinity where nothing settles."""
         if self.still_after is None:
             return math.inf
+        newest, published_at = self._times[-1]
+        if version == newest:  # as after each frame
+            return published_at + self.still_after
         return next((at for there, at in self._times if there >= version), -math.inf) + self.still_after
 
 
@@ -162,8 +165,9 @@ class BandwidthEstimator:
 
     def need(self, rate: float) -> None:
         """Records that the stream needs *rate* bytes a second for this viewer."""
-        self._needed = rate
-        self._judge()
+        if rate != self._needed:
+            self._needed = rate
+            self._judge()
 
     def allow(self, bitrate: int) -> None:
         """Sends at most *bitrate* bits a second from now on."""

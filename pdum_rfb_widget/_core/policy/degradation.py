@@ -124,10 +124,10 @@ class Degradation:
     def judge(self, enough: Callable[[Step, float], bool], now: float, *, with_size: bool = True) -> Step:
         """Returns the step to take. *enough* says if the coarsest quality fits at a step, with a margin. The size is
         given up only *with_size*."""
-        steps = [step for step in self.STEPS if with_size or step.scale == 1]
         wanted: Direction | None = None
-        if not enough(self.step, 1.0) and self.at < len(steps) - 1:
-            wanted = "worse"
+        if not enough(self.step, 1.0):
+            steps = [step for step in self.STEPS if with_size or step.scale == 1]
+            wanted = "worse" if self.at < len(steps) - 1 else None
         elif self.at and enough(self.STEPS[self.at - 1], 1.4):
             wanted = "better"
         if self._hysteresis.moves(wanted, now):
