@@ -70,6 +70,7 @@ def test_video_is_for_what_moves_much_and_does_not_fit_as_good_pictures() -> Non
     assert run(much_moves(medium := CodecSelector()), 0, 1)
     assert not run(little_moves(medium), 1, 3)
     assert not run(lambda now: CodecSelector().judge(0.9, 1, 1, True, now), 0, 9), "good pictures fit"
+    assert not run(lambda now: CodecSelector().judge(0.9, 4, 1, True, now), 0, 9), "they do, and are about to be sent"
     assert not run(lambda now: CodecSelector().judge(0.05, 4, 1, False, now), 0, 9), "little moves"
     assert not run(lambda now: CodecSelector().judge(0.9, 2, 3, False, now), 0, 9), "video would be worse"
 

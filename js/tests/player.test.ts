@@ -105,6 +105,16 @@ describe("pictures", () => {
     expect([first.closed, second.closed]).toEqual([true, true]);
   });
 
+  it("are acknowledged with the time that each took, and that it waited for the one before", async () => {
+    await connect();
+    const [first, second] = [image(1), image(2)];
+    await vi.advanceTimersByTimeAsync(30);
+    await first.done();
+    await vi.advanceTimersByTimeAsync(10);
+    await second.done();
+    expect(socket().said("ack").map(({ draw_ms, wait_ms }) => [draw_ms, wait_ms])).toEqual([[30, 0], [10, 30]]);
+  });
+
   it("size the canvas, and the page hears of each size once", async () => {
     await connect({ pixel_ratio: 2 });
     for (const [seq, width] of [[1, 8], [2, 8], [3, 16]] as const) await image(seq, { width }).done();

@@ -43,7 +43,7 @@ class CodecSelector:
         elif self.video:
             if share < self.MOVING / 1.5 or (pictures_fit and pictures <= 1):
                 wanted = "better"
-        elif share >= self.MOVING and pictures > 1 and video <= pictures:
+        elif share >= self.MOVING and pictures > 1 and video <= pictures and not pictures_fit:
             wanted = "worse"
         if self._hysteresis.moves(wanted, now):
             self.video = not self.video
