@@ -29,6 +29,9 @@ SIZE = 640, 640
 class Shell:
     """Carries out what a core wants: what is sent is written at once, jobs end when a test says so."""
 
+    at_once = True
+    """What is written is written within the poll that sent it."""
+
     def __init__(self, **options: Any) -> None:
         self.now = 100.0
         self.core = StreamCore(StreamOptions(**{"stats_interval": None, **options}), SIZE)
@@ -73,7 +76,7 @@ class Shell:
         elif not isinstance(output, Send):
             self.rest.append(output)
         elif output.viewer not in self.blocked:
-            self.core.written(output.viewer)
+            self.core.written(output.viewer, at_once=self.at_once)
 
     def finish(self, kind: type[EncodeImages] | type[EncodeVideo] | None = None) -> None:
         """All jobs of this *kind* end."""
@@ -106,6 +109,28 @@ def outcome_of(job: Job) -> Encoded | Chunk:
     mime = "image/png" if exact else "image/jpeg"
     parts = tuple(Part(rect, mime, b"x" * 5000, exact=exact) for rect in job.plan.region.rects)
     return Encoded(parts, b"".join(part.data for part in parts), 5.0)
+
+
+@pytest.fixture(params=[True, False], ids=["at once", "later"], autouse=True)
+def written(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Shell, "at_once", request.param)
+
+
+def test_neither_the_end_of_a_write_nor_an_acknowledgement_that_changes_nothing_asks_for_a_poll() -> None:
+    shell = Shell(still_after=10.0, max_inflight=1)
+    viewers = [shell.join(*PICTURES) for _ in range(3)]
+    shell.publish()
+    shell.finish()
+    for viewer in viewers:
+        assert not shell.core.due
+        text = json.dumps({"type": "ack", "seq": viewer.session.window.seq})
+        shell.core.received(viewer, text, shell.now)
+    assert (shell.core.due, shell.core.ready) == (False, True)
+    shell.publish()
+    shell.finish()
+    shell.publish()
+    shell.core.received(viewers[0], json.dumps({"type": "ack", "seq": viewers[0].session.window.seq}), shell.now)
+    assert shell.core.due, "it lacks a frame, and has room now"
 
 
 def test_a_viewers_phases_change_by_one_table() -> None:

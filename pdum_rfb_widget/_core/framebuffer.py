@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -80,21 +80,22 @@ class ClientFramebuffer:
             return whole(newest)
         return self._regions.since(newest, self.version, waste)
 
-    def drawn(self, region: Region, parts: Iterable[tuple[Rect, bool]]) -> None:
+    def drawn(self, region: Region, parts: Sequence[tuple[Rect, bool]]) -> None:
         """Records that the *region* of a frame was sent as *parts*: each a rectangle, and True if it is exact."""
         tiles = region.tiles
         if self._size != tiles.size:
             self._size = tiles.size
             self._lossy = np.zeros(tiles.changed.shape, np.int64)
-        area, exactness = 0, set()
-        for (x, y, width, height), exact in parts:
-            area += width * height
-            exactness.add(exact)
-            under = np.s_[y // TILE : -(-(y + height) // TILE), x // TILE : -(-(x + width) // TILE)]
-            self._lossy[under] = 0 if exact else tiles.version
-        self._first_known = len(exactness) == 1 and area == tiles.width * tiles.height  # parts don't overlap
+        area = sum([width * height for (_, _, width, height), _ in parts])
+        exactness = {exact for _, exact in parts}
+        self._first_known = len(exactness) == 1 and area == tiles.width * tiles.height  # parts do not overlap
         if self._first_known:
             self._first = None if True in exactness else tiles.version
+            self._lossy.fill(self._first or 0)
+            return
+        for (x, y, width, height), exact in parts:
+            under = np.s_[y // TILE : -(-(y + height) // TILE), x // TILE : -(-(x + width) // TILE)]
+            self._lossy[under] = 0 if exact else tiles.version
 
     def advance(self, region: Region) -> int:
         """Records that the *region* belongs to a new frame; returns how many frames the viewer skipped before it."""

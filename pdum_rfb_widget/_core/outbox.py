@@ -93,7 +93,8 @@ class Outbox:
 
     def tell(self, messages: Iterable[Message]) -> None:
         """Queues the hub's own control messages."""
-        self._urgent.waiting.extend(map(_Waiting, messages))
+        for message in messages:
+            self._urgent.waiting.append(_Waiting(message))
 
     def put(self, message: Message, channel: str, *, latest: bool) -> None:
         """Queues an application's message after all others of its *channel*. With *latest* it replaces one that was

@@ -195,8 +195,8 @@ class ViewerSession:
     @property
     def ready(self) -> bool:
         """True if the viewer would show the next frame at once: open, visible, up to date, with room in the window."""
-        opened = self.selection is not None
-        return opened and self.visible and not self.stale and not self.window.full
+        client = self.client
+        return not self.stale and client.selection is not None and client.visible and not self.window.full
 
     @property
     def only_video_serves(self) -> bool:
@@ -319,7 +319,7 @@ class ViewerSession:
         messages = self.announcement.of(tiles)
         header = chunk_header(window.seq + 1, chunk, region.rects if by_rects else None, window.chunk_seq)
         # A still is as exact as video gets: it is not sent again.
-        self.framebuffer.drawn(region, ((rect, chunk.still or chunk.rung == EXACT) for rect in region.rects))
+        self.framebuffer.drawn(region, [(rect, chunk.still or chunk.rung == EXACT) for rect in region.rects])
         if chunk.still:
             header["still"] = True
         packed, pixels = pack_header(header), tiles.width * tiles.height
@@ -363,7 +363,7 @@ class ViewerSession:
     @property
     def closes_at(self) -> float:
         """Time at which `check` closes the viewer unless it sends something; infinity if nothing is due."""
-        return self.metrics.started_at + HELLO_TIMEOUT if self.selection is None else self.window.closes_at
+        return self.window.closes_at if self.client.selection else self.metrics.started_at + HELLO_TIMEOUT
 
     @property
     def next_look(self) -> float:

@@ -227,7 +227,7 @@ class StreamCore:
 
     def _serve(self, viewer: Viewer, now: float) -> None:
         """Finds the next message for *viewer*, and when to look at it again. What fails closes this viewer alone."""
-        session = viewer.session
+        session, closes_at = viewer.session, viewer.session.closes_at
         try:
             session.check(now)
             if viewer.open and not viewer.writing:
@@ -239,7 +239,7 @@ class StreamCore:
         if viewer.open or viewer.phase is Phase.OPENING:
             waits = awaits or session.outbox.shows or (viewer.writing and not viewer.idle)
             look = math.inf if waits else session.next_look
-            self._agenda.timers.set(viewer, min(look, session.closes_at))
+            self._agenda.timers.set(viewer, min(look, session.closes_at if math.isinf(closes_at) else closes_at))
         self._agenda.note_ready(viewer)
 
     def _feed(self, viewer: Viewer, now: float) -> None:
@@ -247,10 +247,10 @@ class StreamCore:
         outbox.tell(session.stats(now))
         while not outbox.shows and self._plan(viewer, now):
             pass
-        if outbox.empty:
+        if outbox.empty or not viewer.open:
             return
         cut = pieces_of(session.bandwidth) if session.takes(CHANNELS) else ()
-        if viewer.open and (message := outbox.next(*cut)) is not None:
+        if (message := outbox.next(*cut)) is not None:
             self._send(viewer, message)
 
     def _send(self, viewer: Viewer, message: Message) -> None:
@@ -261,7 +261,7 @@ class StreamCore:
         """Puts the next frame for *viewer* into its outbox, or has it encoded. Returns False if it has to wait."""
         session = viewer.session
         if viewer not in self._awaited:
-            if messages := session.send_chunk(now):
+            if session.window.queue and (messages := session.send_chunk(now)):
                 session.outbox.show(messages)
                 return True
             plan = session.plan(now)

@@ -35,7 +35,8 @@ class Subscription:
         self._chosen_for = newest.version, works
         if not (works or selection.pictures):
             raise ProtocolError(CloseCode.NO_FORMAT, "the hub can't encode video, and the viewer takes nothing else")
-        encoder = policy.encoder(newest.width * newest.height, selection, window.turnaround, now)
+        turnaround = window.turnaround if selection.video else 0.0
+        encoder = policy.encoder(newest.width * newest.height, selection, turnaround, now)
         window.step = policy.step
         if selection.video:
             self.state.encoders.place(self.subscriber, encoder)

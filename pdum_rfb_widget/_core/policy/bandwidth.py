@@ -11,6 +11,7 @@ the hub's thread. Times are seconds, sizes bytes.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -116,10 +117,8 @@ class PublishRate:
         """Returns when *version* comes to rest if nothing changes before; infinity where nothing settles."""
         if self.still_after is None:
             return math.inf
-        newest, published_at = self._times[-1]
-        if version == newest:  # as after each frame
-            return published_at + self.still_after
-        return next((at for there, at in self._times if there >= version), -math.inf) + self.still_after
+        at = bisect_left(self._times, (version, -math.inf))
+        return (self._times[at][1] if at < len(self._times) else -math.inf) + self.still_after
 
 
 @dataclass(slots=True)
