@@ -218,6 +218,13 @@ def test_a_processor_that_gets_slower_does_so_for_the_path_that_is_not_in_use() 
     assert viewer.seconds("lossy", HD) == pytest.approx(0.04, rel=0.05)
 
 
+def test_what_viewers_make_up_leaves_their_costs_numbers() -> None:
+    viewer = ViewerProcessor()
+    for seconds in (1e300, 0.0, 1e300, 1e-300) * 50:
+        drawn(drawn(viewer, "lossy", seconds), "video", 1e300 - seconds)
+    assert all(math.isfinite(cost) for cost in viewer.pixel_seconds.values())
+
+
 def test_what_was_never_drawn_is_cheap_enough_to_be_tried() -> None:
     viewer = drawn(ViewerProcessor(), "lossy", 0.02)
     assert viewer.seconds("video", HD) < viewer.seconds("lossy", HD) == viewer.seconds("exact", HD)

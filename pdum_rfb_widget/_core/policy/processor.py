@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from ...limits import ACK_TIMEOUT
 from .hysteresis import Direction, Hysteresis
 
 Kind: TypeAlias = Literal["exact", "lossy", "video"]
@@ -50,7 +51,7 @@ class ViewerProcessor:
         """Learns from a payload of *kind* that took the viewer so many *seconds*."""
         if pixels < LARGE / 4:
             return
-        costs = self.pixel_seconds
+        costs, seconds = self.pixel_seconds, min(seconds, ACK_TIMEOUT)  # a viewer may say anything
         before = costs.get(kind, _GUESSED[kind])
         costs[kind] = before + 0.3 * min(1.0, pixels / LARGE) * (seconds / pixels - before)
         self._measured[kind] += 1
