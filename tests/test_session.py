@@ -468,6 +468,16 @@ def test_stills_come_in_pieces_nearest_to_the_pointer_first() -> None:
     assert (covered(stills(flow)) == 1).all()
 
 
+def test_a_large_picture_becomes_exact_in_about_a_thousand_pieces_however_slow_the_viewer() -> None:
+    flow = Flow(*TILES, quality="lossy")
+    flow.size = 16384, 8192
+    flow.open().publish().ack_all()
+    flow.session.window.processor.pixel_seconds["exact"] = 1.0
+    flow.at(60.0)
+    (first, *_) = stills(flow)
+    assert 32 <= first.region.mask.sum() <= 36, "a thousandth of the tiles, as a square"
+
+
 def test_a_still_never_takes_the_last_place_in_the_window() -> None:
     flow = moving(max_inflight=2).ack_all()
     flow.session.window.processor.pixel_seconds["exact"] = 1e-6

@@ -15,6 +15,9 @@ from .stream_state import EncodePlan, StreamState, exact_fidelity
 
 STILL_SECONDS = 0.01
 """Seconds that a piece of a still may take on its way to the canvas: a new frame may have to wait that long."""
+MOST_PIECES = 1024
+"""Pieces, at most, in which a whole picture becomes exact: browsers copy all of a canvas for each change that they
+display, so pieces that are small beside the picture cost as much as larger ones."""
 STILL_LEAD = 0.03
 """Seconds before its time at which a still is encoded: no drag pauses so long between two of its frames."""
 STILLS_AHEAD = 2
@@ -116,7 +119,8 @@ class LosslessRefresh:
             if not mask.any():
                 return None
             focus = self.pointer or (newest.width / 2, newest.height / 2)
-            region = piece(newest, mask, STILL_SECONDS / self._pixel_seconds, focus)
+            pixels = max(STILL_SECONDS / self._pixel_seconds, newest.width * newest.height / MOST_PIECES)
+            region = piece(newest, mask, pixels, focus)
         elif self._ahead:
             return None
         else:
