@@ -1,7 +1,7 @@
 """WebSocket frames (RFC 6455, 5.2): the header of a message to a viewer, and short messages of viewers. No I/O.
 
-The WebSocket library does the rest. Its general code takes several times as long for a message, and most of what goes
-over a connection are payloads one way and acknowledgements the other.
+The WebSocket library does the rest. Most of what goes over a connection are payloads one way and acknowledgements the
+other, which need neither its queue nor a task.
 """
 
 from __future__ import annotations
