@@ -74,7 +74,7 @@ class Display(Closing):
         ``(H, W, 1)`` (grey), ``(H, W, 3)`` (RGB) or ``(H, W, 4)`` (RGBA, shown opaque unless the stream has
         ``alpha=True``), 1 to 16384 pixels a side, contiguous or not; the last axis is always the channels. Pillow
         images with palettes, in HSV and the like are converted. The size may change from frame to frame. The frame is
-        copied, unless the stream has ``own_frames=False``: then never modify it again.
+        copied, unless it is a view of `bytes`, or the stream has ``own_frames=False``: then never modify it again.
 
         A `RawFrame` may be published too, with its own ratio, colour and time. The interval sent to viewers and
         recordings is the difference of ``timestamp_us`` if two of them follow each other and it increases by at most a
@@ -255,13 +255,13 @@ class Display(Closing):
     @property
     def pixel_ratio(self) -> float:
         """Pixels of the newest frame per logical pixel; 1.0 before the first frame."""
-        newest = self._stream.newest
+        newest = self._stream.format
         return newest.pixel_ratio if newest else 1.0
 
     @property
     def color(self) -> ColorSpace | None:
         """Colour space of the newest frame; None is `SRGB`."""
-        newest = self._stream.newest
+        newest = self._stream.format
         return newest.color if newest else None
 
     @property

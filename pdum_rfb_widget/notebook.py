@@ -248,7 +248,7 @@ def widget_of(
     through_route = hub.usable and not hub.listeners.port
     host, port = ("auto", 0) if through_route else hub.listeners.address(listener)
     follows_box = stream.options.resize_policy == "match_client"
-    ratio = stream.newest.pixel_ratio if stream.newest else 1.0
+    ratio = stream.format.pixel_ratio if stream.format else 1.0
     place = {
         "host": host,
         "port": port,

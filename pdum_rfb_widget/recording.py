@@ -89,8 +89,8 @@ class Recording:
                 self._publication.begin_recording(self)
             undo.callback(self._publication.end_recording, self)
             self._film = Mp4Writer(self.path, settings, self._stream.options.resize_policy == "match_client")
-            self._stream.add_listener(self._news.set)
-            undo.callback(self._stream.remove_listener, self._news.set)
+            self._stream.listeners.add(self._news.set)
+            undo.callback(self._stream.listeners.remove, self._news.set)
             self._undo = undo.pop_all()
         self._news.set()  # the newest existing frame is the first
         # A daemon: the process waits for all other threads before the exit handler ends this one.

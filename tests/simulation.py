@@ -403,6 +403,14 @@ class Simulation:
             "simulated", (width, height), self._options, self.loop, pool, self.processors.machine.cores
         )
         self.stream.take_over(self, (width, height), self._options)
+        take = self.stream.core.published
+
+        def note(newest: TileMap | None, *, pending: TileMap | None) -> None:
+            if newest:
+                self.version_at[newest.timestamp_us], self._maps[newest.version] = newest.version, newest
+            take(newest, pending=pending)
+
+        self.stream.core.published = note  # type: ignore[method-assign]
 
     # Publisher --------------------------------------------------------------------------------------------------------
 
@@ -425,9 +433,6 @@ class Simulation:
         assert self._pixels is not None
         self.loop.now += 1e-6  # no two frames have the same time
         self.stream.publish(self, self._pixels, None)
-        newest = self.stream.newest
-        assert newest
-        self.version_at[newest.timestamp_us], self._maps[newest.version] = newest.version, newest
 
     def resize(self, width: int, height: int) -> None:
         self._pixels = np.zeros((height, width), np.uint8)

@@ -18,23 +18,24 @@ from pdum_rfb_widget._frames.damage import (
     as_damage,
     grid_of,
     merge,
-    stripes_that_differ,
     tiles_that_differ,
     tiles_under,
 )
-from pdum_rfb_widget._frames.store import FrameStore, Outcome
+from pdum_rfb_widget._frames.store import FrameStore
 from pdum_rfb_widget.types import Pixels
 
 SIZES = [(1, 1), (64, 64), (65, 63), (200, 130), (64, 700), (700, 64)]
 
 
-def put(store: FrameStore, pixels: Pixels, *, copy: bool = True, damage: Mask | None = None) -> Outcome:
-    return store.put(pixels, 0, copy=copy, damage=damage, still_wanted=lambda: True)
+def put(store: FrameStore, pixels: Pixels, *, copy: bool = True, damage: Mask | None = None) -> None:
+    assert store.put(pixels, 0, copy=copy, damage=damage, still_wanted=lambda: True)
 
 
-def newest(store: FrameStore) -> TileMap:
-    assert store.newest
-    return store.newest
+def take(store: FrameStore) -> TileMap:
+    frame = store.hold()
+    assert frame
+    store.release(frame)
+    return frame.tiles
 
 
 # Comparing ------------------------------------------------------------------------------------------------------------
@@ -48,13 +49,13 @@ def test_one_byte_anywhere_marks_its_tile_and_no_other(size: tuple[int, int], ch
     for x, y in {(0, 0), (width - 1, height - 1), (width // 2, height // 3)}:
         new = old.copy()
         new.reshape(height, width, -1)[y, x, -1] = 1
-        mask = tiles_that_differ(old, new, stripes_that_differ(old, new))
+        mask = tiles_that_differ(old, new)
         assert np.argwhere(mask).tolist() == [[y // TILE, x // TILE]]
 
 
-def test_the_same_picture_has_no_stripes_that_differ() -> None:
+def test_the_same_picture_has_no_tiles_that_differ() -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (131, 77, 3), np.uint8)
-    assert stripes_that_differ(pixels, pixels.copy()) == []
+    assert not tiles_that_differ(pixels, pixels.copy()).any()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -68,7 +69,7 @@ def test_masks_are_those_of_a_plain_comparison(size: tuple[int, int]) -> None:
         different = np.zeros((rows * TILE, columns * TILE), bool)
         different[:height, :width] = (old != new).any(axis=2)
         wanted = different.reshape(rows, TILE, columns, TILE).any(axis=(1, 3))
-        np.testing.assert_array_equal(tiles_that_differ(old, new, stripes_that_differ(old, new)), wanted)
+        np.testing.assert_array_equal(tiles_that_differ(old, new), wanted)
 
 
 # Merging --------------------------------------------------------------------------------------------------------------
@@ -106,43 +107,120 @@ def test_few_rectangles_cover_nothing_else() -> None:
 
 def test_an_unchanged_frame_is_no_new_version() -> None:
     store, frame = FrameStore(), np.full((70, 70, 3), 9, np.uint8)
-    assert put(store, frame) is Outcome.STORED
-    assert put(store, frame) is Outcome.UNCHANGED
-    assert put(store, frame[:, ::-1]) is Outcome.UNCHANGED, "the same pixels, whatever their strides"
-    assert newest(store).version == 1
+    put(store, frame)
+    first = take(store)
+    put(store, frame)
+    assert take(store) is first
+    put(store, frame[:, ::-1])
+    assert take(store) is first, "the same pixels, whatever their strides"
+    assert (first.version, store.unchanged) == (1, 2)
 
 
 def test_versions_say_when_each_tile_last_changed() -> None:
     store, frame = FrameStore(), np.zeros((128, 192), np.uint8)
-    put(store, frame)
-    frame[70, 10] = 1
-    put(store, frame)
-    frame[0, 191] = 1
-    put(store, frame)
-    assert newest(store).changed.tolist() == [[1, 1, 3], [2, 1, 1]]
-    mask, rects = newest(store).since(1)
+    for place in ((0, 0), (70, 10), (0, 191)):
+        frame[place] = 1
+        put(store, frame)
+        tiles = take(store)
+    assert tiles.changed.tolist() == [[1, 1, 3], [2, 1, 1]]
+    mask, rects = tiles.since(1)
     assert (mask.sum(), rects) == (2, ((128, 0, 64, 64), (0, 64, 64, 64)))
-    assert newest(store).since(3)[1] == ()
+    assert tiles.since(3)[1] == ()
+
+
+def test_frames_that_nobody_takes_are_counted_and_what_they_changed_is_found() -> None:
+    store, frame = FrameStore(), np.zeros((128, 192), np.uint8)
+    put(store, frame)
+    take(store)
+    for place in ((0, 0), (70, 10), (0, 191)):
+        frame[place] = 1
+        put(store, frame)
+    tiles = take(store)
+    assert (tiles.version, tiles.changed.tolist()) == (4, [[4, 1, 4], [4, 1, 1]])
+
+
+def test_a_frame_is_compared_once_and_only_when_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, frame, compared = FrameStore(), np.zeros((128, 192), np.uint8), []
+    monkeypatch.setattr(
+        "pdum_rfb_widget._frames.store.tiles_that_differ",
+        lambda old, new: compared.append(new[0, 0]) or tiles_that_differ(old, new),
+    )
+    for value in range(20):
+        put(store, frame + np.uint8(value))
+        if value % 10 == 9:
+            assert store.pending
+            assert take(store) is take(store)
+            assert not store.pending
+    assert compared == [19], "the first has nothing to be compared with"
 
 
 def test_a_new_size_or_a_cleared_store_makes_every_tile_new() -> None:
     store = FrameStore()
     for frame in (np.zeros((70, 70), np.uint8), np.zeros((70, 70, 3), np.uint8), np.zeros((9, 300, 3), np.uint8)):
         put(store, frame)
-        assert (newest(store).changed == newest(store).version).all()
+        tiles = take(store)
+        assert (tiles.changed == tiles.version).all()
     store.clear()
     put(store, frame)
-    assert (newest(store).changed == newest(store).version).all()
+    tiles = take(store)
+    assert (tiles.changed == tiles.version).all()
 
 
 def test_named_damage_is_believed() -> None:
     store, frame = FrameStore(), np.zeros((128, 128), np.uint8)
     put(store, frame)
+    first = take(store)
     frame[:] = 5
-    assert put(store, frame, damage=as_damage([], 128, 128)) is Outcome.UNCHANGED
+    put(store, frame, damage=as_damage([], 128, 128))
+    assert take(store) is first
     assert as_damage(np.array([[100, 0, 200, 9]], np.uint8), 128, 128).tolist() == [[False, True], [False, False]]
     put(store, frame, damage=as_damage([(60, 0, 10, 10), (-5, 120, 6, 500)], 128, 128))
-    assert newest(store).changed.tolist() == [[2, 2], [2, 1]]
+    assert take(store).changed.tolist() == [[2, 2], [2, 1]]
+
+
+def test_named_damage_is_added_up_over_frames_that_nobody_takes() -> None:
+    store, frame = FrameStore(), np.zeros((128, 192), np.uint8)
+    put(store, frame)
+    take(store)
+    for x in (0, 64):
+        put(store, frame, damage=as_damage([(x, 0, 1, 1)], 192, 128))
+    assert take(store).changed.tolist() == [[3, 3, 1], [1, 1, 1]], "believed, though no pixel differs"
+    put(store, frame + np.uint8(1))
+    put(store, frame + np.uint8(1), damage=as_damage([], 192, 128))
+    assert take(store).changed.tolist() == [[5] * 3] * 2, "the one without damage is compared all the same"
+
+
+def test_a_size_that_nobody_takes_leaves_no_damage_behind() -> None:
+    store, frame = FrameStore(), np.zeros((128, 192), np.uint8)
+    put(store, frame)
+    take(store)
+    put(store, np.zeros((64, 64), np.uint8))
+    frame[0, 0] = 1
+    put(store, frame, damage=as_damage([(64, 64, 1, 1)], 192, 128))
+    assert take(store).changed.tolist() == [[3, 1, 1], [1, 1, 1]]
+
+
+@given(st.lists(st.tuples(st.integers(0, 139), st.integers(0, 149), st.booleans(), st.booleans(), st.booleans())))
+def test_whoever_takes_frames_now_and_then_has_the_newest_picture(
+    steps: list[tuple[int, int, bool, bool, bool]],
+) -> None:
+    store, frame = FrameStore(), np.zeros((150, 140), np.uint8)
+    canvas, version = np.zeros_like(frame), 0
+    for value, (x, y, named, copied, taken) in enumerate([(0, 0, False, True, True), *steps, (0, 0, True, True, True)]):
+        frame = frame.copy()
+        frame[y : y + 20, x : x + 20] = value + 1
+        put(store, frame, copy=copied, damage=as_damage([(x, y, 20, 20)], 140, 150) if named else None)
+        if not taken:
+            continue
+        held = store.hold()
+        assert held
+        np.testing.assert_array_equal(held.pixels, frame)
+        for left, top, width, height in held.tiles.since(version)[1]:
+            part = np.s_[top : top + height, left : left + width]
+            canvas[part] = held.pixels[part]
+        version = held.tiles.version
+        np.testing.assert_array_equal(canvas, frame)
+        store.release(held)
 
 
 @pytest.mark.parametrize("copy", [True, False])
@@ -165,8 +243,11 @@ def test_every_buffer_holds_the_whole_frame_however_little_changed(copy: bool) -
 def test_a_buffer_that_is_borrowed_twice_counts_as_new() -> None:
     store, frame = FrameStore(), np.zeros((70, 70), np.uint8)
     put(store, frame, copy=False)
-    assert put(store, frame, copy=False) is Outcome.STORED
-    assert put(store, frame.copy(), copy=False) is Outcome.UNCHANGED
+    take(store)
+    put(store, frame, copy=False)
+    assert take(store).version == 2
+    put(store, frame.copy(), copy=False)
+    assert take(store).version == 2
 
 
 @pytest.mark.parametrize(

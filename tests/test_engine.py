@@ -135,8 +135,10 @@ class Engine(RuleBasedStateMachine):
         mask = None if damage is None else as_damage(damage, frame.shape[1], frame.shape[0])
         when = round(self.now * 1e6)
         self.store.put(frame, when, copy=self.options.own_frames, damage=mask, still_wanted=lambda: True)
-        if newest := self.store.newest:
-            self.state.published(newest)
+        frame = self.store.hold()
+        assert frame
+        self.state.published(frame.tiles)
+        self.store.release(frame)
 
     @rule(between=BETWEEN)
     def feed(self, between: str) -> None:

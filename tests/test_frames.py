@@ -10,13 +10,15 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.lib.recfunctions
 import pytest
+from inside import stream_of
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
 import pdum_rfb_widget as rfb
+from pdum_rfb_widget._frames.damage import as_damage
 from pdum_rfb_widget._frames.pixels import as_pixels
-from pdum_rfb_widget._frames.store import FrameStore, Outcome
+from pdum_rfb_widget._frames.store import FrameStore
 from pdum_rfb_widget.types import Pixels
 
 rng = np.random.default_rng(7)
@@ -226,6 +228,15 @@ def test_a_copy_is_safe_from_the_publisher() -> None:
     assert (frame.pixels == 1).all()
 
 
+def test_bytes_that_nobody_can_change_are_not_copied(display: rfb.Display) -> None:
+    picture, mine = Image.new("RGB", (64, 48), "red"), np.zeros((48, 64, 3), np.uint8)
+    for given, copied in ((picture, False), (mine, True), (np.broadcast_to(mine, (48, 64, 3)), True)):
+        display.publish(given)
+        with stream_of(display).reading() as frame:
+            assert frame
+            assert frame.owned == copied
+
+
 def test_a_held_frame_keeps_its_pixels_while_newer_ones_come() -> None:
     store = FrameStore()
     put(store, np.full((4, 4), 1, np.uint8), copy=True)
@@ -266,8 +277,7 @@ def test_borrowed_frames_are_not_copied_nor_reused() -> None:
 def test_a_frame_that_is_wanted_no_more_after_its_copy_is_dropped() -> None:
     store = FrameStore()
     put(store, np.ones((4, 4), np.uint8), copy=True)
-    outcome = store.put(np.zeros((4, 4), np.uint8), 0, copy=True, damage=None, still_wanted=lambda: False)
-    assert outcome is Outcome.REFUSED
+    assert not store.put(np.zeros((4, 4), np.uint8), 0, copy=True, damage=None, still_wanted=lambda: False)
     frame = store.hold()
     assert frame is not None
     assert (frame.tiles.version, frame.pixels[0, 0]) == (1, 1)
@@ -275,26 +285,28 @@ def test_a_frame_that_is_wanted_no_more_after_its_copy_is_dropped() -> None:
 
 def test_versions_go_on_after_clear() -> None:
     store = FrameStore()
-    put(store, np.ones((4, 4), np.uint8), copy=True)
-    store.clear()
-    assert (store.newest, store.hold()) == (None, None)
-    put(store, np.ones((4, 4), np.uint8), copy=True)
-    assert store.newest is not None
-    assert store.newest.version == 2
+    for version in (1, 2):
+        put(store, np.ones((4, 4), np.uint8), copy=True)
+        frame = store.hold()
+        assert frame
+        assert frame.tiles.version == version
+        store.clear()
+        assert store.hold() is None
 
 
-def test_a_stream_that_is_taken_over_while_a_timed_frame_is_put_takes_that_frame() -> None:
-    store = FrameStore()
+def test_a_store_that_is_cleared_while_a_frame_is_copied_keeps_nothing_of_the_frames_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, mine = FrameStore(), np.zeros((200, 64), np.uint8)
+    for value in (1, 2, 3):
+        put(store, mine + np.uint8(value), copy=True)
 
-    class Time(int):
-        def __gt__(self, before: int) -> bool:
-            store.clear()  # as the hub's thread may at any moment
-            return int(self) > before
-
-    for time in (Time(1), Time(2)):
-        pixels = np.full((4, 4), time, np.uint8)
-        outcome = store.put(pixels, 0, copy=True, damage=None, still_wanted=lambda: True, rendered_us=time)
-        assert outcome is Outcome.STORED
+    monkeypatch.setattr("pdum_rfb_widget._frames.store._copy_rows", lambda *of: store.clear())
+    damage = as_damage([(0, 0, 1, 1)], 64, 200)
+    assert store.put(mine, 0, copy=True, damage=damage, still_wanted=lambda: True)
+    frame = store.hold()
+    assert frame
+    assert not frame.pixels.any()
 
 
 @pytest.mark.parametrize(

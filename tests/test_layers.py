@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "pdum_rfb_widget"
 LAYERS = [
     {"_system", "types", "events", "limits", "auth", "metrics", "options"},
     {"_testing"},
-    {"_frames.damage", "_frames.chunk", "_frames.pixels", "_frames.store"},
+    {"_frames.damage", "_frames.chunk", "_frames.listeners", "_frames.pixels", "_frames.store"},
     {"encoders"},
     {"snapshot", "_wire", "protocol"},
     {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import io
 import json
 import pickle
 import socket
@@ -19,12 +20,15 @@ import numpy as np
 import pytest
 from hosts import wait_for
 from inside import core_of, publication_of, stream_of
+from PIL import Image
 from traitlets import TraitError
 from viewers import RawViewer, in_thread
 
 import pdum_rfb_widget as rfb
+from pdum_rfb_widget._frames.damage import Mask, tiles_that_differ
 from pdum_rfb_widget._hosts import notebook_context
 from pdum_rfb_widget._hub import listeners
+from pdum_rfb_widget.types import Pixels
 
 FRAME = np.zeros((8, 8, 3), np.uint8)
 
@@ -672,6 +676,30 @@ def test_a_frame_whose_announcement_was_interrupted_comes_with_the_next_call(mon
         monkeypatch.undo()
         display.publish(FRAME)
         assert viewer.see()[0]["seq"] == 1
+
+
+def test_a_frame_is_compared_only_for_a_viewer_that_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+
+    def compare(old: Pixels, new: Pixels) -> Mask:
+        compared.append(int(new[0, 0, 0]))
+        return tiles_that_differ(old, new)
+
+    monkeypatch.setattr("pdum_rfb_widget._frames.store.tiles_that_differ", compare)
+    display = rfb.serve(8, 8, port=0, max_inflight=1, still_after=None, quality="lossless")
+    for value in range(20):
+        display.publish(FRAME + np.uint8(value))
+    with RawViewer(display, "image/png") as viewer:
+        viewer.greet()
+        header, _ = viewer.see(ack=False)
+        display.publish(FRAME + np.uint8(20))
+        wait_for(lambda: core_of(display).state.pending, "the hub to know that there is a newer frame")
+        for value in range(21, 40):
+            display.publish(FRAME + np.uint8(value))
+        assert compared == []
+        viewer.ack(header["seq"])
+        _, payload = viewer.see()
+        assert compared == [int(FRAME[0, 0, 0]) + 39] == [Image.open(io.BytesIO(payload)).getpixel((0, 0))[0]]  # type: ignore[index]
 
 
 def test_a_taken_over_stream_with_a_still_due_costs_nothing_until_its_next_frame(

@@ -229,7 +229,7 @@ def test_configs_and_headers_say_what_is_not_the_default(display: rfb.Display, s
 def test_who_comes_later_is_greeted_with_the_newest_frames_ratio_and_color(display: rfb.Display) -> None:
     display.publish(grey(1), pixel_ratio=2, color=rfb.DISPLAY_P3)
     with RawViewer(display, *TILES) as viewer:
-        wait_for(lambda: core_of(display).state.newest, "the hub to know of it")
+        wait_for(lambda: core_of(display).state.format, "the hub to know of it")
         config = viewer.greet()
         assert (config["pixel_ratio"], config["color"]) == (2, P3)
 

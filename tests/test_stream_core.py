@@ -125,12 +125,39 @@ def test_neither_the_end_of_a_write_nor_an_acknowledgement_that_changes_nothing_
         assert not shell.core.due
         text = json.dumps({"type": "ack", "seq": viewer.session.window.seq})
         shell.core.received(viewer, text, shell.now)
-    assert (shell.core.due, shell.core.ready) == (False, True)
+    assert (shell.core.due, bool(shell.core.agenda.ready)) == (False, True)
     shell.publish()
     shell.finish()
     shell.publish()
     shell.core.received(viewers[0], json.dumps({"type": "ack", "seq": viewers[0].session.window.seq}), shell.now)
     assert shell.core.due, "it lacks a frame, and has room now"
+
+
+def test_a_viewer_without_room_takes_no_frame_until_it_acknowledges_or_is_probed() -> None:
+    shell = Shell(max_inflight=1, still_after=None)
+    viewer = shell.join(*PICTURES)
+    assert shell.core.agenda.takes_frames(shell.now)
+    shell.publish()
+    shell.finish()
+    assert not shell.core.agenda.takes_frames(shell.now)
+    newest, pending = shell.core.state.newest, TileMap.whole(*SIZE, 0)
+    shell.core.published(newest, pending=pending)
+    shell.settle()
+    assert viewer.session.stale
+    assert not shell.core.agenda.takes_frames(shell.now)
+    assert shell.core.agenda.takes_frames(shell.core.wake_at), "for a probe, after a while without an acknowledgement"
+    shell.ack(viewer)
+    assert shell.core.agenda.takes_frames(shell.now)
+    assert not shell.jobs, "what is encoded is the newest frame, once it is taken"
+    shell.publish()
+    assert [job.plan.region.tiles.version for job in shell.jobs] == [2]  # type: ignore[union-attr]
+
+
+def test_a_viewer_is_greeted_with_the_size_of_a_frame_that_nobody_has_taken() -> None:
+    shell = Shell()
+    shell.core.published(None, pending=TileMap.whole(70, 50, 0))
+    viewer = shell.join(*PICTURES)
+    assert viewer.session.announcement.of(TileMap.whole(70, 50, 1)) == [], "the config says so already"
 
 
 def test_a_viewers_phases_change_by_one_table() -> None:
@@ -192,7 +219,7 @@ def test_who_was_advised_to_publish_less_is_told_when_it_need_not_any_more() -> 
     shell.core.control.advised = 0.5
     shell.core.configure(shell.core.state.options.but({"bitrate": 10_000_000}), shell.now)
     shell.publish()
-    assert (viewer.session.scale, [advise.scale for advise in shell.said(Advise)]) == (1.0, [1.0])
+    assert (viewer.session.policy.step.scale, [advise.scale for advise in shell.said(Advise)]) == (1.0, [1.0])
 
 
 def test_while_pieces_wait_for_the_viewer_nothing_is_looked_at_again() -> None:
@@ -220,7 +247,7 @@ def test_a_region_is_encoded_by_the_threads_that_there_are() -> None:
                 raise RuntimeError("can't start new thread")
             work.append(function)
 
-    frame = Frame(np.zeros((640, 640, 3), np.uint8), TileMap.whole(640, 640, 1), owned=True)
+    frame = Frame(np.zeros((640, 640, 3), np.uint8), TileMap.whole(640, 640, 1), owned=True, number=1)
     pool: Any = One()
     EncodeJob(frame, ((0, 0, 640, 640),), Fidelity("image/jpeg", 80, True), outcomes.append).start(pool, 4)
     work[0]()

@@ -15,8 +15,14 @@ class Agenda:
         self.due: dict[Viewer, None] = {}
         """The viewers for which something may have changed since the last look, in this order."""
         self.timers = Timers()
+        self.with_room: set[Viewer] = set()
+        """The viewers that can be sent a frame."""
         self.ready: set[Viewer] = set()
-        """The viewers that would show the next frame at once."""
+        """Those of them that show the newest frame: they would show the next at once."""
+
+    def takes_frames(self, now: float) -> bool:
+        """True if a viewer may have room for a pending frame, or may be probed."""
+        return bool(self.with_room) or self.timers.next <= now
 
     def look_at(self, viewers: Iterable[Viewer]) -> None:
         """Makes *viewers* due."""
@@ -31,15 +37,15 @@ class Agenda:
             del self.due[viewer]
             yield viewer
 
-    def note_ready(self, viewer: Viewer) -> None:
-        """Records whether *viewer* is ready."""
-        if viewer.open and viewer.session.ready:
-            self.ready.add(viewer)
-        else:
-            self.ready.discard(viewer)
+    def note_room(self, viewer: Viewer) -> None:
+        """Records whether *viewer* has room, and is ready."""
+        has_room = viewer.open and viewer.session.has_room
+        (self.with_room.add if has_room else self.with_room.discard)(viewer)
+        (self.ready.add if has_room and not viewer.session.stale else self.ready.discard)(viewer)
 
     def forget(self, viewer: Viewer) -> None:
         """Removes *viewer*."""
         self.due.pop(viewer, None)
+        self.with_room.discard(viewer)
         self.ready.discard(viewer)
         self.timers.remove(viewer)

@@ -91,7 +91,7 @@ class InputControl:
 
     def advise(self) -> None:
         """Advises the publisher of the size that the slowest viewer can keep up with, if it has changed."""
-        scale = min((viewer.session.scale for viewer in self.viewers), default=1.0)
+        scale = min((viewer.session.policy.step.scale for viewer in self.viewers), default=1.0)
         if scale != self.advised:
             self.advised = scale
             self._outputs.append(Advise(scale))

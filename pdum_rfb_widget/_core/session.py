@@ -37,7 +37,7 @@ from ..protocol import (
     pack_header,
     parse,
 )
-from ..types import Encoded, EncoderKey, EventDict, Message, Selection, StreamOptions
+from ..types import Encoded, EncoderKey, EventDict, Message, Selection
 from .announcement import Announcement
 from .client import Client
 from .framebuffer import ClientFramebuffer, Region, whole
@@ -139,7 +139,7 @@ class ViewerSession:
         """Adopts the stream's new options; with *redraw* what the viewer has drawn doesn't count any more."""
         self.framebuffer.lost |= redraw
         self._unsubscribe()
-        self.bandwidth.allow(self.options.bitrate)
+        self.bandwidth.allow(self.state.options.bitrate)
         self.policy = DeliveryPolicy(self.state, self.bandwidth, self.window.processor)
         self.window.step = self.policy.step
         self.announcement.codec = None
@@ -190,13 +190,20 @@ class ViewerSession:
     def stale(self) -> bool:
         """True if a newer frame exists than the viewer was sent, or the newest has to be sent again."""
         newest = self.state.newest
-        return newest is not None and (newest.version > self.framebuffer.version or self.framebuffer.lost)
+        if newest is None:
+            return False
+        return bool(self.state.pending) or newest.version > self.framebuffer.version or self.framebuffer.lost
+
+    @property
+    def has_room(self) -> bool:
+        """True if the viewer can be sent a frame: open, visible, with room in the window."""
+        client = self.client
+        return client.selection is not None and client.visible and not self.window.full
 
     @property
     def ready(self) -> bool:
-        """True if the viewer would show the next frame at once: open, visible, up to date, with room in the window."""
-        client = self.client
-        return not self.stale and client.selection is not None and client.visible and not self.window.full
+        """True if the viewer would show the next frame at once: it has room, and is up to date."""
+        return self.has_room and not self.stale
 
     @property
     def only_video_serves(self) -> bool:
@@ -215,11 +222,6 @@ class ViewerSession:
     def too_slow(self) -> bool:
         """True if the viewer takes frames too slowly to share an encoder."""
         return self.window.turnaround * self.state.publish_rate.fps * (1 - DELAY_SHARE) > 1
-
-    @property
-    def scale(self) -> float:
-        """The share of the publisher's own size that this viewer could keep up with; 1 for all of it."""
-        return self.policy.step.scale
 
     def video_room_at(self, now: float) -> float:
         """Returns when window, budget and frame rate have room; infinity until the viewer sends something."""
@@ -240,6 +242,9 @@ class ViewerSession:
             return plan
         if (look := self.window.room_at(now)) > now:
             self._look = look
+            return None
+        if self.state.pending:
+            self._look = now  # to plan for the newest frame, which is taken then
             return None
         if self.window.still_fits and not self.framebuffer.lost:
             still = self._refresh.over_motion(newest, selection, self.metrics.frames_sent, now)
@@ -282,8 +287,7 @@ class ViewerSession:
 
     def greet(self, width: int, height: int) -> list[Message]:
         """Returns the answer to hello: the config of a stream that is *width* by *height* now."""
-        newest = self.state.newest
-        return self.announcement.of(newest if newest else TileMap.whole(width, height, 0))
+        return self.announcement.of(self.state.format or TileMap.whole(width, height, 0))
 
     def send(self, plan: EncodePlan, encoded: Encoded, now: float) -> list[Message]:
         """Returns the planned region as messages to send now, in this order; it is in flight from here on."""
@@ -388,7 +392,3 @@ class ViewerSession:
     @property
     def visible(self) -> bool:
         return self.client.visible
-
-    @property
-    def options(self) -> StreamOptions:
-        return self.state.options

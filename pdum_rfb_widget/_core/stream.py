@@ -43,21 +43,25 @@ class StreamCore:
         self._awaited: dict[Viewer, tuple[EncodePlan, EncodeImages]] = {}
         """The plan that each viewer is sent next, and the job that encodes it."""
         self._cursor: str | None = None
-        self._agenda = Agenda()
+        self.agenda = Agenda()
+        """The viewers to look at, and those that have room for a frame."""
         self._video_look = math.inf
         """Time at which a shared encoder may take a frame though nothing came."""
 
     # Input: the publisher ---------------------------------------------------------------------------------------------
 
-    def published(self, newest: TileMap) -> None:
-        """Makes *newest* the frame to send, and to encode from."""
-        if newest is self.state.newest:
+    def published(self, newest: TileMap | None, *, pending: TileMap | None = None) -> None:
+        """Makes *newest* the frame to send, and to encode from. *pending* is the map of a newer one: what changed in
+        it has to be found out once `Agenda.takes_frames`."""
+        before, self.state.pending = self.state.pending, pending
+        if newest and newest is not self.state.newest:
+            self.state.published(newest)
+            self.jobs.forget(newest.version)
+            if self.state.options.adaptive:
+                self.control.advise()
+        elif (pending is None) == (before is None):
             return
-        self.state.published(newest)
-        self.jobs.forget(newest.version)
         self._look_at_all()
-        if self.state.options.adaptive:
-            self.control.advise()
 
     def restart(self, size: tuple[int, int], options: StreamOptions, now: float) -> None:
         """Begins again for another publisher. The viewers stay and keep their picture until its first frame."""
@@ -104,7 +108,7 @@ class StreamCore:
 
     def connected(self, viewer: Viewer) -> None:
         """Takes *viewer*, which has said nothing yet."""
-        self._agenda.look_at([viewer])
+        self.agenda.look_at([viewer])
 
     def received(self, viewer: Viewer, message: str | bytes, now: float) -> None:
         """Takes a message of *viewer*."""
@@ -117,8 +121,8 @@ class StreamCore:
         except Exception as error:
             self.fail(viewer, error)
             return
+        self.agenda.note_room(viewer)
         if viewer.idle and session.window.acks > acks:
-            self._agenda.note_ready(viewer)
             return
         if viewer.phase is Phase.OPENING and session.selection:
             self._admit(viewer)
@@ -130,13 +134,13 @@ class StreamCore:
             viewer.becomes("shown" if session.visible else "hidden")
         if told:
             self.control.deliver(viewer, told)
-        self._agenda.look_at([viewer])
+        self.agenda.look_at([viewer])
 
     def written(self, viewer: Viewer, *, at_once: bool = False) -> None:
         """Records that the message of the last `Send` to *viewer* was written; *at_once*, before any other input."""
         viewer.writing = False
         if not (at_once and viewer.idle):
-            self._agenda.look_at([viewer])
+            self.agenda.look_at([viewer])
 
     def fail(self, viewer: Viewer, error: Exception) -> None:
         """Closes *viewer*, by its own fault or the hub's."""
@@ -156,7 +160,7 @@ class StreamCore:
         viewer.becomes("left")
         self.control.forget(viewer, now)
         viewer.session.gone()
-        self._agenda.forget(viewer)
+        self.agenda.forget(viewer)
         self._awaited.pop(viewer, None)
         self._video_look = -math.inf
 
@@ -177,7 +181,7 @@ class StreamCore:
             self._outputs.append(Report(str(error), error))
             self._take(job, error, now)
         self.control.settle_size(now)
-        for viewer in self._agenda.take(now):
+        for viewer in self.agenda.take(now):
             self._serve(viewer, now)
         if self._video_look <= now:
             self._step_video(now)
@@ -188,12 +192,12 @@ class StreamCore:
     @property
     def due(self) -> bool:
         """True if an input since the last `poll` gave it something to do."""
-        return bool(self._agenda.due or self._outputs)
+        return bool(self.agenda.due or self._outputs)
 
     @property
     def wake_at(self) -> float:
         """Time at which `poll` has something to do though nothing came; infinity while there is nothing to wait for."""
-        return min(self._agenda.timers.next, self._video_look, self.control.sizing.due, self.jobs.next_deadline)
+        return min(self.agenda.timers.next, self._video_look, self.control.sizing.due, self.jobs.next_deadline)
 
     @property
     def viewers(self) -> set[Viewer]:
@@ -203,17 +207,12 @@ class StreamCore:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the newest frame in pixels; before the first, what the publisher means to publish."""
-        return self.state.newest.size if self.state.newest else self.state.size
-
-    @property
-    def ready(self) -> bool:
-        """True if some viewer would show the next frame at once."""
-        return bool(self._agenda.ready)
+        return self.state.format.size if self.state.format else self.state.size
 
     # Viewers ----------------------------------------------------------------------------------------------------------
 
     def _look_at_all(self) -> None:
-        self._agenda.look_at(self.viewers)
+        self.agenda.look_at(self.viewers)
         self._video_look = -math.inf
 
     def _admit(self, viewer: Viewer) -> None:
@@ -239,8 +238,8 @@ class StreamCore:
         if viewer.open or viewer.phase is Phase.OPENING:
             waits = awaits or session.outbox.shows or (viewer.writing and not viewer.idle)
             look = math.inf if waits else session.next_look
-            self._agenda.timers.set(viewer, min(look, session.closes_at if math.isinf(closes_at) else closes_at))
-        self._agenda.note_ready(viewer)
+            self.agenda.timers.set(viewer, min(look, session.closes_at if math.isinf(closes_at) else closes_at))
+        self.agenda.note_room(viewer)
 
     def _feed(self, viewer: Viewer, now: float) -> None:
         session, outbox = viewer.session, viewer.session.outbox
@@ -304,7 +303,7 @@ class StreamCore:
             if isinstance(outcome, Encoded):
                 self.state.learn(job.plan, outcome)
             job.outcome = outcome
-            self._agenda.look_at(job.waiting)
+            self.agenda.look_at(job.waiting)
             job.waiting.clear()
         elif isinstance(outcome, Chunk):
             self._hand_out(job, outcome, now)
@@ -314,7 +313,7 @@ class StreamCore:
                 Report(f"video was given up for pictures: {type(outcome).__name__}: {outcome}", outcome)
             )
             self.state.fail_video(job.request.tiles.size)
-            self._agenda.look_at(self.viewers)
+            self.agenda.look_at(self.viewers)
 
     def _hand_out(self, job: EncodeVideo, chunk: Chunk, now: float) -> None:
         if not job.request.keyframe:
@@ -322,7 +321,7 @@ class StreamCore:
         subscribers = self.state.encoders.encoded(job.encoder, chunk, now)
         for subscriber in subscribers:
             subscriber.enqueue(chunk)
-        self._agenda.look_at(viewer for viewer in self.viewers if viewer.session in subscribers)
+        self.agenda.look_at(viewer for viewer in self.viewers if viewer.session in subscribers)
         self._video_look = -math.inf
 
     def _step_video(self, now: float) -> None:
@@ -349,7 +348,7 @@ class StreamCore:
             viewer.session.outbox.put(message, channel, latest=latest)
         except ProtocolError as fault:
             self.fail(viewer, fault)
-        self._agenda.look_at([viewer])
+        self.agenda.look_at([viewer])
 
     def _show_cursor(self, viewer: Viewer) -> None:
         if viewer.session.takes(CHANNELS):

@@ -41,6 +41,8 @@ class StreamState:
     size: tuple[int, int] = (0, 0)
     """Width and height that the publisher means to publish, in pixels."""
     newest: TileMap | None = None
+    pending: TileMap | None = None
+    """The map of a newer frame that nobody has taken yet: what changed in it is unknown."""
     costs: CostModel = field(default_factory=CostModel)
     video_costs: CostModel = field(default_factory=lambda: CostModel(video=True))
     encoders: SharedEncoders = field(default_factory=SharedEncoders)
@@ -78,6 +80,11 @@ class StreamState:
         self.video_costs.learn(chunk.rung, pixels, len(chunk.payload), chunk.encode_ms / 1000)
 
     @property
+    def format(self) -> TileMap | None:
+        """A map with the size, pixel ratio and colour of the newest frame, pending or not."""
+        return self.pending or self.newest
+
+    @property
     def codecs(self) -> tuple[VideoCodec, ...]:
         """The codecs of the video that may be sent, the preferred first; empty where nothing encodes any."""
         return codecs_for(self.options.codec)
@@ -100,6 +107,7 @@ class StreamState:
     def restart(self, size: tuple[int, int], options: StreamOptions) -> None:
         """Resets the state for new options, without a frame."""
         self.size, self.options, self.newest, self.publish_rate = size, options, None, PublishRate(options.still_after)
+        self.pending = None
         self._failed, self._fastest, self._faster = None, _VIDEO_RATES[0], 0
         pyav_installed.cache_clear()  # a notebook may have installed it since: looked for once a display, not a frame
 

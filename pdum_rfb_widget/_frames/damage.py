@@ -6,11 +6,12 @@ A viewer that shows version n needs the tiles that changed after n, however many
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +26,13 @@ MAX_RECTS = 16
 
 _SAMPLED_ROWS = 8
 """Step between the rows of a differing stripe that are compared first: enough where everything moves."""
+_SLAB_BYTES = 1 << 22
+"""Most bytes that are compared by one call of numpy. Each call releases the GIL, and waits up to 5 ms for it while a
+cell computes; larger ones write more than caches hold."""
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Versions: TypeAlias = npt.NDArray[np.int64]
+Words: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 
 # Through ctypes, which releases the GIL; numpy's comparisons write a mask as large as the frame.
 _memcmp = (ctypes.CDLL("msvcrt") if sys.platform == "win32" else ctypes.CDLL(None)).memcmp
@@ -85,12 +90,18 @@ class TileMap:
         changed = np.full(grid_of(width, height), version, np.int64)
         return cls(width, height, version, timestamp_us, changed, pixel_ratio, color, lead_us)
 
-    def after(self, mask: Mask, timestamp_us: int = 0, lead_us: int = 0) -> TileMap:
-        """Returns the map of the next version, which differs in the tiles of *mask*."""
-        version = self.version + 1
-        changed = np.where(mask, version, self.changed)
-        meaning = self.pixel_ratio, self.color
-        return TileMap(self.width, self.height, version, timestamp_us, changed, *meaning, lead_us)
+    @property
+    def meaning(self) -> tuple[float, ColorSpace | None]:
+        """The pixel ratio and colour space: frames in which these differ have no tile in common."""
+        return self.pixel_ratio, self.color
+
+    def taken(self, version: int, before: TileMap | None = None, mask: Mask | None = None) -> TileMap:
+        """Returns the map of the same frame as *version*, which differs from *before* in the tiles of *mask*; without
+        a mask in all of them."""
+        changed = np.full_like(self.changed, version)
+        if before and mask is not None:
+            np.copyto(changed, before.changed, where=~mask)
+        return replace(self, version=version, changed=changed, _since={})
 
     def since(self, version: int, waste: int = 0) -> tuple[Mask, tuple[Rect, ...]]:
         """Returns the tiles that changed after *version*, and the rectangles that they are merged into: see `merge`."""
@@ -103,10 +114,24 @@ class TileMap:
 # Comparing ------------------------------------------------------------------------------------------------------------
 
 
-def stripes_that_differ(old: Pixels, new: Pixels) -> list[int]:
-    """Returns the rows of tiles in which two frames of one shape differ. Both are C-contiguous."""
-    height = old.shape[0]
-    row = old[0].nbytes
+def tiles_that_differ(old: Pixels, new: Pixels) -> Mask:
+    """Returns the tiles in which two C-contiguous frames of one shape differ."""
+    mask = np.zeros(grid_of(old.shape[1], old.shape[0]), np.bool_)
+    a, b = _as_words(old), _as_words(new)
+    columns = np.arange(0, a.shape[1], TILE * old[0, 0].nbytes // a.itemsize)
+    for top, bottom in _slabs(_stripes_that_differ(old, new), max(1, _SLAB_BYTES // (TILE * old[0].nbytes))):
+        for step in (_SAMPLED_ROWS, 1):
+            rows = np.s_[top * TILE : bottom * TILE : step]
+            difference = _or_rows(a[rows] ^ b[rows], TILE // step)
+            mask[top:bottom] = np.bitwise_or.reduceat(difference, columns, axis=1) != 0
+            if mask[top:bottom].all():
+                break
+    return mask
+
+
+def _stripes_that_differ(old: Pixels, new: Pixels) -> list[int]:
+    """Returns the rows of tiles in which the two differ."""
+    height, row = old.shape[0], old[0].nbytes
     a, b = old.ctypes.data, new.ctypes.data
     return [
         top // TILE
@@ -115,22 +140,28 @@ def stripes_that_differ(old: Pixels, new: Pixels) -> list[int]:
     ]
 
 
-def tiles_that_differ(old: Pixels, new: Pixels, stripes: Iterable[int]) -> Mask:
-    """Returns the tiles in which two C-contiguous frames of one shape differ, within these *stripes* only."""
-    height, width = old.shape[:2]
-    mask = np.zeros(grid_of(width, height), np.bool_)
-    rows = old[0].nbytes
-    old, new = old.reshape(height, rows), new.reshape(height, rows)
-    columns = np.arange(0, rows, TILE * (rows // width))
-    difference = np.empty((TILE, rows), np.uint8)
-    for stripe in stripes:
-        a, b = (pixels[stripe * TILE : (stripe + 1) * TILE] for pixels in (old, new))
-        for step in (_SAMPLED_ROWS, 1):
-            found = np.bitwise_xor(a[::step], b[::step], out=difference[: -(-len(a) // step)])
-            mask[stripe] = np.bitwise_or.reduceat(np.bitwise_or.reduce(found, axis=0), columns) != 0
-            if mask[stripe].all():
-                break
-    return mask
+def _slabs(stripes: list[int], most: int) -> Iterator[tuple[int, int]]:
+    """Yields the *stripes* as ranges of neighbours, at most *most* in each."""
+    top = 0
+    for n in range(1, len(stripes) + 1):
+        if n == len(stripes) or stripes[n] != stripes[n - 1] + 1 or n - top == most:
+            yield stripes[top], stripes[n - 1] + 1
+            top = n
+
+
+def _as_words(pixels: Pixels) -> Words:
+    """Returns the rows as the largest words that divide them; a tile is a whole number of words wide."""
+    row = pixels[0].nbytes
+    return pixels.reshape(len(pixels), row).view(f"u{math.gcd(row, 8)}")
+
+
+def _or_rows(words: Words, each: int) -> Words:
+    """Returns every *each* rows joined by OR; the last may be fewer."""
+    full = len(words) // each
+    joined: Words = np.bitwise_or.reduce(words[: full * each].reshape(full, each, words.shape[1]), axis=1)
+    if len(words) > full * each:
+        joined = np.concatenate([joined, np.bitwise_or.reduce(words[full * each :], axis=0, keepdims=True)])
+    return joined
 
 
 def tiles_under(rects: Iterable[Sequence[int]], width: int, height: int) -> Mask:

@@ -59,6 +59,14 @@ def as_pixels(frame: object) -> Pixels:
     return pixels[..., 0] if shape[2:] == (1,) else pixels
 
 
+def is_immutable(pixels: Pixels) -> bool:
+    """True if nobody can change *pixels*: numpy's view of `bytes`, as of a Pillow image."""
+    base = pixels.base
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, bytes)
+
+
 def raw_pixels(frame: RawFrame) -> Pixels:
     """Returns the pixels of *frame*, in the order of channels of its ``pixel_format``.
 

@@ -212,7 +212,7 @@ def poster_of(stream: Stream) -> Poster:
     with _lock:
         if (poster := _posters.get(stream)) is None:
             poster = _posters[stream] = Poster(stream)
-            stream.add_listener(_news.set)
+            stream.listeners.add(_news.set)
         return poster
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 _LONGEST = threading.TIMEOUT_MAX / 2
 """Longest wait for a lock in one call, in seconds."""
+_LATE = 0.002
+"""Seconds after which the hub's thread comes late to a new frame."""
 
 
 class Readiness:
@@ -22,6 +24,9 @@ class Readiness:
         self._lock = threading.Lock()
         self._waiting: set[threading.Lock] = set()
         self._wake_pending = False
+        self._woken_at = 0.0
+        self._is_late = False
+        self._is_wanted = True
         self._is_ready = False
         self._rests_until = 0.0
 
@@ -30,29 +35,45 @@ class Readiness:
         self._rests_until = time.monotonic() + seconds
 
     def announce(self, wake: Callable[[], None]) -> None:
-        """Records that a frame was published, and calls *wake* unless the hub has not come to `awake` since the last
-        call."""
+        """Records that a frame was published, and calls *wake* if it is wanted, unless the hub has not come to `awake`
+        since the last call."""
         with self._lock:
             self._is_ready = False
-            if not self._wake_pending:
+            if self._is_wanted and not self._wake_pending:
                 # In this order, an interrupt between the two lines costs a needless wake-up, never a missing one.
                 wake()
-                self._wake_pending = True
+                self._wake_pending, self._woken_at = True, time.monotonic()
 
     def awake(self) -> None:
         """Records that the hub takes the newest frame now."""
         with self._lock:
             self._wake_pending = False
+            self._is_late = time.monotonic() - self._woken_at > _LATE
 
-    def update(self, ready: bool) -> None:
-        """Records whether a viewer is ready."""
-        if ready == self._is_ready:
-            return  # without the lock: only the hub sets it, and what unsets it is followed by another call
+    @property
+    def publisher_takes(self) -> bool:
+        """True if a frame is wanted, and the publisher had better find out what changed in it.
+
+        While a cell computes, the hub waits up to 5 ms for the GIL: once for each call that gives it up to compare, and
+        of 30 frames a second it would show 20.
+        """
+        return self._is_wanted and self._is_late
+
+    def update(self, ready: bool, wanted: bool, pending: Callable[[], object]) -> bool:
+        """Records whether a viewer is ready for the next frame, and whether a new frame is *wanted* at all.
+
+        Returns True if it is, and one is *pending* already, which may not have been announced.
+        """
+        if (ready, wanted) == (self._is_ready, self._is_wanted):
+            return False  # without the lock: only the hub sets them, and what unsets one is followed by another call
         with self._lock:
-            # While a wake-up is pending, the sessions don't know yet that there is a new frame to send.
-            self._is_ready = ready and not self._wake_pending
+            self._is_wanted = wanted
+            # While a frame is pending, the sessions don't know yet that there is a new one to send.
+            comes = bool(pending())
+            self._is_ready = ready and not comes and not self._wake_pending
             if self._is_ready:
                 self._wake_all()
+        return wanted and comes
 
     def wait(self, timeout: float | None, given_up: Callable[[], bool]) -> bool:
         """Waits until a viewer is ready; returns False if *timeout* seconds pass or *given_up* returns true."""

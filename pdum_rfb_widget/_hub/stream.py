@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -25,7 +24,9 @@ from .._encode.executor import Executor
 from .._encode.pool import Pool
 from .._frames.chunk import Chunk
 from .._frames.damage import Mask, TileMap
-from .._frames.store import Frame, FrameStore, Outcome
+from .._frames.listeners import Listeners
+from .._frames.pixels import is_immutable
+from .._frames.store import Frame, FrameStore
 from .._system.interrupts import uninterrupted
 from ..events import Event
 from ..protocol import CHANNELS, CloseCode, ProtocolError, Said
@@ -86,12 +87,11 @@ class Stream:
         self._executor = Executor(loop, pool, threads, self._frames.release, self._encoded)
         self._connections: dict[Viewer, ViewerConnection] = {}
         self._poll_pending = False
+        self._unchanged = 0
         self._alarm = Alarm(loop, self._poll)
         self._publisher: Publisher | None = None
         self._event_log: EventLog | None = None
-        self._lock = threading.Lock()  # guards the listeners
-        self.listeners: tuple[Callable[[], object], ...] = ()
-        """Functions to call for every new frame."""
+        self.listeners = Listeners()
 
     # Any thread -------------------------------------------------------------------------------------------------------
 
@@ -102,13 +102,19 @@ class Stream:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the newest frame in pixels; before the first frame, the requested size."""
-        newest = self._frames.newest
+        newest = self._frames.format
         return newest.size if newest else self.core.state.size
 
     @property
+    def format(self) -> TileMap | None:
+        """`FrameStore.format`."""
+        return self._frames.format
+
+    @property
     def newest(self) -> TileMap | None:
-        """Tile map of the newest frame; None before the first."""
-        return self._frames.newest
+        """Tile map of the newest frame, which is compared for it; None before the first."""
+        with self.reading() as frame:
+            return frame.tiles if frame else None
 
     @property
     def target(self) -> Target | None:
@@ -151,27 +157,23 @@ class Stream:
 
         Never waits for a viewer. Raises `RuntimeError` when the hub was closed.
         """
-        outcome = self._frames.put(
+        taken = self._frames.put(
             pixels,
             now_us(),
-            copy=self.options.own_frames,
+            copy=self.options.own_frames and not is_immutable(pixels),
             damage=damage,
             still_wanted=lambda: self._publisher is publisher,
             pixel_ratio=pixel_ratio,
             color=color,
             rendered_us=rendered_us,
         )
-        if outcome is Outcome.REFUSED:
-            return False
-        if outcome is Outcome.UNCHANGED:
-            # An unchanged frame keeps viewers ready, so nothing else slows a loop of wait_ready() and publish().
-            self.readiness.rest(0.5 / self.options.fps)
-        # Also announces an unchanged frame whose first announcement an interrupt prevented.
-        if self._frames.newest is not self.core.state.newest:
-            for listener in self.listeners:
-                listener()
+        if taken:
+            if self.readiness.publisher_takes:
+                with self.reading():
+                    pass
+            self.listeners.call()
             self.readiness.announce(lambda: self._call_hub(self._wake))
-        return True
+        return taken
 
     def note_error(self, what: str) -> None:
         """Add *what*, a description of an error, to the recent errors in `Display.status`."""
@@ -187,18 +189,6 @@ class Stream:
         """Show *cursor* to all present and future viewers."""
         self._input(lambda: self.core.set_cursor(cursor))
 
-    def add_listener(self, listener: Callable[[], object]) -> None:
-        """Call *listener* for every new frame; it must not block.
-
-        It runs on the publisher's thread: the hub's would add a hand-off and merge frames in quick succession.
-        """
-        with self._lock:
-            self.listeners = (*self.listeners, listener)
-
-    def remove_listener(self, listener: Callable[[], object]) -> None:
-        with self._lock:
-            self.listeners = tuple(other for other in self.listeners if other != listener)
-
     def hold_from(self, publisher: Publisher) -> Frame | None:
         """The newest frame, which the caller must `release`; None if *publisher* has published none."""
         frame = self._frames.hold()
@@ -212,9 +202,9 @@ class Stream:
         self._frames.release(frame)
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[Frame | None]:
-        """The newest frame or None; its pixels stay unchanged inside the block."""
-        frame = self._frames.hold()
+    def reading(self, *, take: bool = True) -> Iterator[Frame | None]:
+        """`FrameStore.hold`; the frame's pixels stay unchanged inside the block."""
+        frame = self._frames.hold(take=take)
         try:
             yield frame
         finally:
@@ -325,8 +315,10 @@ class Stream:
 
     def _go_on(self) -> None:
         """Poll soon, unless nothing is to be done: as after most acknowledgements."""
-        self.readiness.update(self.core.ready)
-        if self.core.due:
+        core, frames = self.core, self._frames
+        wanted = bool(core.agenda.with_room) or not core.state.pending
+        comes = self.readiness.update(bool(core.agenda.ready), wanted, lambda: frames.pending)
+        if comes or core.due:
             self._poll_soon()
 
     def _poll_soon(self) -> None:
@@ -337,10 +329,11 @@ class Stream:
 
     def _poll(self) -> None:
         self._poll_pending = False
-        with self.reading() as frame:
-            if frame:
-                self.core.published(frame.tiles)
-            for output in self.core.poll(self._loop.time()):
+        now = self._loop.time()
+        with self.reading(take=self.core.agenda.takes_frames(now)) as frame:
+            self._rest_if_unchanged()
+            self.core.published(frame.tiles if frame else None, pending=self._frames.pending)
+            for output in self.core.poll(now):
                 try:
                     self._carry_out(output, frame)
                 except Exception as error:  # as where a callback's thread can't begin: the other outputs count
@@ -349,6 +342,12 @@ class Stream:
         self._executor.keep(self.core.state.encoders)
         self._go_on()
         self._alarm.set(self.core.wake_at)
+
+    def _rest_if_unchanged(self) -> None:
+        """An unchanged frame keeps viewers ready, so nothing else slows a loop of wait_ready() and publish()."""
+        if self._unchanged != self._frames.unchanged:
+            self._unchanged = self._frames.unchanged
+            self.readiness.rest(0.5 / self.options.fps)
 
     def _carry_out(self, output: Output, frame: Frame | None) -> None:
         match output:

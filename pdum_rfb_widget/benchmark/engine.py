@@ -8,7 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from typing import Any
 
@@ -18,7 +18,7 @@ from isal import isal_zlib
 from .._core.policy.bandwidth import QUANTIZERS
 from .._core.session import ViewerSession
 from .._core.viewer import Viewer
-from .._frames.damage import stripes_that_differ
+from .._frames.damage import tiles_that_differ
 from .._hub.viewer import ViewerConnection, viewer_numbers
 from .._system.processors import usable_processors
 from .._testing.extras import extra
@@ -44,10 +44,10 @@ def measure(progress: Progress, *, quick: bool, content: str = "terrain") -> lis
     """Copying, comparing and encoding whole 1080p frames of *content*, each alternating with the bare call."""
     times = 20 if quick else 100
     frames = [np.array(Film(content, "full", *FULL_HD).frame(number)) for number in range(8)]
-    rows = []
+    rows: list[Row] = []
     progress.add(5)
     progress.step("publish beside a copy")
-    rows.append(_publish(frames, times))
+    rows += _publish(frames, times)
     progress.step("damage of nothing beside memcmp")
     rows.append(_unchanged(frames[0], times))
     progress.step("from stored to ready, beside the JPEG encoder")
@@ -62,13 +62,25 @@ def measure(progress: Progress, *, quick: bool, content: str = "terrain") -> lis
 # Publishing -----------------------------------------------------------------------------------------------------------
 
 
-def _publish(frames: Sequence[Pixels], times: int) -> Row:
-    target = np.empty_like(frames[0])
-    with serve(FULL_HD) as display:
-        ours, bare = _in_turn(
-            times, lambda n: display.publish(frames[n % 8]), lambda n: np.copyto(target, frames[n % 8])
-        )
-    return _row("publish(), every frame new", ours, bare, "np.copyto", 3)
+def _publish(frames: Sequence[Pixels], times: int) -> Iterator[Row]:
+    """Rows of `publish` beside copies into two buffers in turn: one holds the newest frame, which has to stay."""
+    targets = np.empty_like(frames[0]), np.empty_like(frames[0])
+
+    def copy(number: int) -> None:
+        np.copyto(targets[number % 2], frames[(number + 4) % 8])  # which no cache holds, as for `publish`
+
+    for name, own_frames, looks, limit in (
+        ("nobody looks", True, False, 1.2),
+        ("nobody looks, own_frames=False", False, False, 0.05),
+        ("one slow viewer", True, True, 1.2),
+    ):
+        with serve(FULL_HD, own_frames=own_frames) as display, ExitStack() as viewers:
+            if looks:
+                viewers.enter_context(_meter(display, ["rfb/tiles"], lag=0.05))
+            for frame in frames:  # so that there are buffers, and the viewer's window is full
+                display.publish(frame)
+            ours, bare = _in_turn(times, lambda n, to=display: to.publish(frames[n % 8]), copy)  # type: ignore[misc]
+        yield _row(f"publish(), every frame new, {name}", ours, bare, "np.copyto", limit)
 
 
 def _unchanged(frame: Pixels, times: int) -> Row:
@@ -77,7 +89,7 @@ def _unchanged(frame: Pixels, times: int) -> Row:
     memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
     ours, bare = _in_turn(
         times,
-        lambda n: stripes_that_differ(frame, same),
+        lambda n: tiles_that_differ(frame, same),
         lambda n: memcmp(frame.ctypes.data, same.ctypes.data, frame.nbytes),
     )
     return _row("damage of an unchanged frame", ours, bare, "memcmp", 2)
@@ -167,12 +179,12 @@ def _threads() -> int:
 
 
 class _Meter:
-    """A transport that sends nothing: it notes when it gets a payload, and acknowledges it at once."""
+    """A transport that sends nothing: it notes when it gets a payload, and acknowledges it after *lag* seconds."""
 
     latency = 0.0
 
-    def __init__(self, display: Display, formats: list[str]) -> None:
-        self._display = display
+    def __init__(self, display: Display, formats: list[str], lag: float) -> None:
+        self._display, self._lag = display, lag
         self._ready = threading.Event()
         self._at = 0.0
         self._heard: asyncio.Queue[str] = asyncio.Queue()
@@ -196,7 +208,11 @@ class _Meter:
         if isinstance(message, str):
             return
         header, _ = unpack_binary_message(b"".join(message))
-        self._heard.put_nowait(json.dumps({"type": "ack", "seq": header["seq"], "draw_ms": 0}))
+        ack = json.dumps({"type": "ack", "seq": header["seq"], "draw_ms": 0})
+        if self._lag:
+            asyncio.get_running_loop().call_later(self._lag, self._heard.put_nowait, ack)
+        else:
+            self._heard.put_nowait(ack)
         self._at = at
         self._ready.set()
 
@@ -205,10 +221,10 @@ class _Meter:
 
 
 @contextmanager
-def _meter(display: Display, formats: list[str]) -> Iterator[_Meter]:
+def _meter(display: Display, formats: list[str], lag: float = 0.0) -> Iterator[_Meter]:
     """A viewer of *display* inside this process."""
     stream, loop = display._stream, display.server._hub._loop
-    meter = _Meter(display, formats)
+    meter = _Meter(display, formats, lag)
     session = ViewerSession(stream.core.state, lambda hello: None, time.monotonic(), local=True)
 
     async def view() -> None:
