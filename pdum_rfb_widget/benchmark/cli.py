@@ -108,6 +108,7 @@ def _end_to_end(progress: Progress, options: argparse.Namespace) -> tuple[list[R
         settles=options.settles,
         other_settles=1 if options.quick else 3,
         runs=options.runs,
+        starved=options.starved,
     )
     if not options.starved:
         return endtoend.measure(progress, plan)

@@ -55,6 +55,8 @@ class Plan:
     """Repetitions for the cases about coming to rest."""
     other_settles: int = 3
     runs: int = 1
+    starved: bool = False
+    """The machine is made slow: only the limits on ratios to the bare pipeline hold."""
 
     @property
     def todo(self) -> list[tuple[Case, str]]:
@@ -95,7 +97,7 @@ def measure(progress: Progress, plan: Plan) -> tuple[list[Row], str]:
     rows = [Row(_GROUPS["motion"], f"floor {w}x{h}", dict(floor[w, h])) for w, h in floor]
     rows += _bare_rows(plan, {frames: medians(runs) for frames, runs in bare.items()}, ours)
     for case, content in plan.todo:
-        rows.append(_row(case, content, ours[case.key, content], floor[case.box]["p50_ms"]))
+        rows.append(_row(case, content, ours[case.key, content], floor[case.box]["p50_ms"], starved=plan.starved))
     return rows, version
 
 
@@ -121,15 +123,26 @@ def _bare_rows(plan: Plan, bare: Mapping[Frames, Numbers], ours: Mapping[tuple[s
         yield Row(_GROUPS[kind], f"bare pipeline of ({', '.join(keys)}), {content}", figures)
 
 
-def _row(case: Case, content: str, figures: Numbers, floor_ms: float | None) -> Row:
+def _row(case: Case, content: str, figures: Numbers, floor_ms: float | None, *, starved: bool) -> Row:
     shown: Figures = {}
     for name, value in figures.items():
         shown[name] = value
         if name == "p50_ms":
             shown["p50_over_floor_ms"] = less(value, floor_ms)
-    wanted = list(_wanted(case, shown, floor_ms))
+    wanted = list(_wanted_beside_bare(case, figures, starved=starved))
+    if not starved:
+        wanted += _wanted(case, shown, floor_ms)
     words, held = ", ".join(words for words, _ in wanted), all(held for _, held in wanted)
     return Row(_GROUPS[case.kind], f"({case.key}) {case.title}, {content}", shown, words, held if wanted else None)
+
+
+def _wanted_beside_bare(case: Case, figures: Numbers, *, starved: bool) -> Iterator[tuple[str, bool]]:
+    """The limits of *case* on ratios to the bare pipeline, as `_wanted` has the others."""
+    if limit := case.shown_to_bare or (case.starved_to_bare if starved else None):
+        yield f"shown ≥ {limit:g} × bare", at_least(figures.get("shown_to_bare"), limit)
+    if limit := case.costs_to_bare:
+        costs = [figures.get(f"{name}_to_bare") for name in ("p50", "publisher", "browser")]
+        yield f"its costs ≤ {limit:g} × bare", all(at_most(cost, limit) for cost in costs)
 
 
 def _wanted(case: Case, figures: Figures, floor_ms: float | None) -> Iterator[tuple[str, bool]]:
