@@ -250,6 +250,26 @@ def test_a_buffer_that_is_borrowed_twice_counts_as_new() -> None:
     assert take(store).version == 2
 
 
+def test_bytes_that_are_published_twice_are_the_same_picture() -> None:
+    store, frame = FrameStore(), np.frombuffer(bytes(70 * 70), np.uint8).reshape(70, 70)
+    for pixels in (frame, frame, frame[::-1]):
+        put(store, pixels, copy=False)
+        assert take(store).version == 1
+
+
+def test_frames_that_no_memory_is_left_to_compare_count_as_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compare(old: Pixels, new: Pixels) -> Mask:
+        raise MemoryError
+
+    store, frame = FrameStore(), np.zeros((70, 140), np.uint8)
+    put(store, frame)
+    take(store)
+    monkeypatch.setattr("pdum_rfb_widget._frames.store.tiles_that_differ", compare)
+    frame[0, 0] = 1
+    put(store, frame)
+    assert take(store).changed.tolist() == [[2] * 3] * 2
+
+
 @pytest.mark.parametrize(
     ("damage", "error"),
     [

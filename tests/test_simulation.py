@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import ExitStack
 from typing import Any
@@ -18,6 +19,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from simulation import ONLY_VIDEO, PICTURES, VIDEO, Link, Machine, Simulation
+
+from pdum_rfb_widget._core.outputs import Output
 
 STEPS = int(os.environ.get("RFB_STEPS", "2000"))
 SEED = int(os.environ.get("RFB_SEED", "1"))
@@ -237,3 +240,34 @@ def test_viewers_whose_links_images_fill_come_to_share_one_encoder() -> None:
         simulation.play(5)
         (encoder,) = simulation.stream.core.state.encoders
         assert encoder.subscribers == {viewer.viewer.session for viewer in viewers}
+
+
+def test_a_frame_that_a_recording_takes_while_the_hub_polls_reaches_the_viewers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pdum_rfb_widget._hub.readiness._LATE", math.inf)  # on a busy machine the publisher takes it
+    with Simulation(max_inflight=1, still_after=None).running(WIDTH, HEIGHT) as simulation:
+        stream, viewer = simulation.stream, simulation.join(supported=PICTURES)
+        simulation.publish()
+        viewer.stall(True)
+        simulation.loop.run_for(0.1)
+        simulation.republish()  # announced; the next is not, as nobody has room
+        simulation.loop.run_for(0.1)
+        assert stream.core.state.pending
+        assert stream.newest, "taken by another thread"
+        poll = stream.core.poll
+
+        def poll_while_one_comes(now: float) -> list[Output]:
+            stream.core.poll = poll  # type: ignore[method-assign]
+            simulation.publish()
+            assert stream.newest, "taken by another thread"
+            return poll(now)
+
+        stream.core.poll = poll_while_one_comes  # type: ignore[method-assign]
+        stream.set_cursor("wait")
+        simulation.loop.run_for(0.1)
+        viewer.stall(False)
+        simulation.loop.run_for(0.1)
+        newest = stream.newest
+        assert newest
+        assert (newest.version, viewer.payloads) == (2, 2)

@@ -153,6 +153,18 @@ def test_a_viewer_without_room_takes_no_frame_until_it_acknowledges_or_is_probed
     assert [job.plan.region.tiles.version for job in shell.jobs] == [2]  # type: ignore[union-attr]
 
 
+def test_a_viewer_takes_no_frame_while_another_is_encoded_for_it() -> None:
+    shell = Shell(still_after=None)
+    viewer = shell.join(*PICTURES)
+    shell.publish()
+    shell.core.published(shell.core.state.newest, pending=TileMap.whole(*SIZE, 0))
+    shell.settle()
+    assert not shell.core.agenda.takes_frames(shell.now)
+    shell.finish()
+    assert viewer.session.window.seq == 1
+    assert shell.core.agenda.takes_frames(shell.now)
+
+
 def test_a_viewer_is_greeted_with_the_size_of_a_frame_that_nobody_has_taken() -> None:
     shell = Shell()
     shell.core.published(None, pending=TileMap.whole(70, 50, 0))

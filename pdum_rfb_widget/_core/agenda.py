@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from .stream_state import EncodePlan
 from .timers import Timers
 from .viewer import Viewer
 
@@ -16,7 +17,7 @@ class Agenda:
         """The viewers for which something may have changed since the last look, in this order."""
         self.timers = Timers()
         self.with_room: set[Viewer] = set()
-        """The viewers that can be sent a frame."""
+        """The viewers that can be sent a frame, and await none."""
         self.ready: set[Viewer] = set()
         """Those of them that show the newest frame: they would show the next at once."""
 
@@ -37,9 +38,10 @@ class Agenda:
             del self.due[viewer]
             yield viewer
 
-    def note_room(self, viewer: Viewer) -> None:
-        """Records whether *viewer* has room, and is ready."""
-        has_room = viewer.open and viewer.session.has_room
+    def note_room(self, viewer: Viewer, awaited: tuple[EncodePlan, object] | None) -> None:
+        """Records whether *viewer* has room, and is ready. A frame that is *awaited* from an encoder leaves no room for
+        another; a still does."""
+        has_room = viewer.open and viewer.session.has_room and (awaited is None or awaited[0].still)
         (self.with_room.add if has_room else self.with_room.discard)(viewer)
         (self.ready.add if has_room and not viewer.session.stale else self.ready.discard)(viewer)
 

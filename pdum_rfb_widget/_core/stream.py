@@ -121,7 +121,7 @@ class StreamCore:
         except Exception as error:
             self.fail(viewer, error)
             return
-        self.agenda.note_room(viewer)
+        self.agenda.note_room(viewer, self._awaited.get(viewer))
         if viewer.idle and session.window.acks > acks:
             return
         if viewer.phase is Phase.OPENING and session.selection:
@@ -239,7 +239,7 @@ class StreamCore:
             waits = awaits or session.outbox.shows or (viewer.writing and not viewer.idle)
             look = math.inf if waits else session.next_look
             self.agenda.timers.set(viewer, min(look, session.closes_at if math.isinf(closes_at) else closes_at))
-        self.agenda.note_room(viewer)
+        self.agenda.note_room(viewer, self._awaited.get(viewer))
 
     def _feed(self, viewer: Viewer, now: float) -> None:
         session, outbox = viewer.session, viewer.session.outbox

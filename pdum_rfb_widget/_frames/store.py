@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ..types import ColorSpace, Pixels
 from .damage import TILE, Mask, TileMap, tiles_that_differ
+from .pixels import is_immutable
 
 _SPARE_BUFFERS = 2
 _LONGEST_STEP = 24 * 3600 * 1_000_000
@@ -177,7 +178,7 @@ class FrameStore:
                 self._share(before)
             try:
                 damage = _difference(before, frame)
-            except BaseException:  # of memory, or an interrupt: whoever comes next compares them
+            except BaseException:  # an interrupt: whoever comes next compares them
                 self.release(frame)
                 if before:
                     self.release(before)
@@ -245,9 +246,12 @@ def _difference(before: Frame | None, frame: Frame) -> Mask | None:
         return None
     if frame.damage is not None:
         return frame.damage
-    if np.may_share_memory(before.pixels, frame.pixels):  # borrowed twice: there is nothing to compare it with
-        return None
-    return tiles_that_differ(np.ascontiguousarray(before.pixels), np.ascontiguousarray(frame.pixels))
+    if np.may_share_memory(before.pixels, frame.pixels) and not is_immutable(frame.pixels):
+        return None  # borrowed twice: there is nothing to compare it with
+    try:
+        return tiles_that_differ(np.ascontiguousarray(before.pixels), np.ascontiguousarray(frame.pixels))
+    except MemoryError:
+        return None  # nobody may come again to compare them, and the frame may be the last
 
 
 def _copy_rows(into: Pixels, pixels: Pixels, rows: npt.NDArray[np.bool_]) -> None:

@@ -317,7 +317,8 @@ class Stream:
         """Poll soon, unless nothing is to be done: as after most acknowledgements."""
         core, frames = self.core, self._frames
         wanted = bool(core.agenda.with_room) or not core.state.pending
-        comes = self.readiness.update(bool(core.agenda.ready), wanted, lambda: frames.pending)
+        # Not `pending` of the store: a recording, or whoever else takes frames, may have taken one since the last poll.
+        comes = self.readiness.update(bool(core.agenda.ready), wanted, lambda: frames.format is not core.state.newest)
         if comes or core.due:
             self._poll_soon()
 
@@ -330,9 +331,12 @@ class Stream:
     def _poll(self) -> None:
         self._poll_pending = False
         now = self._loop.time()
-        with self.reading(take=self.core.agenda.takes_frames(now)) as frame:
+        takes = self.core.agenda.takes_frames(now)
+        with self.reading(take=takes) as frame:
             self._rest_if_unchanged()
-            self.core.published(frame.tiles if frame else None, pending=self._frames.pending)
+            # One that came during the comparison has to wait for the next poll: else each might wait for the next.
+            pending = None if takes else self._frames.pending
+            self.core.published(frame.tiles if frame else None, pending=pending)
             for output in self.core.poll(now):
                 try:
                     self._carry_out(output, frame)
