@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import uvicorn
 from hosts import free_port, wait_for
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
@@ -19,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
-from websockets.protocol import Protocol, Side
+from websockets.protocol import Protocol, Side, State
 
 from pdum_rfb_widget._core.admission_queue import AdmissionQueue
 from pdum_rfb_widget._core.outbox import SHORT, Inbox, Outbox
@@ -181,6 +183,44 @@ def test_short_texts_are_taken_out_of_a_connections_bytes_and_none_overtakes_ano
         *(b"x" * 5000, b"bytes", b"\xff", short.data),
     ]
     assert taken == (2 if step >= 60 else 0)
+
+
+_FRAMES = st.one_of(
+    st.builds(Frame, st.just(Opcode.TEXT), st.text(max_size=200).map(str.encode)),
+    st.builds(Frame, st.sampled_from([Opcode.TEXT, Opcode.BINARY]), st.binary(max_size=5000)),
+    st.builds(Frame, st.sampled_from([Opcode.TEXT, Opcode.CONT]), st.binary(max_size=9), st.booleans()),
+    st.builds(Frame, st.sampled_from([Opcode.PING, Opcode.PONG, Opcode.CLOSE]), st.sampled_from([b"", b"\x03\xe8end"])),
+).map(lambda frame: frame.serialize(mask=True))
+
+
+@given(st.lists(_FRAMES | st.binary(max_size=12), max_size=12), st.lists(st.integers(1, 400), max_size=20))
+def test_whatever_bytes_come_in_whatever_pieces_messages_are_those_that_the_library_alone_hears(
+    frames: list[bytes], cuts: list[int]
+) -> None:
+    data = b"".join(frames) + bytes(14)  # for the library to see the header of the last
+    alone, taking, library = Protocol(Side.SERVER), ShortMessages(), Protocol(Side.SERVER)
+    heard: list[tuple[Opcode, bytes, bool]] = []
+
+    def hear(protocol: Protocol, piece: bytes) -> Iterator[tuple[Opcode, bytes, bool]]:
+        protocol.receive_data(piece)
+        for frame in protocol.events_received():
+            assert isinstance(frame, Frame)
+            yield frame.opcode, bytes(frame.data), frame.fin
+
+    wanted = list(hear(alone, data))
+    at = 0
+    for size in (*cuts, len(data)):
+        for part in taking.split(data[at : at + size], MOST):
+            if isinstance(part, bytes):
+                for event in hear(library, part):
+                    heard.append(event)
+                    if event[0] in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT) and event[2]:
+                        taking.handed_out()
+            elif library.state is State.OPEN:
+                heard.append((Opcode.TEXT, part.encode(), True))
+        at += size
+    assert heard == wanted
+    assert (library.state, repr(library.parser_exc)) == (alone.state, repr(alone.parser_exc))
 
 
 def test_a_listener_hears_messages_in_the_order_in_which_they_were_sent() -> None:
