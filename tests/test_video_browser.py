@@ -97,9 +97,9 @@ def scene(number: int, width: int = 320, height: int = 192) -> Pixels:
 def spoil_chunk(monkeypatch: pytest.MonkeyPatch, number: int, spoil: Callable[[bytes], bytes | None]) -> list[int]:
     """Let the hub send its video chunk of this *number* spoilt, or not at all; the seqs of all chunks."""
     seqs: list[int] = []
-    send = WebSocketTransport.send
+    begin = WebSocketTransport.begin
 
-    async def spoilt(self: WebSocketTransport, message: Message) -> None:
+    def spoilt(self: WebSocketTransport, message: Message) -> bool:
         if not isinstance(message, str):
             header, payload = unpack_binary_message(b"".join(message))
             if header["type"] == "video_chunk":
@@ -107,11 +107,11 @@ def spoil_chunk(monkeypatch: pytest.MonkeyPatch, number: int, spoil: Callable[[b
                 if len(seqs) == number:
                     replaced = spoil(payload)
                     if replaced is None:
-                        return
+                        return True
                     message = message[0], replaced
-        await send(self, message)
+        return begin(self, message)
 
-    monkeypatch.setattr(WebSocketTransport, "send", spoilt)
+    monkeypatch.setattr(WebSocketTransport, "begin", spoilt)
     return seqs
 
 
@@ -139,8 +139,9 @@ def test_after_a_bad_chunk_the_picture_is_right_again_within_thirty_frames(
     chunks = spoil_chunk(monkeypatch, 20, faults[fault])
     display = rfb.serve(320, 192, port=0, codec="h264", still_after=None)
     canvas = show(page, display)
-    number = 0
+    number, deadline = 0, time.monotonic() + 60
     while len(chunks) < 20:
+        assert time.monotonic() < deadline, f"{len(chunks)} chunks were sent"
         display.publish(scene(number := number + 1))
         display.wait_ready(0.1)
     assert frames_until_right(display, canvas, number + 1) <= 30
