@@ -24,8 +24,9 @@ TILE = 64
 MAX_RECTS = 16
 """Most rectangles that a region is merged into: each costs an encoder and a decoder call, some 50 us on each side."""
 
-_SAMPLED_ROWS = 8
-"""Step between the rows of a differing stripe that are compared first: enough where everything moves."""
+_STEPS = (TILE, 8, 1)
+"""Steps between the rows of differing stripes that are compared, until all their tiles are known to differ: where
+everything moves, one row of each is mostly enough."""
 _SLAB_BYTES = 1 << 22
 """Most bytes that are compared by one call of numpy. Each call releases the GIL, and waits up to 5 ms for it while a
 cell computes; larger ones write more than caches hold."""
@@ -120,7 +121,7 @@ def tiles_that_differ(old: Pixels, new: Pixels) -> Mask:
     a, b = _as_words(old), _as_words(new)
     columns = np.arange(0, a.shape[1], TILE * old[0, 0].nbytes // a.itemsize)
     for top, bottom in _slabs(_stripes_that_differ(old, new), max(1, _SLAB_BYTES // (TILE * old[0].nbytes))):
-        for step in (_SAMPLED_ROWS, 1):
+        for step in _STEPS:
             rows = np.s_[top * TILE : bottom * TILE : step]
             difference = _or_rows(a[rows] ^ b[rows], TILE // step)
             mask[top:bottom] = np.bitwise_or.reduceat(difference, columns, axis=1) != 0
