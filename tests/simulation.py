@@ -410,7 +410,7 @@ class Simulation:
                 self.version_at[newest.timestamp_us], self._maps[newest.version] = newest.version, newest
             take(newest, pending=pending)
 
-        self.stream.core.published = note  # type: ignore[method-assign]
+        patch.object(self.stream.core, "published", note).start()  # for as long as the core is there
 
     # Publisher --------------------------------------------------------------------------------------------------------
 

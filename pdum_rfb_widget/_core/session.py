@@ -201,11 +201,6 @@ class ViewerSession:
         return client.selection is not None and client.visible and not self.window.full
 
     @property
-    def ready(self) -> bool:
-        """True if the viewer would show the next frame at once: it has room, and is up to date."""
-        return self.has_room and not self.stale
-
-    @property
     def only_video_serves(self) -> bool:
         """True if the viewer takes no images."""
         return bool(self.selection and not self.selection.pictures)

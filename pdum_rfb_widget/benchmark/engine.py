@@ -79,8 +79,12 @@ def _publish(frames: Sequence[Pixels], times: int) -> Iterator[Row]:
                 viewers.enter_context(_meter(display, ["rfb/tiles"], lag=0.05))
             for frame in frames:  # so that there are buffers, and the viewer's window is full
                 display.publish(frame)
-            ours, bare = _in_turn(times, lambda n, to=display: to.publish(frames[n % 8]), copy)  # type: ignore[misc]
+            ours, bare = _in_turn(times, _publishes(display, frames), copy)
         yield _row(f"publish(), every frame new, {name}", ours, bare, "np.copyto", limit)
+
+
+def _publishes(display: Display, frames: Sequence[Pixels]) -> Callable[[int], None]:
+    return lambda number: display.publish(frames[number % 8])
 
 
 def _unchanged(frame: Pixels, times: int) -> Row:
