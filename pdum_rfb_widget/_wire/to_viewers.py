@@ -99,20 +99,24 @@ class PackedHeaders:
     """Most headers that are kept: one for each encoding in use."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple[int, int, bool, bool], tuple[TileMap, Encoded, HeaderTemplate]] = {}
-        """Headers by identity of the two objects, which stay alive here."""
+        self._tiles: TileMap | None = None
+        """The frame whose headers are kept: with them live its encodings, which may be large."""
+        self._made: dict[tuple[int, bool, bool], tuple[Encoded, HeaderTemplate]] = {}
+        """Headers by identity of the encoding."""
 
     def of(self, seq: int, tiles: TileMap, encoded: Encoded, *, by_tiles: bool, still: bool) -> bytes:
         """Returns the header of *encoded* for a viewer whose next number is *seq*."""
-        key = id(tiles), id(encoded), by_tiles, still
+        if tiles is not self._tiles:
+            self._tiles, self._made = tiles, {}
+        key = id(encoded), by_tiles, still
         if (made := self._made.get(key)) is None:
             header = (tiles_header if by_tiles else picture_header)(0, tiles, encoded)
             if still:
                 header["still"] = True
             if len(self._made) == self._MOST:
                 del self._made[next(iter(self._made))]
-            made = self._made[key] = tiles, encoded, HeaderTemplate(header)
-        return made[2].pack(seq)
+            made = self._made[key] = encoded, HeaderTemplate(header)
+        return made[1].pack(seq)
 
 
 def chunk_header(seq: int, chunk: Chunk, rects: Iterable[Rect] | None, after: int | None) -> dict[str, Any]:
